@@ -1,0 +1,186 @@
+"""One repository's objects: those not yet published come from memory, the rest from disk, trees from a shared cache."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from dulwich.object_store import DiskObjectStore
+
+from gitstore.errors import Damaged
+from gitstore.repository.disk import Disk
+from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
+from gitstore.repository.packs import FOLD_AT, fold, write_loose, write_pack
+from gitstore.repository.trees import Tree
+
+_FEW = 12  # objects; up to here files of their own are cheaper than a pack and its index
+
+
+class TreeCache:
+    """Trees by id, shared by all repositories (an id says everything about its content), bounded in bytes."""
+
+    def __init__(self, limit: int = 64 << 20) -> None:
+        self._trees: OrderedDict[Oid, Tree] = OrderedDict()
+        self._lock = threading.Lock()
+        self._limit = limit
+        self._size = 0
+
+    def get(self, oid: Oid) -> Tree | None:
+        """The tree, if it is here."""
+        return self._trees.get(oid)
+
+    def put(self, oid: Oid, tree: Tree) -> None:
+        """Keeps a tree; the oldest make room."""
+        with self._lock:
+            if oid not in self._trees:
+                self._trees[oid] = tree
+                self._size += 3 * len(tree.data) + 200
+                while self._size > self._limit and len(self._trees) > 1:
+                    _, gone = self._trees.popitem(last=False)
+                    self._size -= 3 * len(gone.data) + 200
+
+
+class Database:
+    """The objects of the repository at `git` (its `.git` folder)."""
+
+    def __init__(self, disk: Disk, git: str, cache: TreeCache) -> None:
+        self._disk = disk
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._fresh: dict[Oid, Object] = {}
+        self._store: DiskObjectStore | None = None
+        self._packs_written = FOLD_AT  # how many there are is not known until the first look
+        self.relocate(git)
+
+    def relocate(self, git: str) -> None:
+        """The repository's folder was renamed."""
+        with self._lock:
+            self._close()
+            self.git = git
+            self.objects = f"{git}/objects"
+            self.scratch = f"{git}/gitstore"
+
+    def close(self) -> None:
+        """Closes the packs; they open again when they are needed."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def get(self, oid: Oid) -> tuple[int, bytes]:
+        """Kind and data of an object. Raises Damaged where it is missing."""
+        fresh = self._fresh.get(oid)
+        if fresh is not None:
+            return fresh.kind, fresh.data
+        if oid == EMPTY_TREE:
+            return TREE, b""
+        with self._lock:
+            if self._store is None:
+                self._store = DiskObjectStore(self.objects)
+            try:
+                kind, data = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]
+            except KeyError:
+                raise Damaged(f"object {oid.hex()} is missing from {self.git}") from None
+        return kind, data
+
+    def has(self, oid: Oid) -> bool:
+        """Whether the object is here."""
+        try:
+            self.get(oid)
+        except Damaged:
+            return False
+        return True
+
+    def tree(self, oid: Oid) -> Tree:
+        """A tree, parsed."""
+        tree = self._cache.get(oid)
+        if tree is None:
+            kind, data = self.get(oid)
+            if kind != TREE:
+                raise Damaged(f"object {oid.hex()} in {self.git} is no tree")
+            tree = Tree.parse(data)
+            self._cache.put(oid, tree)
+        return tree
+
+    def blob(self, oid: Oid) -> bytes:
+        """The content of a blob."""
+        kind, data = self.get(oid)
+        if kind != BLOB:
+            raise Damaged(f"object {oid.hex()} in {self.git} is no blob")
+        return data
+
+    def commit(self, oid: Oid) -> bytes:
+        """The raw bytes of a commit."""
+        kind, data = self.get(oid)
+        if kind != COMMIT:
+            raise Damaged(f"object {oid.hex()} in {self.git} is no commit")
+        return data
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def keep(self, items: Iterable[Object]) -> None:
+        """Holds objects in memory until they are published."""
+        for item in items:
+            self._fresh[item.id] = item
+
+    def keep_tree(self, item: Object, tree: Tree) -> None:
+        """The same for a tree that is parsed already."""
+        self._fresh[item.id] = item
+        self._cache.put(item.id, tree)
+
+    def drop(self, items: Iterable[Object]) -> None:
+        """Lets go of objects that are on disk now, or never will be."""
+        for item in items:
+            self._fresh.pop(item.id, None)
+
+    def publish(self, items: Iterable[Object]) -> None:
+        """Writes objects to disk, unsynced: loose ones if they are few, else one pack."""
+        wanted = list({item.id: item for item in reversed(list(items))}.values())[::-1]  # the first of each id
+        if len(wanted) <= _FEW:
+            for item in wanted:
+                write_loose(self._disk, self.objects, self.scratch, item)
+        else:
+            self.write_entries((item.id, item.base, item.pack()) for item in wanted)
+
+    def write_entries(self, entries: Iterable[tuple[Oid, Oid | None, bytes]], *, force: bool = False) -> None:
+        """Writes pack entries (id, base of a delta, bytes) as one pack, in an order in which bases come first.
+
+        A base that has not come yet goes in whole, even if it comes later as a delta: tree A changed to B and back
+        to A would else be two deltas of each other.
+        """
+        pack: dict[Oid, bytes] = {}
+        for oid, base, entry in entries:
+            if oid in pack:
+                continue
+            if base is not None and base not in pack:
+                kind, data = self.get(base)
+                pack[base] = Object(kind, data, oid=base).pack()
+            pack[oid] = entry
+        if pack:
+            write_pack(self._disk, self.objects, self.scratch, pack, force=force)
+            self._packs_written += 1
+
+    def fold(self) -> int:
+        """Folds many small packs into one; how many it replaced. Costs nothing until enough were written."""
+        if self._packs_written < FOLD_AT // 2:
+            return 0
+        self._packs_written = 0
+        try:
+            names = os.listdir(f"{self.objects}/pack")
+        except FileNotFoundError:
+            return 0
+        kept = {name.rsplit(".", 1)[0] for name in names if name.endswith((".keep", ".promisor", ".mtimes", ".bitmap"))}
+        stems = [name[:-4] for name in names if name.endswith(".idx") and name[:-4] not in kept]
+        if len(stems) < FOLD_AT:
+            return 0
+        count = fold(self._disk, self.objects, self.scratch, stems)
+        if count:
+            self.close()
+        return count

@@ -1,0 +1,310 @@
+"""The write-ahead journal of the store: a change is a promise once its record is synced here, and not before.
+
+One file of records is being appended to; one thread writes what has gathered and syncs it once (group commit). A record
+holds everything needed to publish a change again. Records whose changes are published and synced are forgotten, a file
+at a time. After a failed write the tail is cut off and the next file says where the valid part of this one ends, so
+that what was answered with an error never comes back.
+
+File: a frame with the header, then frames with records; a frame is length and CRC-32 (big-endian), then the payload.
+The first frame that does not hold ends the file: a torn tail was never acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from gitstore.errors import StorageFailed
+from gitstore.repository.disk import Disk
+
+_FRAME = struct.Struct(">LL")
+_ROTATE_BYTES = 32 << 20
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True):
+    """A branch goes from `old` (None: it begins) to `new`; `line` is its commits in between, oldest first."""
+
+    branch: str
+    old: bytes | None
+    new: bytes
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One change of one workspace, complete."""
+
+    workspace: str
+    folder: str
+    moves: tuple[Move, ...] = ()
+    entries: tuple[tuple[bytes, bytes | None, bytes], ...] = ()  # id, base of a delta, pack entry
+    sealed: bytes | None = None  # the whole file of sealed secrets; empty: removed
+    renamed: str | None = None  # the folder's new name
+    trashed: str | None = None  # the name below trash/ that the workspace gets
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    before: int  # number of the file before this one, -1 for none
+    valid: int  # its bytes that count
+    boot: str
+
+
+class Entry:
+    """A record on its way, with what to do once it is durable or has failed."""
+
+    __slots__ = ("done", "failed", "payload", "segment")
+
+    def __init__(self, payload: bytes, done: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        self.payload = payload
+        self.done = done
+        self.failed = failed
+        self.segment = -1
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+encode = _encoder.encode
+
+
+def boot_id() -> str:
+    """What tells one start of the machine from another (proc(5)); empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+class Journal:
+    """The journal in `folder`. `settled` is called with each group that became durable, before its entries are told."""
+
+    def __init__(self, disk: Disk, folder: str, settled: Callable[[list[Entry]], None]) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._settled = settled
+        self._wake = threading.Condition()
+        self._queue: list[Entry] = []
+        self._failing = False
+        self._stopping = False
+        self._number = max((number for number, _ in _files(folder)), default=-1)
+        self._outstanding: dict[int, int] = {}
+        self._fd = -1
+        self._size = 0
+        self._rotate = False
+        self._thread = threading.Thread(target=self._run, name="gitstore-journal", daemon=True)
+        self.groups = 0
+        self.records = 0
+
+    # -- for writers ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins a new file and lets writers in."""
+        self._open(-1, 0)
+        self._thread.start()
+
+    def submit(self, entry: Entry) -> None:
+        """Queues a record. Raises StorageFailed while an earlier failure is being undone, or when stopping."""
+        with self._wake:
+            if self._failing or self._stopping:
+                raise StorageFailed(
+                    "the store is stopping" if self._stopping else "the journal could not be written a moment ago"
+                )
+            self._queue.append(entry)
+            if len(self._queue) == 1:
+                self._wake.notify()
+
+    def stop(self) -> None:
+        """Writes what is queued, then lets nobody in any more."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._fd >= 0:
+            self._disk.close(self._fd)
+            self._fd = -1
+
+    # -- the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._stopping and not self._rotate:
+                    self._wake.wait()
+                group, self._queue = self._queue, []
+                if not group and self._stopping:
+                    return
+            try:
+                if self._rotate or self._size > _ROTATE_BYTES:
+                    self._next()
+                if group:
+                    self._write(group)
+            except OSError as error:
+                self._fail(group, error)
+                continue
+            if group:
+                self._settled(group)
+
+    def _write(self, group: list[Entry]) -> None:
+        data = b"".join(
+            part
+            for entry in group
+            for part in (_FRAME.pack(len(entry.payload), zlib.crc32(entry.payload)), entry.payload)
+        )
+        path = self._path(self._number)
+        self._disk.append(self._fd, path, data)
+        self._disk.sync_data(self._fd, path)
+        self._size += len(data)
+        self.groups += 1
+        self.records += len(group)
+        with self._wake:
+            for entry in group:
+                entry.segment = self._number
+            self._outstanding[self._number] = self._outstanding.get(self._number, 0) + len(group)
+
+    def _fail(self, group: list[Entry], error: OSError) -> None:
+        """Tells every waiting writer, then goes on in a new file; until that works, new writers are refused."""
+        with self._wake:
+            self._failing = True
+            group = group + self._queue
+            self._queue = []
+        reason = StorageFailed(f"the change could not be written to the journal: {error.strerror or error}")
+        for entry in group:
+            entry.failed(reason)
+        while True:
+            try:
+                self._next()
+                break
+            except OSError:
+                # The disk is still full or gone. Nothing is lost by waiting; writers are answered 503 meanwhile.
+                with self._wake:
+                    self._wake.wait(0.2)
+                    if self._stopping:
+                        return
+        with self._wake:
+            self._failing = False
+
+    def _next(self) -> None:
+        fd, before, valid = self._fd, self._number, self._size
+        self._open(before, valid)
+        self._rotate = False
+        self._disk.truncate(fd, self._path(before), valid)  # for tidiness: the new header already says so
+        self._disk.close(fd)
+
+    def _open(self, before: int, valid: int) -> None:
+        number = self._number + 1
+        path = self._path(number)
+        header = encode(_Header(number, before, valid, boot_id()))
+        frame = _frame(header)
+        try:
+            fd = self._disk.open_append(path)
+        except FileExistsError:  # an attempt a moment ago got no further than the name
+            self._disk.unlink(path)
+            fd = self._disk.open_append(path)
+        try:
+            self._disk.append(fd, path, frame)
+            self._disk.sync_data(fd, path)
+            self._disk.sync_folder(self._folder)
+        except OSError:
+            self._disk.close(fd)
+            raise
+        self._fd = fd
+        self._size = len(frame)
+        with self._wake:
+            self._number = number
+            self._outstanding[number] = 0
+
+    # -- forgetting -----------------------------------------------------------------------------------------------
+
+    def published(self, entries: list[Entry]) -> None:
+        """The changes of these entries are on disk, unsynced."""
+        with self._wake:
+            for entry in entries:
+                self._outstanding[entry.segment] -= 1
+
+    def rotate(self) -> None:
+        """Asks for a new file, so that the one in use can be forgotten soon."""
+        with self._wake:
+            if self._size > 256:
+                self._rotate = True
+                self._wake.notify()
+
+    def checkpoint(self, root: str) -> int:
+        """Forgets the files whose changes are all published, after syncing the disk; how many."""
+        done = []
+        with self._wake:
+            # Oldest first and without a gap: a file's header tells how much of the one before it counts.
+            for number in sorted(self._outstanding):
+                if self._outstanding[number] or number == self._number:
+                    break
+                done.append(number)
+        if not done:
+            return 0
+        self._disk.sync_all(root)
+        for number in done:
+            self._disk.unlink(self._path(number))
+        with self._wake:
+            for number in done:
+                del self._outstanding[number]
+        return len(done)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes in the file in use; what a start would have to replay at most, apart from files not yet forgotten."""
+        return self._size
+
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/{number:016x}.log"
+
+
+def _files(folder: str) -> list[tuple[int, str]]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted((int(name[:-4], 16), f"{folder}/{name}") for name in names if name.endswith(".log"))
+
+
+def read(folder: str) -> tuple[list[Record], bool]:
+    """Every record that was promised, in order, and whether the machine was restarted since any was written."""
+    segments: list[tuple[int, list[tuple[int, Record]]]] = []
+    valid: dict[int, int] = {}
+    now, restarted = boot_id(), False
+    for number, path in _files(folder):
+        with open(path, "rb") as file:
+            frames = _frames(file.read())
+        first = next(frames, None)
+        if first is None:
+            continue  # created, but its header never got to the disk: nothing in it was acknowledged
+        header = msgspec.msgpack.decode(first[1], type=_Header)
+        restarted = restarted or header.boot != now or not now
+        if header.before >= 0:
+            valid[header.before] = header.valid
+        segments.append((number, [(end, _decoder.decode(payload)) for end, payload in frames]))
+    records = [record for number, found in segments for end, record in found if end <= valid.get(number, end)]
+    return records, restarted
+
+
+def forget(disk: Disk, folder: str) -> None:
+    """Removes every file; their records have been published and synced."""
+    for _, path in _files(folder):
+        disk.unlink(path)
+
+
+def _frame(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _FRAME.size <= len(data):
+        size, crc = _FRAME.unpack_from(data, at)
+        payload = data[at + _FRAME.size : at + _FRAME.size + size]
+        if len(payload) < size or zlib.crc32(payload) != crc:
+            return
+        at += _FRAME.size + size
+        yield at, payload

@@ -1,0 +1,119 @@
+"""Git objects as the write path makes them: an id, the raw bytes, and the bytes that go into a pack.
+
+Object ids inside this package are 20 raw bytes; at its edges they are 40 hexadecimal digits.
+Formats: gitformat-pack(5), and "Object Storage Format" in git's documentation.
+"""
+
+from __future__ import annotations
+
+import zlib
+from hashlib import sha1
+from typing import Final, NewType
+
+Oid = NewType("Oid", bytes)
+
+COMMIT: Final = 1
+TREE: Final = 2
+BLOB: Final = 3
+TAG: Final = 4
+REF_DELTA: Final = 7
+NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
+
+EMPTY_TREE: Final = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"))
+
+
+class Object:
+    """One object to be stored. `entry` is what stands for it in a pack: whole, or as a delta of `base`."""
+
+    __slots__ = ("base", "data", "entry", "id", "kind")
+
+    def __init__(self, kind: int, data: bytes, *, oid: Oid | None = None) -> None:
+        self.id: Oid = oid if oid is not None else identify(kind, data)
+        self.kind = kind
+        self.data = data
+        self.base: Oid | None = None
+        self.entry: bytes | None = None
+
+    def pack(self) -> bytes:
+        """The entry, made on first use."""
+        if self.entry is None:
+            self.entry = _header(self.kind, len(self.data)) + zlib.compress(self.data, 1)
+        return self.entry
+
+    def pack_as_delta(self, base: Oid, size: int, start: int, end: int, insert: bytes) -> None:
+        """Stores the object as its base (of `size` bytes) with `base[start:end]` replaced by `insert`."""
+        delta = b"".join(
+            (
+                _size(size),
+                _size(len(self.data)),
+                _copy(0, start),
+                *(bytes((len(piece),)) + piece for piece in _pieces(insert)),
+                _copy(end, size - end),
+            )
+        )
+        self.base = base
+        self.entry = _header(REF_DELTA, len(delta)) + base + zlib.compress(delta, 1)
+
+
+class Blob(Object):
+    """The content of one file."""
+
+    __slots__ = ()
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(BLOB, data)
+
+
+def identify(kind: int, data: bytes) -> Oid:
+    """The object's id: SHA-1 over `<type> <length>NUL` and the data."""
+    digest = sha1(b"%s %d\0" % (NAMES[kind], len(data)), usedforsecurity=False)
+    digest.update(data)
+    return Oid(digest.digest())
+
+
+def _header(kind: int, size: int) -> bytes:
+    """An entry's type and length: 4 bits of length in the first byte, 7 in each that follows."""
+    byte = (kind << 4) | (size & 15)
+    size >>= 4
+    out = bytearray()
+    while size:
+        out.append(byte | 0x80)
+        byte = size & 0x7F
+        size >>= 7
+    out.append(byte)
+    return bytes(out)
+
+
+def _size(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _copy(offset: int, size: int) -> bytes:
+    """Copy instructions for `size` bytes of the base from `offset`; one covers at most 0xffffff bytes."""
+    out = b""
+    while size:
+        part = min(size, 0xFFFFFF)
+        code, tail = 0x80, bytearray()
+        for bit in range(4):
+            if byte := offset >> (8 * bit) & 0xFF:
+                code |= 1 << bit
+                tail.append(byte)
+        for bit in range(3):
+            if byte := part >> (8 * bit) & 0xFF:
+                code |= 0x10 << bit
+                tail.append(byte)
+        if part == 0x10000:  # written as "no size bytes"
+            code, tail = code & 0x8F, tail[: code.bit_count() - 2]
+        out += bytes((code,)) + bytes(tail)
+        offset += part
+        size -= part
+    return out
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    return [data[i : i + 127] for i in range(0, len(data), 127)]

@@ -1,0 +1,178 @@
+"""One workspace's repository on disk: made, published to, healed after a crash.
+
+Order of a publication: objects → work files → index → refs. A crash in between looks like an uncommitted edit, never
+like somebody's revert, and the journal publishes the same again at the next start.
+
+`refs/gitstore/<branch>` is where this store last left a branch. `refs/heads/<branch>` normally says the same; where it
+does not, a person's git moved the branch, and `Foreign` asks the caller to take that in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+
+from gitstore.repository import refs
+from gitstore.repository.commits import Commit, parse
+from gitstore.repository.database import Database, TreeCache
+from gitstore.repository.disk import Disk
+from gitstore.repository.index import Index, IndexForeign
+from gitstore.repository.objects import EMPTY_TREE, Object, Oid
+from gitstore.repository.trees import Node, TreeView, compare
+from gitstore.repository.worktree import WorkTree, regular
+
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = false
+\tbare = false
+\tlogallrefupdates = true
+[receive]
+\tdenyCurrentBranch = refuse
+"""
+_EXCLUDE = "# The evidence branch travels in a folder of this name; it is never part of main.\n/evidence/\n"
+
+
+class Foreign(Exception):
+    """Somebody else moved a branch: it was left at `shown` and is at `found` (None: deleted)."""
+
+    def __init__(self, branch: str, shown: Oid | None, found: Oid | None) -> None:
+        super().__init__(f"{branch}: {found.hex() if found else 'deleted'}")
+        self.branch = branch
+        self.shown = shown
+        self.found = found
+
+
+class Repository:
+    """The repository of the workspace folder `root`."""
+
+    def __init__(self, disk: Disk, root: str, cache: TreeCache) -> None:
+        self._disk = disk
+        self.root = root
+        self.git = f"{root}/.git"
+        self.database = Database(disk, self.git, cache)
+        self.kept: dict[str, Oid | None] = {}
+        self.shown: dict[str, Oid | None] = {}
+        self.left_alone: list[str] = []  # paths with a person's uncommitted edits at the last publication
+
+    @staticmethod
+    def create(disk: Disk, root: str, workspace: str) -> None:
+        """Makes an empty repository at `root`; what a crash left half-made is completed."""
+        git = f"{root}/.git"
+        for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "refs/gitstore", "info", "gitstore"):
+            disk.makedirs(f"{git}/{folder}")
+        files = {
+            "info/exclude": _EXCLUDE,
+            "config": _CONFIG,
+            "gitstore/id": workspace + "\n",
+            "HEAD": f"ref: {refs.MAIN}\n",
+        }
+        for name, text in files.items():
+            disk.overwrite(f"{git}/gitstore/new", text.encode())
+            disk.rename(f"{git}/gitstore/new", f"{git}/{name}")
+
+    def open(self) -> None:
+        """Reads where the branches are. Raises Damaged where that cannot be told."""
+        self._disk.makedirs(f"{self.git}/gitstore")
+        self._disk.makedirs(f"{self.git}/refs/gitstore")
+        for branch in refs.HEADS:
+            self.kept[branch] = refs.read(self.git, refs.KEPT[branch])
+        self.shown = dict(self.kept)
+        if (held := refs.read(self.git, refs.SHOWN)) is not None:
+            self.shown["main"] = held
+
+    def relocate(self, root: str) -> None:
+        """The folder was renamed."""
+        self.root = root
+        self.git = f"{root}/.git"
+        self.database.relocate(self.git)
+
+    def commit(self, oid: Oid) -> Commit:
+        """A commit, read."""
+        return parse(self.database.commit(oid))
+
+    def tree(self, commit: Oid | None) -> TreeView:
+        """The files of a commit; of None, no files."""
+        return TreeView(self.database, self.commit(commit).tree if commit is not None else EMPTY_TREE)
+
+    # -- publishing -----------------------------------------------------------------------------------------------
+
+    def foreign(self) -> Foreign | None:
+        """Whether somebody else moved a branch since this store last wrote it."""
+        for branch, ref in refs.HEADS.items():
+            found = refs.read(self.git, ref)
+            if found != self.shown[branch]:
+                return Foreign(branch, self.shown[branch], found)
+        return None
+
+    def publish(self, objects: Sequence[Object], heads: Mapping[str, Oid]) -> None:
+        """Puts objects, the work tree and the branches' new heads on disk, unsynced.
+
+        Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
+        """
+        self.database.publish(objects)
+        foreign = self.foreign()
+        if foreign is not None:
+            raise foreign
+        head = heads.get("main") or self.kept["main"]
+        busy = self.busy()
+        show = head is not None and head != self.shown["main"] and not busy
+        if show and self.on_main():
+            try:
+                self.check_out(self.shown["main"], head, {item.id for item in objects})
+            except IndexForeign:
+                show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
+        self.move(heads, show=show)
+
+    def on_main(self) -> bool:
+        """Whether `main` is what is checked out."""
+        return refs.checked_out(self.git) == refs.MAIN
+
+    def busy(self) -> bool:
+        """Whether a person is in the middle of a merge or the like on `main`."""
+        return self.on_main() and refs.under_way(self.git)
+
+    def move(self, heads: Mapping[str, Oid], *, show: bool) -> None:
+        """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge."""
+        head = heads.get("main") or self.kept["main"]
+        for branch, new in heads.items():
+            self._swap(refs.KEPT[branch], self.kept[branch], new)
+            self.kept[branch] = new
+        evidence = self.kept["evidence"]
+        if evidence is not None and evidence != self.shown["evidence"]:
+            self._show("evidence", evidence)
+        if show and head is not None:
+            self._show("main", head)
+            if os.path.exists(f"{self.git}/{refs.SHOWN}"):
+                self._disk.unlink(f"{self.git}/{refs.SHOWN}")
+        elif self.shown["main"] is not None and self.shown["main"] != head:
+            self._swap(refs.SHOWN, refs.read(self.git, refs.SHOWN), self.shown["main"])
+
+    def _show(self, branch: str, new: Oid) -> None:
+        try:
+            self._swap(refs.HEADS[branch], self.shown[branch], new)
+        except refs.RefMoved as moved:
+            raise Foreign(branch, self.shown[branch], moved.found) from None
+        self.shown[branch] = new
+
+    def _swap(self, ref: str, old: Oid | None, new: Oid) -> None:
+        if old != new:
+            refs.swap(self._disk, self.git, self.database.scratch, ref, old, new)
+
+    def check_out(self, old: Oid | None, new: Oid | None, ours: Collection[Oid], *, torn: bool = False) -> None:
+        """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update."""
+        before, after = self.tree(old), self.tree(new)
+        index = Index.read(self.git)
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        if index.changed or (not index.paths() and before.root != EMPTY_TREE):
+            # It was damaged, or never got to the disk: every entry is made again.
+            files = ((path, node) for path, node in after.walk() if regular(node))
+            self.left_alone = work.reset(index, files, ours, torn=torn)
+        else:
+            wanted: dict[str, Node | None] = {}
+            for path, was, node in compare(self.database, before.root, after.root):
+                if regular(was) or regular(node):
+                    wanted[path] = regular(node)
+            self.left_alone = work.update(index, wanted, ours, torn=torn)
+        if index.changed:
+            index.write(self._disk, self.database.scratch)

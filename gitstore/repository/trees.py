@@ -1,0 +1,295 @@
+"""Trees: read one, look a path up, write a few paths and get the new root, compare two.
+
+A tree is kept as its sorted list of raw entries, so that changing one of thousands costs a list copy and a join.
+Order and modes: "Tree objects" in git's documentation (a directory sorts as if its name ended in `/`).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from gitstore.errors import Conflict, Damaged
+from gitstore.repository.objects import EMPTY_TREE, TREE, Object, Oid
+
+FILE_MODE = 0o100644
+_DIRECTORY = b"40000 "
+_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+_DEPTH = 40  # a delta chain is never longer: readers follow it link by link
+
+
+class TreeEntry(NamedTuple):
+    """One name in a tree."""
+
+    name: str
+    id: str
+    is_tree: bool
+    mode: int
+
+
+class Node(NamedTuple):
+    """What a path leads to: mode and object id."""
+
+    mode: int
+    id: Oid
+
+
+class Source(Protocol):
+    """Where objects are read from."""
+
+    def tree(self, oid: Oid) -> Tree:
+        """The tree with this id. Raises Damaged where it is missing or is none."""
+
+    def blob(self, oid: Oid) -> bytes:
+        """The content of a blob. Raises Damaged where it is missing or is none."""
+
+
+class Tree:
+    """One tree object, immutable."""
+
+    __slots__ = ("data", "depth", "entries", "keys")
+
+    def __init__(self, keys: list[bytes], entries: list[bytes], data: bytes, depth: int = 0) -> None:
+        self.keys = keys
+        self.entries = entries
+        self.data = data
+        self.depth = depth
+
+    @classmethod
+    def parse(cls, data: bytes) -> Tree:
+        """Reads the raw bytes of a tree object. Raises Damaged if they are none."""
+        keys, entries, end = [], [], 0
+        for found in _ENTRY.finditer(data):
+            if found.start() != end:
+                break
+            end = found.end()
+            keys.append(found[2] + b"/" if found[1] in (b"40000", b"040000") else found[2])
+            entries.append(found[0])
+        if end != len(data):
+            raise Damaged(f"a tree object cannot be read (byte {end} of {len(data)})")
+        return cls(keys, entries, data)
+
+    def find(self, name: bytes) -> Node | None:
+        """The entry with this name."""
+        for key in (name, name + b"/"):
+            at = bisect_left(self.keys, key)
+            if at < len(self.keys) and self.keys[at] == key:
+                return _node(self.entries[at])
+        return None
+
+    def nodes(self) -> Iterator[tuple[bytes, Node]]:
+        """Every entry, in git's order."""
+        for key, entry in zip(self.keys, self.entries, strict=True):
+            yield key.removesuffix(b"/"), _node(entry)
+
+    def change(self, own: Oid | None, edits: Mapping[bytes, Node | None]) -> tuple[Tree, Object] | None:
+        """The tree with some names set or removed, as an object to store; None when nothing is left."""
+        keys, entries = self.keys.copy(), self.entries.copy()
+        spans: list[tuple[int, int, bytes]] = []
+        for name, node in edits.items():
+            is_tree = node is not None and node.mode == 0o40000
+            key, other = (name + b"/", name) if is_tree else (name, name + b"/")
+            for gone in (other, key) if node is None else (other,):
+                at = bisect_left(keys, gone)
+                if at < len(keys) and keys[at] == gone:
+                    spans.append(_span(entries, at, at + 1, b""))
+                    del keys[at], entries[at]
+            if node is None:
+                continue
+            entry = (_DIRECTORY if is_tree else b"%o " % node.mode) + name + b"\0" + node.id
+            at = bisect_left(keys, key)
+            if at < len(keys) and keys[at] == key:
+                spans.append(_span(entries, at, at + 1, entry))
+                entries[at] = entry
+            else:
+                spans.append(_span(entries, at, at, entry))
+                keys.insert(at, key)
+                entries.insert(at, entry)
+        if not entries:
+            return None
+        data = b"".join(entries)
+        new = Object(TREE, data)
+        tree = Tree(keys, entries, data)
+        # A single change is a three-part delta; a long flat tree then costs a commit 60 bytes, not a copy of itself.
+        if own is not None and len(spans) == 1 and self.depth < _DEPTH and len(self.data) > 200:
+            new.pack_as_delta(own, len(self.data), *spans[0])
+            tree.depth = self.depth + 1
+        return tree, new
+
+
+def _span(entries: list[bytes], start: int, end: int, insert: bytes) -> tuple[int, int, bytes]:
+    at = sum(map(len, entries[:start]))
+    return at, at + sum(map(len, entries[start:end])), insert
+
+
+def _node(entry: bytes) -> Node:
+    return Node(int(entry[: entry.index(b" ")], 8), Oid(entry[-20:]))
+
+
+def encode_path(path: str) -> bytes:
+    """A path as git stores it."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def decode_path(path: bytes) -> str:
+    """A path of a tree as text; bytes that are not UTF-8 come back unharmed through `encode_path`."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+class TreeView:
+    """A commit's files, read by path."""
+
+    __slots__ = ("root", "source")
+
+    def __init__(self, source: Source, root: Oid) -> None:
+        self.source = source
+        self.root = root
+
+    def node(self, path: str) -> Node | None:
+        """Mode and id at `path` (`""` is the root), or None."""
+        here = Node(0o40000, self.root)
+        if path:
+            for part in encode_path(path).split(b"/"):
+                if here.mode != 0o40000:
+                    return None
+                found = self.source.tree(here.id).find(part)
+                if found is None:
+                    return None
+                here = found
+        return here
+
+    def blob(self, path: str) -> str | None:
+        """The id of the file at `path`, or None (also for a folder, link or submodule)."""
+        node = self.node(path)
+        return node.id.hex() if node is not None and _is_file(node.mode) else None
+
+    def read(self, path: str) -> bytes | None:
+        """The content of the file at `path`, or None."""
+        node = self.node(path)
+        return self.source.blob(node.id) if node is not None and _is_file(node.mode) else None
+
+    def entries(self, folder: str = "") -> list[TreeEntry]:
+        """What a folder holds, in git's order; empty where there is none."""
+        node = self.node(folder)
+        if node is None or node.mode != 0o40000:
+            return []
+        return [
+            TreeEntry(decode_path(name), node.id.hex(), node.mode == 0o40000, node.mode)
+            for name, node in self.source.tree(node.id).nodes()
+        ]
+
+    def walk(self) -> Iterator[tuple[str, Node]]:
+        """Every file, link and submodule below, with its path."""
+        yield from _walk(self.source, self.root, "")
+
+
+def _walk(source: Source, root: Oid, prefix: str) -> Iterator[tuple[str, Node]]:
+    for name, node in source.tree(root).nodes():
+        path = prefix + decode_path(name)
+        if node.mode == 0o40000:
+            yield from _walk(source, node.id, path + "/")
+        else:
+            yield path, node
+
+
+def _is_file(mode: int) -> bool:
+    return mode & 0o170000 == 0o100000
+
+
+def rewrite(source: Source, root: Oid, edits: Mapping[str, Node | None]) -> tuple[Oid, list[tuple[Object, Tree]]]:
+    """The root that holds the edits (None removes), and the tree objects that are new.
+
+    Folders that end up empty vanish. Raises Conflict where a path leads through a file, or a file would replace
+    a folder.
+    """
+    nested: dict[bytes, object] = {}
+    for path, node in edits.items():
+        *folders, name = encode_path(path).split(b"/")
+        place = nested
+        for folder in folders:
+            inner = place.setdefault(folder, {})
+            if not isinstance(inner, dict):
+                raise Conflict(f"`{path}` cannot be written: a part of its path is a file in the same change")
+            place = inner
+        if isinstance(place.get(name), dict):
+            raise Conflict(f"`{path}` cannot be written: it is a folder in the same change")
+        place[name] = node
+    made: list[tuple[Object, Tree]] = []
+    return _rewrite(source, root, nested, "", made) or EMPTY_TREE, made
+
+
+def _rewrite(
+    source: Source, own: Oid | None, edits: Mapping[bytes, object], prefix: str, made: list[tuple[Object, Tree]]
+) -> Oid | None:
+    old = source.tree(own) if own is not None else Tree([], [], b"")
+    changed: dict[bytes, Node | None] = {}
+    for name, edit in edits.items():
+        here = old.find(name)
+        path = prefix + decode_path(name)
+        if isinstance(edit, dict):
+            if here is not None and here.mode != 0o40000:
+                if not any(_leaves(edit)):
+                    continue  # only removals, and there is nothing there to remove
+                raise Conflict(f"`{path}` is a file; nothing can be written below it")
+            inner = _rewrite(source, here.id if here else None, edit, path + "/", made)
+            new = Node(0o40000, inner) if inner is not None else None
+        else:
+            new = edit if isinstance(edit, Node) else None
+            if here is not None and here.mode == 0o40000:
+                if new is None:
+                    continue
+                raise Conflict(f"`{path}` is a folder; a file cannot take its place")
+        if new != here:
+            changed[name] = new
+    if not changed:
+        return own
+    result = old.change(own, changed)
+    if result is None:
+        return None
+    tree, new_object = result
+    made.append((new_object, tree))
+    return new_object.id
+
+
+def _leaves(edits: Mapping[bytes, object]) -> Iterator[object]:
+    for edit in edits.values():
+        if isinstance(edit, dict):
+            yield from _leaves(edit)
+        else:
+            yield edit
+
+
+class Difference(NamedTuple):
+    """One path that differs between two trees; None: not there."""
+
+    path: str
+    old: Node | None
+    new: Node | None
+
+
+def compare(source: Source, old: Oid, new: Oid, prefix: str = "") -> Iterator[Difference]:
+    """The files that differ between two trees, by path. Equal subtrees are not read."""
+    if old == new:
+        return
+    left = dict(source.tree(old).nodes()) if old != EMPTY_TREE else {}
+    right = dict(source.tree(new).nodes()) if new != EMPTY_TREE else {}
+    for name in sorted(left.keys() | right.keys()):
+        before, after = left.get(name), right.get(name)
+        if before == after:
+            continue
+        path = prefix + decode_path(name)
+        before_tree = before is not None and before.mode == 0o40000
+        after_tree = after is not None and after.mode == 0o40000
+        if before_tree or after_tree:
+            yield from compare(
+                source,
+                before.id if before is not None and before_tree else EMPTY_TREE,
+                after.id if after is not None and after_tree else EMPTY_TREE,
+                path + "/",
+            )
+        file_before = None if before_tree else before
+        file_after = None if after_tree else after
+        if file_before is not None or file_after is not None:
+            yield Difference(path, file_before, file_after)
