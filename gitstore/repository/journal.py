@@ -239,7 +239,7 @@ class Journal:
         with self._wake:
             # Oldest first and without a gap: a file's header tells how much of the one before it counts.
             for number in sorted(self._outstanding):
-                if self._outstanding[number] or number == self._number:
+                if self._outstanding[number] or (number == self._number and self._fd >= 0):
                     break
                 done.append(number)
         if not done:

@@ -9,6 +9,7 @@ does not, a person's git moved the branch, and `Foreign` asks the caller to take
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Mapping, Sequence
 
@@ -46,8 +47,9 @@ class Foreign(Exception):
 class Repository:
     """The repository of the workspace folder `root`."""
 
-    def __init__(self, disk: Disk, root: str, cache: TreeCache) -> None:
+    def __init__(self, disk: Disk, root: str, cache: TreeCache, *, workspace: str = "") -> None:
         self._disk = disk
+        self.workspace = workspace
         self.root = root
         self.git = f"{root}/.git"
         self.database = Database(disk, self.git, cache)
@@ -110,6 +112,10 @@ class Repository:
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
+        if not os.path.isdir(self.git):
+            if self.kept["main"] is not None:
+                raise FileNotFoundError(errno.ENOENT, "the workspace's folder is gone", self.root)
+            self.create(self._disk, self.root, self.workspace)
         self.database.publish(objects)
         foreign = self.foreign()
         if foreign is not None:

@@ -1,0 +1,1 @@
+"""gitstore: workspaces as git repositories, changed through one durable write path."""

@@ -1,0 +1,283 @@
+"""Artifacts: adding and deleting them, how long they are kept, how they can be looked at, how the API shows them.
+
+An artifact never changes: the same path again is a new one beside the old. Keeping is the default; what expires only
+stops being shown, the branch keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from gitstore import evidence, media, names, values
+from gitstore.errors import Invalid, NotFound
+from gitstore.model import WORKFLOW_ENDED, Artifact, Task, Workflow
+from gitstore.precondition import NONE, Precondition
+from gitstore.rules import Policy, fault, mapping, no_secret, text
+from gitstore.workflows import DAYS_MAX, find_task
+
+if TYPE_CHECKING:
+    from gitstore.changes import Draft
+    from gitstore.repository.objects import Object
+
+PREVIEW_MAX = 1_048_576
+PREVIEW_TEXT = frozenset(
+    {
+        "text/plain",
+        "text/markdown",
+        "text/csv",
+        "application/json",
+        "application/ld+json",
+        "application/yaml",
+        "application/x-yaml",
+        "text/yaml",
+    }
+)
+FOREVER: Mapping[str, Any] = {"mode": "forever"}
+_DAY = 86_400_000
+
+PreviewMode = Literal["text", "image", "pdf", "unsupported"]
+
+
+class New(msgspec.Struct, frozen=True):
+    """An artifact to add. `content` may be a blob hashed before; `sha256` is the content's, in hexadecimal, if known.
+
+    What is left out of the last five is taken from the task, where the workspace has that task.
+    """
+
+    path: str
+    content: bytes | Object
+    content_type: str | None = None
+    metadata: dict[str, Any] = {}
+    request_id: str | None = None
+    sha256: str | None = None
+    task_id: str | None = None
+    workflow_id: str | None = None
+    work_item_id: str | None = None
+    stage_name: str | None = None
+    role: str | None = None
+
+
+def check(new: New, policy: Policy = "refuse") -> New:
+    """The artifact with every field normalised: path, media type, SHA-256, blanks. Raises Invalid (SecretFound).
+
+    It asks nothing of the workspace, so it can be done before the lock is taken; `add` accepts what it returns.
+    """
+    path = names.artifact_path(new.path)
+    data = new.content if isinstance(new.content, bytes) else new.content.data
+    if not data:
+        raise fault("/content_base64", "must not be empty")
+    metadata = mapping(new.metadata, "/metadata")
+    no_secret(metadata, "metadata", policy)
+    request_id = None if new.request_id is None else text(new.request_id, "/request_id", low=1, high=evidence.LABEL_MAX)
+
+    def identity(value: str | None, at: str) -> str | None:
+        return None if value is None else evidence.check_id(value, at)
+
+    return New(
+        path=path,
+        content=new.content,
+        content_type=media.guess(path) if new.content_type is None else media.check(new.content_type),
+        metadata=metadata,
+        request_id=request_id,
+        sha256=new.sha256 or hashlib.sha256(data).hexdigest(),
+        task_id=identity(new.task_id, "/task_id"),
+        workflow_id=identity(new.workflow_id, "/workflow_id"),
+        work_item_id=identity(new.work_item_id, "/work_item_id"),
+        stage_name=evidence.check_label(new.stage_name, "/stage_name"),
+        role=evidence.check_label(new.role, "/role"),
+    )
+
+
+def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
+    """Add an artifact; `new` comes from `check`. The caller has looked `request_id` up before.
+
+    Raises NotFound if the task must exist and does not, Invalid if it belongs to another workflow than the one given.
+    """
+    task = find_task(draft, new.task_id)[1] if new.task_id is not None else None
+    if task is None and task_required:
+        raise NotFound(f"there is no task {new.task_id!r}")
+    if task is not None and None not in (task.workflow_id, new.workflow_id) and task.workflow_id != new.workflow_id:
+        raise Invalid(
+            f"/workflow_id: the task {task.id!r} belongs to the workflow {task.workflow_id!r}",
+            details={"pointer": "/workflow_id"},
+        )
+    artifact_id = names.new_id()
+    folder = names.artifact_folder(artifact_id)
+    place = f"{folder}/{names.artifact_file(new.path.rsplit('/', 1)[-1])}"
+    draft.write(place, new.content)
+    blob = draft.blob(place)
+    assert blob is not None
+    artifact = Artifact(
+        id=artifact_id,
+        path=new.path,
+        content_type=new.content_type or media.guess(new.path),
+        size=len(new.content if isinstance(new.content, bytes) else new.content.data),
+        sha256=new.sha256 or "",
+        blob=blob,
+        created_at=draft.now,
+        metadata=new.metadata,
+        workflow_id=new.workflow_id or (task.workflow_id if task else None),
+        task_id=new.task_id,
+        work_item_id=new.work_item_id or (task.work_item_id if task else None),
+        stage_name=new.stage_name or (task.stage_name if task else None),
+        role=new.role or (task.role if task else None),
+        request_id=new.request_id,
+        request_digest=request_digest(new) if new.request_id is not None else None,
+    )
+    draft.write(f"{folder}/{evidence.ARTIFACT_DOCUMENT}", evidence.artifact_document(artifact))
+    draft.describe(
+        "artifact.added",
+        f"artifact: add {names.one_line(artifact.path, 120)}",
+        workflow_id=artifact.workflow_id,
+        task_id=artifact.task_id,
+    )
+    return artifact
+
+
+def delete(draft: Draft, artifact: Artifact, *, precondition: Precondition = NONE, etag: str | None = None) -> None:
+    """Take an artifact off the branch; its history stays. `etag` is the artifact's current one, for the precondition.
+
+    Raises NotFound if it is not there (any more), PreconditionFailed.
+    """
+    folder = evidence.locate(draft.tree, "artifact", artifact.id, draft.workspace)
+    if folder is None:
+        raise NotFound(f"there is no artifact {artifact.id!r}")
+    precondition.check(etag)
+    pending = [folder]
+    while pending:  # a push may have put folders into it
+        here = pending.pop()
+        for entry in draft.tree.entries(here):
+            if entry.is_tree:
+                pending.append(f"{here}/{entry.name}")
+            else:
+                draft.remove(f"{here}/{entry.name}")
+    draft.describe(
+        "artifact.deleted",
+        f"artifact: delete {names.one_line(artifact.path, 120)}",
+        workflow_id=artifact.workflow_id,
+        task_id=artifact.task_id,
+    )
+
+
+def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) -> tuple[str, str]:
+    """Within what a `request_id` is unique: the workflow, else the task, else the workspace; as (kind, id)."""
+    if workflow_id is not None:
+        return "workflow", workflow_id
+    return ("task", task_id) if task_id is not None else ("workspace", workspace)
+
+
+def request_digest(new: New) -> str:
+    """What makes two requests with one `request_id` the same: SHA-256 over all that the client sent, in hexadecimal.
+
+    `new` comes from `check`, so it does not matter how the content was encoded or how the path was spelled.
+    """
+    sent = [
+        new.path,
+        new.sha256,
+        new.content_type,
+        _sorted(new.metadata),
+        new.task_id,
+        new.workflow_id,
+        new.work_item_id,
+        new.stage_name,
+        new.role,
+    ]
+    return hashlib.sha256(values.encode(sent)).hexdigest()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+# --- how long -------------------------------------------------------------------------------------------------------
+
+
+def retention(artifact: Artifact, workflow: Workflow | None) -> tuple[dict[str, Any], int | None]:
+    """The policy that the workflow's metadata sets, and when the artifact expires (ms), or None.
+
+    `forever` is the default and what anything unreadable counts as: evidence is never lost to a slip. `days` counts
+    from the artifact's creation. `ephemeral` expires when the workflow ends, and comes back if that is reopened.
+    """
+    wish = workflow.metadata.get("artifact_retention") if workflow is not None else None
+    if workflow is None or not isinstance(wish, dict):
+        return dict(FOREVER), None
+    if wish.get("mode") == "days":
+        days = wish.get("days")
+        if isinstance(days, int) and not isinstance(days, bool) and 1 <= days <= DAYS_MAX:
+            return {"mode": "days", "days": days}, artifact.created_at + days * _DAY
+    if wish.get("mode") == "ephemeral":
+        ended = workflow.completed_at if workflow.completed_at is not None else workflow.updated_at
+        return {"mode": "ephemeral"}, ended if workflow.state in WORKFLOW_ENDED else None
+    return dict(FOREVER), None
+
+
+def retained(artifact: Artifact, workflow: Workflow | None) -> Artifact:
+    """The artifact with `retention` and `expires_at` as its workflow has them now."""
+    policy, expires = retention(artifact, workflow)
+    if expires == artifact.expires_at and policy == artifact.retention:
+        return artifact
+    return msgspec.structs.replace(artifact, retention=policy, expires_at=expires)
+
+
+def expired(artifact: Artifact, now: int) -> bool:
+    """Whether a `retained` artifact must not be shown any more at `now` (ms)."""
+    return artifact.expires_at is not None and artifact.expires_at <= now
+
+
+# --- how it is shown ------------------------------------------------------------------------------------------------
+
+
+def preview_mode(content_type: str) -> PreviewMode:
+    """How content of this type can be looked at; parameters and case do not matter."""
+    essence = content_type.split(";", 1)[0].strip().lower()
+    if essence in PREVIEW_TEXT:
+        return "text"
+    if essence.startswith("image/"):
+        return "image"
+    return "pdf" if essence == "application/pdf" else "unsupported"
+
+
+def preview_eligible(content_type: str, size: int) -> bool:
+    """Whether it is shown in the browser: a type that can be looked at, and at most 1 MiB."""
+    return size <= PREVIEW_MAX and preview_mode(content_type) != "unsupported"
+
+
+def url(artifact: Artifact, workspace_id: str) -> str:
+    """Where the artifact is downloaded: the task's route if it has a task, else the workspace's. No host."""
+    if artifact.task_id is not None:
+        return f"/api/v1/tasks/{quote(artifact.task_id, safe='')}/artifacts/{artifact.id}"
+    return f"/api/v1/workspaces/{workspace_id}/artifacts/{artifact.id}"
+
+
+def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = None) -> dict[str, Any]:
+    """An artifact (`retained`) as the API shows it; `task` fills in a workflow that it does not name itself."""
+    eligible = preview_eligible(artifact.content_type, artifact.size)
+    download = url(artifact, workspace_id)
+    return {
+        "id": artifact.id,
+        "workflow_id": artifact.workflow_id or (task.workflow_id if task is not None else None),
+        "workspace_id": workspace_id,
+        "task_id": artifact.task_id,
+        "logical_path": artifact.path,
+        "content_type": artifact.content_type,
+        "size_bytes": artifact.size,
+        "checksum_sha256": artifact.sha256,
+        "metadata": artifact.metadata,
+        "retention_policy": artifact.retention,
+        "expires_at": None if artifact.expires_at is None else values.iso(artifact.expires_at),
+        "created_at": values.iso(artifact.created_at),
+        "download_url": download,
+        "preview_url": f"{download}/preview" if eligible else None,
+        "permalink_url": f"{download}/permalink" if eligible else None,
+        "preview_eligible": eligible,
+        "preview_mode": preview_mode(artifact.content_type),
+        "storage_backend": "git",
+        "commit": artifact.commit,
+    }

@@ -1,0 +1,221 @@
+"""The derived indexes of a store, kept in step: history, catalog and search follow the branches and never lead them.
+
+Everything here can be thrown away while the store is closed; `catch_up` makes it again from the branches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+from gitstore import evidence
+from gitstore.catalog import Catalog, Heads
+from gitstore.changes import Change, Snapshot
+from gitstore.context import WORKSPACE
+from gitstore.directory import OldSlug, WorkspaceRow
+from gitstore.documents import DocumentError, load
+from gitstore.errors import Damaged
+from gitstore.facts import line, walk
+from gitstore.history import History, TimelineQuery
+from gitstore.model import Artifact, Branch, Task, Workflow
+from gitstore.repository.objects import Oid
+from gitstore.repository.repository import Repository
+from gitstore.repository.trees import TreeView, compare
+from gitstore.search import Search, text_of
+
+BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
+_BATCH = 500  # commits or artifacts between two transactions of a catch-up
+
+log = logging.getLogger("gitstore.derived")
+
+
+class Derived:
+    """History, catalog and search of one store. `apply` and `catch_up` are called by one thread at a time."""
+
+    def __init__(self, history: History, catalog: Catalog, search: Search) -> None:
+        self._history = history
+        self._catalog = catalog
+        self._search = search
+        self._lock = threading.RLock()
+        self.stale: set[str] = set()  # workspaces whose indexes missed a change and must catch up
+
+    def apply(self, changes: list[Change]) -> None:
+        """Takes in a group of changes that just became durable, before anybody is told of them."""
+        with self._lock:
+            try:
+                self._history.append((change.owner.id, fact) for change in changes for fact in change.facts)
+                with self._catalog.batch():
+                    last: dict[str, Snapshot] = {}
+                    for change in changes:
+                        self._evidence(change)
+                        last[change.owner.id] = change.snapshot
+                    for snapshot in last.values():
+                        self._workspace(snapshot)
+            except Exception:
+                # The changes are durable in git whatever happens here: the writers must be told so. What the indexes
+                # missed is made good by a catch-up from the branches.
+                log.exception("the derived indexes missed a change; they will catch up from git")
+                self.stale.update(change.owner.id for change in changes)
+
+    def _workspace(self, snapshot: Snapshot) -> None:
+        encoded, _ = snapshot.record()
+        fields = snapshot.context.fields
+        old = self._catalog.workspace(snapshot.workspace)
+        slugs = old.old_slugs if old is not None else self._old_slugs(snapshot)
+        if old is not None and old.slug != fields.slug:
+            slugs = (*slugs, OldSlug(old.slug, snapshot.updated_at))
+        row = WorkspaceRow(
+            id=snapshot.workspace,
+            slug=fields.slug,
+            name=fields.name,
+            created_at=snapshot.created_at,
+            updated_at=snapshot.updated_at,
+            description=fields.description,
+            is_active=fields.is_active,
+            main=snapshot.main.head,
+            evidence=snapshot.evidence.head,
+            old_slugs=slugs,
+        )
+        self._catalog.put_workspace(row, encoded)
+
+    def _old_slugs(self, snapshot: Snapshot) -> tuple[OldSlug, ...]:
+        """The slugs a workspace had before, from the history of its `workspace.yaml`."""
+        query = TimelineQuery(path=WORKSPACE, per_page=10_000)
+        slugs: list[tuple[str, int]] = []
+        for entry in reversed(self._history.timeline(snapshot.workspace, query).entries):
+            document = snapshot.read_at(entry.facts.id, WORKSPACE)
+            try:
+                value = load(document or b"", WORKSPACE)
+            except DocumentError:
+                continue  # what could not be read then named nothing
+            slug = value.get("slug") if isinstance(value, dict) else None
+            if isinstance(slug, str) and (not slugs or slugs[-1][0] != slug):
+                slugs.append((slug, entry.facts.time))
+        return tuple(OldSlug(slug, until) for (slug, _), (_, until) in itertools.pairwise(slugs))
+
+    def _evidence(self, change: Change) -> None:
+        workspace = change.owner.id
+        for fact in change.facts:
+            if fact.branch != "evidence":
+                continue
+            tree = change.snapshot.tree("evidence")
+            paths = [changed.path for changed in fact.changes]
+            self.records(workspace, tree, paths, time=fact.time, commit=fact.id)
+            before = fact.parents[0] if fact.parents else None
+            self._search.mark(workspace, fact.id, before)
+            self._catalog.mark_indexed(workspace, Heads(None, fact.id))
+
+    def records(self, workspace: str, tree: TreeView, paths: Iterable[str], *, time: int, commit: str | None) -> None:
+        """Brings the rows of the records that these paths of the evidence branch belong to, up to `tree`."""
+        for found in evidence.changed(workspace, tree, paths, time=time, commit=commit):
+            if isinstance(found, Workflow):
+                self._catalog.put_workflow(workspace, found)
+            elif isinstance(found, Task):
+                self._catalog.put_task(workspace, found)
+            elif isinstance(found, Artifact):
+                self._catalog.put_artifact(workspace, found)
+                self._search.put(workspace, found.id, self._text(tree, found))
+            elif isinstance(found, evidence.Gone):
+                if found.part == "artifact":
+                    self._search.remove(workspace, found.id)
+                    self._catalog.remove_artifact(workspace, found.id)
+                elif found.part == "task":
+                    self._catalog.remove_task(workspace, found.id)
+                else:
+                    self._catalog.remove_workflow(workspace, found.id)
+            else:
+                log.warning("workspace %s: %s cannot be read: %s", workspace, found.path, found.error)
+
+    @staticmethod
+    def _text(tree: TreeView, artifact: Artifact) -> str:
+        data = tree.source.blob(Oid(bytes.fromhex(artifact.blob)))
+        return text_of(artifact.content_type, data) or ""
+
+    # -- catching up ----------------------------------------------------------------------------------------------
+
+    def behind(self, workspace: str, heads: dict[Branch, str | None]) -> bool:
+        """Whether any index reflects other heads than these."""
+        known = self._history.heads()
+        wanted = Heads(heads["main"], heads["evidence"])
+        return (
+            workspace in self.stale
+            or any(known.get((workspace, branch)) != heads[branch] for branch in BRANCHES)
+            or self._catalog.heads(workspace) != wanted
+            or self._catalog.indexed(workspace).evidence != wanted.evidence
+            or (heads["evidence"] is not None and self._search.marker(workspace) != heads["evidence"])
+        )
+
+    def catch_up(self, workspace: str, repository: Repository, snapshot: Callable[[], Snapshot]) -> None:
+        """Brings every index of a workspace up to its branches. `snapshot` is asked for when history is up to date."""
+        with self._lock:
+            for branch in BRANCHES:
+                self._history_of(workspace, branch, repository)
+            state = snapshot()
+            self._evidence_of(workspace, repository)
+            with self._catalog.batch():
+                self._workspace(state)
+            self.stale.discard(workspace)
+
+    def _history_of(self, workspace: str, branch: Branch, repository: Repository) -> None:
+        head = repository.kept[branch]
+        known = self._history.heads().get((workspace, branch))
+        if head is None:
+            if known is not None:
+                self._history.forget_branch(workspace, branch)
+            return
+        if known == head.hex():
+            return
+        commits = line(repository, head, Oid(bytes.fromhex(known)) if known is not None else None)
+        before = 0
+        if known is not None:
+            if commits and commits[0][1].parents[:1] == (Oid(bytes.fromhex(known)),):
+                bounds = self._history.bounds(workspace, branch)
+                before = bounds.last_time if bounds is not None else 0
+            else:
+                self._history.forget_branch(workspace, branch)  # it reflects something that is not on the line
+        batch = []
+        for fact in walk(repository, branch, commits, before):
+            batch.append((workspace, fact))
+            if len(batch) >= _BATCH:
+                self._history.append(batch)
+                batch = []
+        self._history.append(batch)
+
+    def _evidence_of(self, workspace: str, repository: Repository) -> None:
+        head = repository.kept["evidence"]
+        wanted = head.hex() if head is not None else None
+        indexed = self._catalog.indexed(workspace).evidence
+        marker = self._search.marker(workspace)
+        if indexed == wanted and (marker == wanted or wanted is None):
+            return
+        if indexed != marker or indexed is None or not repository.database.has(Oid(bytes.fromhex(indexed))):
+            self._catalog.clear_workspace(workspace)
+            self._search.forget(workspace)
+            marker, old = None, repository.tree(None)
+        else:
+            old = repository.tree(Oid(bytes.fromhex(indexed)))
+        new = repository.tree(head)
+        paths = [difference.path for difference in compare(repository.database, old.root, new.root)]
+        for at in range(0, len(paths), _BATCH):
+            with self._catalog.batch():
+                for path in paths[at : at + _BATCH]:
+                    touch = self._history.last_touch(workspace, "evidence", path)
+                    if touch is None:
+                        raise Damaged(f"history does not know {path} of workspace {workspace}")
+                    self.records(workspace, new, [path], time=touch.time, commit=touch.commit)
+            if self._search.backlog > 20_000:
+                self._search.flush()
+        with self._catalog.batch():
+            self._catalog.mark_indexed(workspace, Heads(None, wanted))
+        if wanted is not None:
+            self._search.mark(workspace, wanted, marker)
+
+    def forget(self, workspace: str) -> None:
+        """A workspace was deleted."""
+        with self._lock:
+            self._history.forget(workspace)
+            self._catalog.remove_workspace(workspace)
+            self._search.forget(workspace)
+            self.stale.discard(workspace)

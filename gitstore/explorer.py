@@ -1,0 +1,436 @@
+"""The explorer: a workspace's artifacts filtered, searched, sorted and counted. Every text is taken literally.
+
+Titles and states are joined from the catalog at query time, so they are never stale; only content comes from the search
+index. Expired artifacts do not exist here.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+import msgspec
+
+from gitstore import artifacts, values
+from gitstore.errors import Invalid, WrongShape
+from gitstore.model import Artifact, Task, Workflow, WorkItem
+from gitstore.search import fold, snippet, terms, words
+
+Q_MAX = 200
+PAGE_MAX = 10_000
+PER_PAGE_MAX = 100
+FACET_MAX = 100
+UNSCOPED = "Unscoped workflow"
+Sort = Literal["newest", "oldest", "largest", "smallest", "name", "relevance"]
+Shown = Literal["inline", "download"]
+T = TypeVar("T")
+_FILTERS = ("workflow_id", "work_item_id", "task_id", "stage_name", "role", "content_type")
+_DAY = 86_400_000
+
+
+class Records(Protocol):
+    """What the explorer asks of the catalog: everything a workspace has, in any order."""
+
+    def artifacts(self, workspace: str, /) -> Sequence[Artifact]:
+        """The artifacts."""
+
+    def workflows(self, workspace: str, /) -> Iterable[Workflow]:
+        """The workflows."""
+
+    def tasks(self, workspace: str, /) -> Iterable[Task]:
+        """The tasks."""
+
+
+class Content(Protocol):
+    """What the explorer asks of the search index."""
+
+    def match(self, workspace: str, word: str, /) -> set[str]:
+        """The ids of the artifacts whose content has this term."""
+
+
+class ExplorerQuery(msgspec.Struct, frozen=True):
+    """What to show. `created_from` is inclusive, `created_to` exclusive, both in ms; None: not asked for."""
+
+    q: str | None = None
+    workflow_id: str | None = None
+    work_item_id: str | None = None
+    task_id: str | None = None
+    stage_name: str | None = None
+    role: str | None = None
+    content_type: str | None = None
+    preview_mode: Shown | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+    sort: Sort = "newest"
+    page: int = 1
+    per_page: int = 20
+
+
+class Row(msgspec.Struct, frozen=True):
+    """An artifact with what it belongs to, as the records say now."""
+
+    artifact: Artifact
+    workflow_id: str | None = None
+    workflow_name: str = UNSCOPED
+    workflow_state: str | None = None
+    work_item_id: str | None = None
+    work_item_title: str | None = None
+    work_item_state: str | None = None
+    stage_name: str | None = None
+    role: str | None = None
+    task_title: str | None = None
+    task_state: str = "unknown"
+
+
+class ExplorerPage(msgspec.Struct, frozen=True):
+    """One page of rows (JSON, as the API shows them); total, summary and filters are of all that matched."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    summary: dict[str, int]
+    filters: dict[str, list[Any]]
+
+
+# --- the query ------------------------------------------------------------------------------------------------------
+
+
+def parse_query(given: Mapping[str, str]) -> ExplorerQuery:
+    """The query in a URL's parameters; unknown ones are ignored, blank filters count as not given.
+
+    Raises WrongShape for a value of the wrong form or range, all faults at once; Invalid for a day that does not exist
+    and for a `created_from` after `created_to`.
+    """
+    faults: list[tuple[str, str]] = []
+
+    def choice(name: str, allowed: tuple[str, ...]) -> Any:
+        value = given.get(name) or None
+        if value is not None and value not in allowed:
+            faults.append((f"/{name}", f"must be one of {', '.join(allowed)}"))
+        return value
+
+    def number(name: str, default: int, high: int) -> int:
+        value = given.get(name)
+        if value is None:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= high:
+            faults.append((f"/{name}", f"must be a whole number from 1 to {high}"))
+            return default
+        return int(value)
+
+    def day(name: str) -> str | None:
+        value = given.get(name) or None
+        if value is not None and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            faults.append((f"/{name}", "must be a day, YYYY-MM-DD"))
+        return value
+
+    q = (given.get("q") or "").strip() or None
+    if len(given.get("q") or "") > Q_MAX:
+        faults.append(("/q", f"must have at most {Q_MAX} characters"))
+    sort = choice("sort", get_args(Sort)) or "newest"
+    if sort == "relevance" and q is None:
+        faults.append(("/sort", "can be relevance only together with q"))
+    shown = choice("preview_mode", get_args(Shown))
+    first, last = day("created_from"), day("created_to")
+    page, per_page = number("page", 1, PAGE_MAX), number("per_page", 20, PER_PAGE_MAX)
+    if faults:
+        raise WrongShape(faults, "the query does not have the expected shape")
+    start, end = _midnight("created_from", first), _midnight("created_to", last)
+    if start is not None and end is not None and start > end:
+        raise Invalid(f"created_from ({first}) is after created_to ({last})", details={"pointer": "/created_from"})
+    return ExplorerQuery(
+        q=q,
+        **{name: given.get(name) or None for name in _FILTERS},
+        preview_mode=shown,
+        created_from=start,
+        created_to=None if end is None else end + _DAY,
+        sort=sort,
+        page=page,
+        per_page=per_page,
+    )
+
+
+def _midnight(name: str, day: str | None) -> int | None:
+    if day is None:
+        return None
+    try:
+        moment = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+    except ValueError:
+        raise Invalid(f"{name}: there is no day {day}", details={"pointer": f"/{name}"}) from None
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)).days * _DAY
+
+
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+
+def explore(
+    catalog: Records,
+    search: Content,
+    workspace: str,
+    query: ExplorerQuery,
+    now: int,
+    text: Callable[[Artifact], str | None] = lambda _: None,
+) -> ExplorerPage:
+    """The page of a workspace's artifacts that the query asks for, at `now` (ms).
+
+    `text` gives the content of a text artifact for the highlights of the rows on the page, and is asked for no other.
+    """
+    records = _Joined(catalog, workspace)
+    rows = [row for row in records.rows(now) if _passes(row, query)]
+    chunks = [_Chunk(part) for part in (query.q or "").split()]
+    for chunk in chunks:
+        rows = chunk.keep(rows, search, workspace)
+    _sort(rows, query.sort, chunks)
+    start = (query.page - 1) * query.per_page
+    shown = rows[start : start + query.per_page]
+    return ExplorerPage(
+        rows=[row_json(row, workspace, chunks and _highlight(row, chunks, text)) for row in shown],
+        total=len(rows),
+        summary=_summary(rows),
+        filters=records.filters(rows),
+    )
+
+
+def row_json(row: Row, workspace: str, highlight: Any = None) -> dict[str, Any]:
+    """A row as the API shows it; `highlight` is HTML, there only when words were searched for."""
+    artifact = row.artifact
+    shown = {
+        "id": artifact.id,
+        "workflow_id": row.workflow_id,
+        "task_id": artifact.task_id,
+        "logical_path": artifact.path,
+        "content_type": artifact.content_type,
+        "size_bytes": artifact.size,
+        "created_at": values.iso(artifact.created_at),
+        "download_url": artifacts.url(artifact, workspace),
+        "metadata": artifact.metadata,
+        "workflow_name": row.workflow_name,
+        "workflow_state": row.workflow_state,
+        "work_item_id": row.work_item_id,
+        "work_item_title": row.work_item_title,
+        "stage_name": row.stage_name,
+        "role": row.role,
+        "task_title": row.task_title,
+        "task_state": row.task_state,
+        "preview_eligible": artifacts.preview_eligible(artifact.content_type, artifact.size),
+        "preview_mode": artifacts.preview_mode(artifact.content_type),
+    }
+    if highlight:
+        shown["highlight"] = highlight
+    return shown
+
+
+class _Joined:
+    """A workspace's records by id, and its artifacts joined with them."""
+
+    def __init__(self, catalog: Records, workspace: str) -> None:
+        self.workflows = {workflow.id: workflow for workflow in catalog.workflows(workspace)}
+        self.tasks = {task.id: task for task in catalog.tasks(workspace)}
+        self.items = {(flow.id, item.id): item for flow in self.workflows.values() for item in flow.work_items}
+        self._artifacts = catalog.artifacts(workspace)
+
+    def rows(self, now: int) -> Iterable[Row]:
+        """What an artifact says of itself goes before what its task says, and that before the work item's stage."""
+        for one in self._artifacts:
+            task = self.tasks.get(one.task_id) if one.task_id is not None else None
+            workflow_id = one.workflow_id or (task.workflow_id if task is not None else None)
+            workflow = self.workflows.get(workflow_id) if workflow_id is not None else None
+            artifact = artifacts.retained(one, workflow)
+            if artifacts.expired(artifact, now):
+                continue
+            item_id = one.work_item_id or (task.work_item_id if task is not None else None)
+            item = self._item(workflow_id, item_id)
+            yield Row(
+                artifact=artifact,
+                workflow_id=workflow_id,
+                workflow_name=workflow.name if workflow is not None else workflow_id or UNSCOPED,
+                workflow_state=workflow.state if workflow is not None else None,
+                work_item_id=item_id,
+                work_item_title=item.title if item is not None else item_id,
+                work_item_state=item.state if item is not None else None,
+                stage_name=one.stage_name or (task and task.stage_name) or (item and item.stage_name) or None,
+                role=one.role or (task.role if task is not None else None),
+                task_title=task.title if task is not None else one.task_id,
+                task_state=task.state if task is not None else "unknown",
+            )
+
+    def _item(self, workflow_id: str | None, item_id: str | None) -> WorkItem | None:
+        return self.items.get((workflow_id, item_id)) if workflow_id is not None and item_id is not None else None
+
+    def filters(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """The values that occur among the rows: at most 100 of each kind, by name."""
+        flows = {row.workflow_id: row.workflow_name for row in rows if row.workflow_id is not None}
+        items = {
+            (row.workflow_id, row.work_item_id): row.work_item_title for row in rows if row.work_item_id is not None
+        }
+        tasks = {row.artifact.task_id: row for row in rows if row.artifact.task_id is not None}
+        return {
+            "workflows": [{"id": id_, "name": name} for id_, name in _first(flows.items(), lambda flow: flow[1])],
+            "work_items": [
+                {
+                    "id": item_id,
+                    "title": title,
+                    "workflow_id": flow,
+                    "stage_name": item.stage_name if (item := self._item(flow, item_id)) is not None else None,
+                }
+                for (flow, item_id), title in _first(items.items(), lambda item: item[1])
+            ],
+            "tasks": [
+                {
+                    "id": task_id,
+                    "title": row.task_title,
+                    "workflow_id": task.workflow_id
+                    if (task := self.tasks.get(task_id)) is not None
+                    else row.workflow_id,
+                    "work_item_id": task.work_item_id if task is not None else row.work_item_id,
+                    "stage_name": task.stage_name if task is not None else row.stage_name,
+                }
+                for task_id, row in _first(tasks.items(), lambda task: task[1].task_title)
+            ],
+            "stages": _first({row.stage_name for row in rows if row.stage_name is not None}, lambda name: name),
+            "roles": _first({row.role for row in rows if row.role is not None}, lambda name: name),
+            "content_types": _first({row.artifact.content_type for row in rows}, lambda name: name),
+        }
+
+
+def _first(found: Iterable[T], name: Callable[[T], str | None]) -> list[T]:
+    return sorted(found, key=lambda one: (fold(name(one) or ""), repr(one)))[:FACET_MAX]
+
+
+def _passes(row: Row, query: ExplorerQuery) -> bool:
+    artifact = row.artifact
+    return (
+        (query.workflow_id is None or row.workflow_id == query.workflow_id)
+        and (query.work_item_id is None or row.work_item_id == query.work_item_id)
+        and (query.task_id is None or artifact.task_id == query.task_id)
+        and (query.stage_name is None or row.stage_name == query.stage_name)
+        and (query.role is None or row.role == query.role)
+        and (query.content_type is None or artifact.content_type == query.content_type)
+        and (query.created_from is None or artifact.created_at >= query.created_from)
+        and (query.created_to is None or artifact.created_at < query.created_to)
+        and (
+            query.preview_mode is None
+            or artifacts.preview_eligible(artifact.content_type, artifact.size) == (query.preview_mode == "inline")
+        )
+    )
+
+
+def _summary(rows: Sequence[Row]) -> dict[str, int]:
+    return {
+        "total_artifacts": len(rows),
+        "previewable_artifacts": sum(
+            artifacts.preview_eligible(row.artifact.content_type, row.artifact.size) for row in rows
+        ),
+        "total_bytes": sum(row.artifact.size for row in rows),
+        "workflow_count": len({row.workflow_id for row in rows} - {None}),
+        "work_item_count": len({(row.workflow_id, row.work_item_id) for row in rows if row.work_item_id is not None}),
+        "task_count": len({row.artifact.task_id for row in rows} - {None}),
+        "role_count": len({row.role for row in rows} - {None}),
+    }
+
+
+def _sort(rows: list[Row], sort: Sort, chunks: Sequence[_Chunk]) -> None:
+    """Ties end with the id, ascending, so that pages never overlap."""
+    keys: dict[Sort, Callable[[Row], tuple[Any, ...]]] = {
+        "newest": lambda row: (-row.artifact.created_at, row.artifact.id),
+        "oldest": lambda row: (row.artifact.created_at, row.artifact.id),
+        "largest": lambda row: (-row.artifact.size, row.artifact.id),
+        "smallest": lambda row: (row.artifact.size, row.artifact.id),
+        "name": lambda row: (row.artifact.path.rsplit("/", 1)[-1].casefold(), row.artifact.id),
+        "relevance": lambda row: (
+            -sum(chunk.score(row) for chunk in chunks),
+            -row.artifact.created_at,
+            row.artifact.id,
+        ),
+    }
+    rows.sort(key=keys[sort])
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=131_072)
+def _path(path: str) -> tuple[str, str]:
+    """A path folded, and its terms with blanks around them (a fraction of the memory of a set)."""
+    return fold(path), f" {' '.join(terms(path))} "
+
+
+@lru_cache(maxsize=65_536)
+def _label(text: str) -> frozenset[str]:
+    """The terms of a title, state, role, stage or media type."""
+    return frozenset(terms(text))
+
+
+def _labels(row: Row) -> tuple[str | None, ...]:
+    """The texts beside the path in which words are looked for. Stand-ins for missing names do not count."""
+    return (
+        row.workflow_name if row.workflow_id is not None else None,
+        row.work_item_title,
+        row.task_title,
+        row.workflow_state,
+        row.work_item_state,
+        row.task_state if row.artifact.task_id is not None else None,
+        row.stage_name,
+        row.role,
+        row.artifact.content_type,
+    )
+
+
+class _Chunk:
+    """What stands between two blanks of `q`.
+
+    It matches as a substring of the path, or if each of its words is in the path, a label or the content. One without
+    any letter or digit is looked for literally in the path and the labels.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.folded = fold(text)
+        self.words = words(text)
+
+    def keep(self, rows: Sequence[Row], search: Content, workspace: str) -> list[Row]:
+        """The rows that match."""
+        if not self.words:
+            return [row for row in rows if self._literal(row)]
+        content = {word: search.match(workspace, word) for word in self.words}
+        return [row for row in rows if self.folded in _path(row.artifact.path)[0] or self._everywhere(row, content)]
+
+    def _literal(self, row: Row) -> bool:
+        if self.folded in _path(row.artifact.path)[0]:
+            return True
+        return any(self.folded in fold(label) for label in _labels(row) if label is not None)
+
+    def _everywhere(self, row: Row, content: Mapping[str, set[str]]) -> bool:
+        path = _path(row.artifact.path)[1]
+        return all(
+            f" {word} " in path
+            or row.artifact.id in found
+            or any(word in _label(label) for label in _labels(row) if label is not None)
+            for word, found in content.items()
+        )
+
+    def score(self, row: Row) -> int:
+        """Where the best hit is: 8 all words in the file name, 4 in the path, 2 in the titles, 1 elsewhere."""
+        path = row.artifact.path
+        if self.folded in fold(path.rsplit("/", 1)[-1]):
+            return 8
+        folded, held = _path(path)
+        if self.folded in folded or (self.words and all(f" {word} " in held for word in self.words)):
+            return 4
+        titles = [_label(title) for title in _labels(row)[:3] if title is not None]
+        return 2 if self.words and all(any(word in title for title in titles) for word in self.words) else 1
+
+
+def _highlight(row: Row, chunks: Sequence[_Chunk], text: Callable[[Artifact], str | None]) -> str:
+    """HTML: the passage with the hits, from the content if they are there, else from the path, else from a label."""
+    wanted = frozenset(word for chunk in chunks for word in chunk.words)
+    needles = [chunk.folded for chunk in chunks]
+    content = text(row.artifact)
+    if content is not None and (passage := snippet(content, wanted)) is not None:
+        return passage
+    for place in (row.artifact.path, *_labels(row)):
+        if place is not None and (passage := snippet(place, wanted, needles)) is not None:
+            return passage
+    return html.escape(row.artifact.path)

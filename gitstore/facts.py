@@ -1,0 +1,153 @@
+"""What a commit says to history: its message and trailers written, and read back from any commit whatever.
+
+The subject is one line a person understands; the trailers carry the machine's part. Only commits whose committer is
+this store have their trailers believed: anybody can type `Gitstore-Actor: admin` into a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from gitstore.documents import DocumentError, load
+
+from gitstore import names
+from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
+from gitstore.repository.commits import Commit, Signature
+from gitstore.repository.objects import EMPTY_TREE, Oid
+from gitstore.repository.repository import Repository
+from gitstore.repository.trees import Difference, TreeView, compare
+
+COMMITTER_NAME = "gitstore"
+COMMITTER_EMAIL = "gitstore@gitstore.invalid"
+
+
+@lru_cache(maxsize=1024)
+def author(actor: Actor) -> tuple[str, str]:
+    """Name and e-mail of a commit's author for whoever asked for the change."""
+    if actor.type == "person":
+        return names.identity(actor.name), names.identity(actor.id)
+    if actor.type == "system":
+        return COMMITTER_NAME, COMMITTER_EMAIL
+    return names.identity(f"{actor.type} key {actor.id}"), names.identity(f"{actor.id}@keys.gitstore.invalid")
+
+
+def message(
+    kind: str, name: str, state: str, time: int, who: Provenance, workflow: str | None, task: str | None
+) -> str:
+    """The whole commit message. Nothing a user wrote can add a line to it."""
+    lines = [
+        f"Gitstore-Kind: {kind}",
+        f"Gitstore-State: {state}",
+        f"Gitstore-Actor: {who.actor.type} {names.one_line(who.actor.id)} {names.one_line(who.actor.name)}",
+        f"Gitstore-Door: {who.door}",
+        f"Gitstore-Time: {time}",
+    ]
+    for title, text in (
+        ("Request", who.request_id),
+        ("Workflow", workflow or who.workflow_id),
+        ("Task", task or who.task_id),
+    ):
+        if text is not None:
+            lines.append(f"Gitstore-{title}: {names.one_line(text, 300)}")
+    return f"{names.one_line(name)}\n\n" + "\n".join(lines) + "\n"
+
+
+def time_of(commit: Commit) -> int:
+    """The commit's own time in milliseconds: ours carries it exactly, others have whole seconds."""
+    if commit.committer.email == COMMITTER_EMAIL and (text := commit.trailers.get("Gitstore-Time", "")).isdecimal():
+        return int(text)
+    return commit.committer.time * 1000
+
+
+def facts(oid: Oid, commit: Commit, branch: Branch, time: int, changes: Iterable[ChangedPath]) -> CommitFacts:
+    """The facts of a commit that is already made; `time` is its effective time."""
+    parents = tuple(parent.hex() for parent in commit.parents)
+    trailers = commit.trailers if commit.committer.email == COMMITTER_EMAIL else {}
+    words = trailers.get("Gitstore-Actor", "").split(" ", 2)
+    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
+        actor = Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
+    else:
+        actor = Actor("person", commit.author.email, commit.author.name)
+    return CommitFacts(
+        id=oid.hex(),
+        branch=branch,
+        parents=parents,
+        time=time,
+        kind=trailers.get("Gitstore-Kind", "merge" if len(parents) > 1 else "edit"),
+        name=names.one_line(commit.subject) if commit.subject else "(no message)",
+        actor=actor,
+        door=trailers.get("Gitstore-Door", "disk"),
+        changes=tuple(changes),
+        state=trailers.get("Gitstore-State", "completed"),
+        request_id=trailers.get("Gitstore-Request"),
+        workflow_id=trailers.get("Gitstore-Workflow"),
+        task_id=trailers.get("Gitstore-Task"),
+    )
+
+
+def changed_paths(
+    branch: Branch, differences: Iterable[Difference], before: TreeView, after: TreeView
+) -> list[ChangedPath]:
+    """What a commit changed, with the resource that each path belongs to."""
+    found = []
+    for path, old, new in differences:
+        op: Op = "added" if old is None else "deleted" if new is None else "changed"
+        part, key = names.classify(branch, path)
+        found.append(ChangedPath(path, op, part, _real_key(part, path, key, before if new is None else after)))
+    return found
+
+
+def _real_key(part: str, path: str, key: str | None, view: TreeView) -> str | None:
+    """A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
+    if part == "memory" and names.is_long_memory(path.rsplit("/", 1)[-1]):
+        field, document = "key", view.read(path)
+    elif part == "file":
+        meta = path if path.endswith(names.META_SUFFIX) else names.meta_path(path)
+        field, document = "key", view.read(meta)
+    else:
+        return key
+    if document is None:
+        return key
+    try:
+        value = load(document)
+    except DocumentError:
+        return key
+    named = value.get(field) if isinstance(value, dict) else None
+    return named if isinstance(named, str) else key
+
+
+def line(repository: Repository, new: Oid | None, old: Oid | None) -> list[tuple[Oid, Commit]]:
+    """The first-parent commits from `old` (left out; None: from the beginning) to `new`, oldest first.
+
+    Where `old` is not on the line, the whole line is given.
+    """
+    found = []
+    here = new
+    while here is not None and here != old:
+        commit = repository.commit(here)
+        found.append((here, commit))
+        here = commit.parents[0] if commit.parents else None
+    return found[::-1]
+
+
+def walk(
+    repository: Repository, branch: Branch, commits: Sequence[tuple[Oid, Commit]], before: int
+) -> Iterator[CommitFacts]:
+    """The facts of consecutive first-parent commits; `before` is the effective time of what came before them."""
+    for oid, commit in commits:
+        before = max(before, time_of(commit))
+        old = repository.tree(commit.parents[0] if commit.parents else None)
+        new = TreeView(repository.database, commit.tree)
+        differences = compare(repository.database, old.root, new.root)
+        yield facts(oid, commit, branch, before, changed_paths(branch, differences, old, new))
+
+
+def server_signature(time: int) -> Signature:
+    """The committer of the store's own commits."""
+    return Signature(COMMITTER_NAME, COMMITTER_EMAIL, time // 1000)
+
+
+def empty_view(repository: Repository) -> TreeView:
+    """The tree without files."""
+    return TreeView(repository.database, EMPTY_TREE)

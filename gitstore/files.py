@@ -1,0 +1,281 @@
+"""Files: bytes under a key. The key is the identity: the same one again replaces the content, history keeps the old.
+
+What a file's name says (key, content type) is not written down; only what it does not say goes into
+`<file>.meta.yaml` beside it.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gitstore import credentials, documents, media, names, parsed, rules, values
+from gitstore.context import Context, StoredFile
+from gitstore.errors import Conflict, Invalid, NotFound, TooLarge, WrongShape
+from gitstore.model import Kind, Touch
+from gitstore.parsed import text_secrets
+from gitstore.precondition import NONE, Precondition
+from gitstore.repository.objects import Blob
+from gitstore.rules import Policy
+
+if TYPE_CHECKING:
+    from gitstore.changes import Draft
+
+FILE_MAX_BYTES: Final = 10 * 1024 * 1024
+BATCH_MAX: Final = 10
+
+_WHITESPACE: Final = b" \t\r\n\x0b\x0c"
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """One file to be stored, checked and hashed. Made by `upload`, which needs no lock."""
+
+    key: str
+    file_name: str
+    content: Blob
+    size: int
+    sha256: str
+    content_type: str
+    description: str | UnsetType | None = UNSET
+
+
+class Put(NamedTuple):
+    """What became of one upload: the file as it is stored now, and what the record needs besides."""
+
+    file: StoredFile
+    size: int
+    sha256: str
+    created: bool
+    changed: bool
+
+
+def upload(
+    *,
+    file_name: str,
+    content: bytes,
+    key: str | None = None,
+    content_type: str | None = None,
+    description: str | UnsetType | None = UNSET,
+    policy: Policy = "refuse",
+    max_bytes: int = FILE_MAX_BYTES,
+    at: str = "",
+) -> Upload:
+    """Checks everything about a file that does not depend on the workspace.
+
+    `file_name` is reduced to its last `/` segment; no `key` is derived from it; no `content_type` is guessed from it.
+    `at` is the JSON pointer of the file in the request. Raises Invalid, SecretFound, and TooLarge over `max_bytes`.
+    """
+    name = names.check_file_name(file_name)
+    if not content:
+        raise rules.fault(f"{at}/content_base64", "must not be empty")
+    if len(content) > max_bytes:
+        raise TooLarge(
+            f"the file {name} has {len(content)} bytes; {max_bytes} are allowed", details={"max_bytes": max_bytes}
+        )
+    known = rules.file_key(key, f"{at}/key") if key is not None else names.file_key(name)
+    kind = media.check(content_type, f"{at}/content_type") if content_type is not None else media.guess(name)
+    if isinstance(description, str):
+        rules.text(description, f"{at}/description", high=rules.DESCRIPTION_MAX)
+    said = {"file_name": name, "key": known, "description": None if description is UNSET else description}
+    values.check(said)
+    rules.no_secret(said, f"file {name}", policy)
+    blob = Blob(content)
+    if policy == "refuse":
+        credentials.refuse(text_secrets(blob.id.hex(), content), f"file {name}")
+    return Upload(known, name, blob, len(content), sha256(content).hexdigest(), kind, description)
+
+
+def decode_base64(text: str, at: str = "/content_base64") -> bytes:
+    """The bytes behind strict base 64 (RFC 4648, section 4): its alphabet, full padding, no stray bits.
+
+    White space is allowed anywhere. Raises Invalid for anything else; empty text gives no bytes.
+    """
+    try:
+        packed = text.encode("ascii").translate(None, _WHITESPACE)
+        data = binascii.a2b_base64(packed, strict_mode=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raise rules.fault(at, "is not base 64 as RFC 4648 has it (A-Z a-z 0-9 + / and = padding)") from None
+    if binascii.b2a_base64(data[len(data) // 3 * 3 :], newline=False) != packed[len(data) // 3 * 4 :]:
+        raise rules.fault(at, "is not base 64 as RFC 4648 has it: the padding is wrong")
+    return data
+
+
+def put(
+    draft: Draft,
+    uploads: Sequence[Upload],
+    *,
+    precondition: Precondition = NONE,
+    batch_max: int = BATCH_MAX,
+) -> list[Put]:
+    """Stores one file or several, all or nothing, in one change; the answers are in the order of `uploads`.
+
+    A key that exists gets the new content, name and type, and keeps its description unless one is given.
+    Raises PreconditionFailed (held against the entry of each key), Invalid where two uploads have one key, WrongShape
+    for no upload or more than `batch_max`, Conflict where something that cannot be read is in the way.
+    """
+    if not 1 <= len(uploads) <= batch_max:
+        raise WrongShape([("/files", f"must have 1 to {batch_max} files, not {len(uploads)}")])
+    first: dict[str, Upload] = {}
+    for one in uploads:
+        if (other := first.setdefault(one.key, one)) is not one:
+            raise Invalid(
+                f"{other.file_name} and {one.file_name} would both have the key {one.key}; give one another `key`"
+            )
+        if precondition != NONE:
+            precondition.check(entry_etag(draft, one.key))
+    taken = _taken(draft.context)
+    results = [_put(draft, one, taken) for one in uploads]
+    changed = [result for result in results if result.changed]
+    if changed:
+        added = [result for result in changed if result.created]
+        kind: Kind = "file.replaced" if not added else "file.added" if len(added) == len(changed) else "changes"
+        verb = {"file.added": "add", "file.replaced": "replace", "changes": "put"}[kind]
+        what = changed[0].file.file_name if len(changed) == 1 else f"{len(changed)} files"
+        draft.describe(kind, names.one_line(f"files: {verb} {what}"))
+    return results
+
+
+def delete(draft: Draft, reference: str, *, precondition: Precondition = NONE) -> StoredFile:
+    """Removes the file with this id or key, and says which one it was. Raises NotFound, PreconditionFailed."""
+    stored = find(draft.context, draft.workspace, reference)
+    if stored is None:
+        precondition.check(None)
+        raise NotFound(f"the workspace has no file with the id or key {reference}")
+    if precondition != NONE:
+        precondition.check(entry_etag(draft, stored.key))
+    _remove(draft, stored.path)
+    draft.describe("file.deleted", names.one_line(f"files: delete {stored.file_name}"))
+    return stored
+
+
+def find(context: Context, workspace: str, reference: str) -> StoredFile | None:
+    """The file with this key or, if no file has such a key, with this id (a UUID in any case)."""
+    stored = context.files.get(reference)
+    if stored is not None or not names.is_uuid(reference):
+        return stored
+    wanted = reference.lower()
+    return next((held for key, held in context.files.items() if identity(workspace, key) == wanted), None)
+
+
+@lru_cache(maxsize=65_536)
+def identity(workspace: str, key: str) -> str:
+    """The id of a file: it follows from workspace and key, so a file added with an editor has a stable one too."""
+    return names.derive_id(workspace, key)
+
+
+def entry_etag(draft: Draft, key: str) -> str | None:
+    """The ETag of the record of one file; None where there is no such key."""
+    stored = draft.context.files.get(key)
+    return None if stored is None else etag(stored, touched(stored, draft.last_touch))
+
+
+def touched(stored: StoredFile, last_touch: Callable[[str], Touch | None]) -> Touch | None:
+    """The commit that last changed the file or what is said of it."""
+    paths = [stored.path] if stored.meta_blob is None else [stored.path, stored.path + names.META_SUFFIX]
+    found = [touch for path in paths if (touch := last_touch(path)) is not None]
+    return max(found, key=lambda touch: touch.time, default=None)
+
+
+def etag(stored: StoredFile, touch: Touch | None) -> str:
+    """The ETag of a file's record: its version and times follow from the commit that last touched it."""
+    said = (stored.key, stored.path, stored.blob, stored.content_type, stored.description)
+    return values.etag(repr((*said, touch.commit if touch else None)).encode("utf-8", "surrogateescape"))
+
+
+# --- paths and meta files -------------------------------------------------------------------------------------------
+
+
+def _put(draft: Draft, one: Upload, taken: dict[str, str]) -> Put:
+    context = draft.context
+    old = context.files.get(one.key)
+    description = one.description
+    if isinstance(description, UnsetType):
+        description = old.description if old is not None else None
+    if old is not None and old.file_name == one.file_name:
+        path = old.path
+    else:
+        if old is not None:
+            taken.pop(names.fold(old.path), None)
+        path = _free_path(draft, one, taken)
+    taken[names.fold(path)] = one.key
+    before = (draft.blob(path), draft.blob(path + names.META_SUFFIX))
+    draft.write(path, one.content)
+    _write_meta(draft, path, one, description)
+    moved = old is not None and old.path != path
+    if old is not None and moved:
+        _remove(draft, old.path)
+    meta_blob = draft.blob(path + names.META_SUFFIX)
+    after = (draft.blob(path), meta_blob)
+    stored = StoredFile(one.key, path, one.content.id.hex(), one.file_name, one.content_type, description, meta_blob)
+    return Put(stored, one.size, one.sha256, old is None, moved or before != after)
+
+
+def _write_meta(draft: Draft, path: str, one: Upload, description: str | None) -> None:
+    """Writes down what the path does not say, and removes a meta file that has nothing left to say."""
+    said: dict[str, Any] = {}
+    if one.key != names.key_of_path(path.removeprefix("files/")):
+        said["key"] = one.key
+    if one.content_type != media.guess(one.file_name):
+        said["content_type"] = one.content_type
+    if description is not None:
+        said["description"] = description
+    meta = path + names.META_SUFFIX
+    data = draft.read(meta)
+    if data is not None:
+        said |= _others(data)
+    if said:
+        draft.write(meta, parsed.rewritten(data, said))
+    elif data is not None:
+        draft.remove(meta)
+
+
+def _others(data: bytes) -> dict[str, Any]:
+    """What a person wrote into a meta file beyond what is understood: theirs, and kept."""
+    try:
+        document = documents.load(data)
+    except documents.DocumentError:
+        return {}  # it cannot be read; the new one replaces it, and git has the old bytes
+    if not isinstance(document, dict):
+        return {}
+    return {key: value for key, value in document.items() if key not in ("key", "content_type", "description")}
+
+
+def _remove(draft: Draft, path: str) -> None:
+    draft.remove(path)
+    if draft.blob(path + names.META_SUFFIX) is not None:
+        draft.remove(path + names.META_SUFFIX)
+
+
+def _taken(context: Context) -> dict[str, str]:
+    """Folded path → key of what is there: files, and the folders that lead to them (under no key)."""
+    taken: dict[str, str] = {}
+    for stored in context.files.values():
+        taken[names.fold(stored.path)] = stored.key
+        folder = stored.path.rpartition("/")[0]
+        while folder != "files":
+            taken.setdefault(names.fold(folder), "")
+            folder = folder.rpartition("/")[0]
+    return taken
+
+
+def _free_path(draft: Draft, one: Upload, taken: Mapping[str, str]) -> str:
+    """Where a new file goes. Raises Conflict where something that is no sound file stands in the way."""
+    path = names.file_path(one.file_name, one.key, taken)
+    for place in _ways(path):
+        if taken.get(names.fold(place), "") != "" or (place == path and draft.blob(place) is not None):
+            raise Conflict(
+                f"{place} is in the way of {one.file_name} with the key {one.key}; choose another key or file name",
+                details={"path": place},
+            )
+    return path
+
+
+def _ways(path: str) -> Iterable[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(2, len(parts) + 1))

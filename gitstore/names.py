@@ -1,0 +1,330 @@
+"""Every rule for names: slugs, keys, ids, and the paths at which the two branches keep things.
+
+Text becomes a file name by percent-encoding what is not safe in one, and is read back by percent-decoding, always. `~`
+is never in an encoded name, so `~<hash>.yaml` is free for keys too long for a file name (the key is then inside).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from collections.abc import Container, Mapping
+from hashlib import sha256
+from typing import Final
+
+from gitstore.errors import Invalid
+from gitstore.paths import RESERVED, check_component
+
+META_SUFFIX: Final = ".meta.yaml"
+ARTIFACT_DOCUMENT: Final = "artifact.yaml"
+NAME_MAX: Final = 255  # bytes of a file name (POSIX NAME_MAX on every common file system)
+
+_SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_RUNS = re.compile(r"[^a-z0-9]+")
+_PARTS: Final = {"workspace.yaml": "workspace", "settings.yaml": "settings"}
+_SPEC: Final = frozenset({"resources", "documents", "tools", "config", "instructions"})
+
+
+# --- slugs and ids --------------------------------------------------------------------------------------------------
+
+
+def check_slug(slug: str) -> None:
+    """Raises Invalid unless this can be a workspace's slug, which is also its folder's name."""
+    if not _SLUG.fullmatch(slug):
+        why = "use 1 to 100 letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit"
+    elif slug.lower().endswith((".git", ".lock")):
+        why = "it must not end in `.git` or `.lock`"
+    elif is_uuid(slug) or _uuid_like(slug):
+        why = "it reads as an id"
+    elif RESERVED.fullmatch(slug.split(".", 1)[0]):
+        why = "some systems reserve this name for a device"
+    else:
+        return
+    raise Invalid(f"`{one_line(slug, 60)}` cannot be a slug: {why}")
+
+
+def _uuid_like(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID in its usual form, in any case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def new_id() -> str:
+    """A new random id (UUIDv4)."""
+    return str(uuid.uuid4())
+
+
+def derive_id(workspace: str, key: str) -> str:
+    """The id of what has no id of its own: UUIDv5 of the workspace's id and a key. The same for ever."""
+    return str(uuid.uuid5(uuid.UUID(workspace), key))
+
+
+def fold(text: str) -> str:
+    """What two names must not share: NFC, case folded. File systems may tell neither apart."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+# --- text to file name and back -------------------------------------------------------------------------------------
+
+
+def _encode(text: str) -> str:
+    """A file name for any text: what is safe stays, every other byte is `%XX`."""
+    if _PLAIN.fullmatch(text) and not text.endswith(".") and not RESERVED.fullmatch(text.split(".", 1)[0]):
+        return text
+    data = text.encode("utf-8", "surrogatepass")
+    out = [chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in data]
+    if out and out[0] in ".-":
+        out[0] = _escape(out[0])
+    if out and out[-1] == ".":
+        out[-1] = _escape(".")
+    if RESERVED.fullmatch(text.split(".", 1)[0]):
+        out[0] = _escape(text[0])
+    return "".join(out)
+
+
+def _escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+def _decode(name: str) -> str:
+    """The text a file name stands for; bytes that are no UTF-8 are shown as such."""
+    data = _PERCENT.sub(lambda match: bytes([int(match[1], 16)]), name.encode("utf-8", "surrogateescape"))
+    return data.decode("utf-8", "replace")
+
+
+def _hashed(text: str) -> str:
+    return "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def memory_file(key: str, taken: Container[str] = ()) -> str:
+    """The name of a key's file in `memory/`. `taken`: folded names of other keys' files, which it must differ from."""
+    name = _encode(key) + ".yaml"
+    if len(name) > NAME_MAX:
+        return _hashed(key) + ".yaml"
+    if fold(name) in taken:
+        # Keys that differ only in case: escape letters, one more each time, until the name is another even folded.
+        for count in range(1, len(key) + 1):
+            other = "".join(_escape(c) if at < count and c.isalpha() else _encode_inside(c) for at, c in enumerate(key))
+            if len(other) + 5 <= NAME_MAX and fold(other + ".yaml") not in taken:
+                return other + ".yaml"
+        return _hashed(key) + ".yaml"
+    return name
+
+
+def _encode_inside(character: str) -> str:
+    data = character.encode("utf-8", "surrogatepass")
+    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in data)
+
+
+def is_long_memory(name: str) -> bool:
+    """Whether a file of `memory/` holds `{key, value}` because its key is too long for a name."""
+    return name.startswith("~") and name.endswith(".yaml")
+
+
+def memory_key(name: str) -> str | None:
+    """The key of a file in `memory/`; None for one that is no YAML file, or has its key inside."""
+    if not name.endswith(".yaml") or name.startswith("~") or name == ".yaml":
+        return None
+    return _decode(name[:-5])
+
+
+# --- evidence -------------------------------------------------------------------------------------------------------
+
+
+def _shard(identity: str) -> tuple[str, str]:
+    digest = sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:2], digest[2:4]
+
+
+def _document(folder: str, identity: str) -> str:
+    name = _encode(identity) + ".yaml"
+    if len(name) > NAME_MAX:
+        name = _hashed(identity) + ".yaml"
+    return f"{folder}/{_shard(identity)[0]}/{name}"
+
+
+def workflow_path(identity: str) -> str:
+    """Where the evidence branch keeps a workflow."""
+    return _document("workflows", identity)
+
+
+def task_path(identity: str) -> str:
+    """Where the evidence branch keeps a task."""
+    return _document("tasks", identity)
+
+
+def artifact_folder(identity: str) -> str:
+    """The folder of an artifact."""
+    first, second = _shard(identity)
+    return f"artifacts/{first}/{second}/{identity}"
+
+
+def id_of_evidence(path: str) -> str | None:
+    """The id that the path of a workflow or task tells; None where the document itself must (`~<hash>.yaml`)."""
+    name = path.rsplit("/", 1)[-1]
+    return None if name.startswith("~") or not name.endswith(".yaml") else _decode(name[:-5])
+
+
+def artifact_file(name: str) -> str:
+    """The name under which an artifact's content is stored beside `artifact.yaml`."""
+    stored = _visible(name)
+    if fold(stored) == ARTIFACT_DOCUMENT:
+        stored = _escape(stored[0]) + stored[1:]
+    return _fit(stored, name)
+
+
+def artifact_name(stored: str) -> str:
+    """The file name an artifact's stored content stands for."""
+    return _decode(stored)
+
+
+def artifact_path(path: str) -> str:
+    """An artifact's logical path, normalised: relative, `/`-separated, 1 to 1024 characters. Raises Invalid."""
+    if not 1 <= len(path) <= 1024:
+        raise Invalid("an artifact's path has 1 to 1024 characters")
+    if path.startswith("/") or "\\" in path or re.match(r"[A-Za-z]:", path):
+        raise Invalid(f"`{one_line(path, 80)}` must be a relative path with `/` between its parts")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for part in parts:
+        check_component(part)
+    if not parts or path.endswith("/"):
+        raise Invalid(f"`{one_line(path, 80)}` names no file")
+    return "/".join(parts)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def check_file_name(name: str) -> str:
+    """An uploaded file's name, reduced to its last `/` segment. Raises Invalid for what cannot be one."""
+    last = name.rsplit("/", 1)[-1]
+    if not 1 <= len(last) <= 255:
+        raise Invalid("a file name has 1 to 255 characters")
+    check_component(last)
+    return last
+
+
+def _visible(name: str) -> str:
+    """A file name that people can read in a folder: only what is dangerous in one is encoded."""
+    out = []
+    for character in unicodedata.normalize("NFC", name) if not name.isascii() else name:
+        plain = character.isprintable() and character not in '%~/\\:*?"<>|'
+        out.append(character if plain and character != "\ufeff" else _escape(character))
+    if out and out[0] in (".", "-", " "):
+        out[0] = _escape(out[0])
+    if out and out[-1] in (".", " "):
+        out[-1] = _escape(out[-1])
+    if RESERVED.fullmatch(name.split(".", 1)[0].rstrip()):
+        out[0] = _escape(out[0])
+    return "".join(out)
+
+
+def _fit(stored: str, name: str) -> str:
+    """The stored name, cut to what a file system takes: its hash, and as much of the end as keeps the type."""
+    if len(stored.encode()) <= NAME_MAX:
+        return stored
+    tail = "".join(
+        character for character in name[-12:] if character.isascii() and (character.isalnum() or character == ".")
+    )
+    return _hashed(name) + tail
+
+
+def _file_part(name: str) -> str:
+    stored = _visible(name)
+    if stored.lower().endswith(META_SUFFIX):
+        stored = stored[: -len(META_SUFFIX)] + "%2E" + stored[-len(META_SUFFIX) + 1 :]
+    if len(stored.encode()) + len(META_SUFFIX) > NAME_MAX:
+        return _fit(stored + "x" * NAME_MAX, name)
+    return stored
+
+
+def file_path(name: str, key: str, taken: Mapping[str, str]) -> str:
+    """Where a new file goes: `files/<name>`, or `files/<key>/<name>` where another key holds that name.
+
+    `taken`: folded path → key (`""` for a folder).
+    """
+    path = f"files/{_file_part(name)}"
+    holder = taken.get(fold(path))
+    if holder is None or holder == key:
+        return path
+    folder = _encode(key)
+    if len(folder) > NAME_MAX:
+        folder = _hashed(key)
+    return f"files/{folder}/{_file_part(name)}"
+
+
+def file_name(path: str) -> str:
+    """The file name that a path below `files/` stands for."""
+    return _decode(path.rsplit("/", 1)[-1])
+
+
+def meta_path(path: str) -> str:
+    """The file that says of another what cannot be derived."""
+    return path + META_SUFFIX
+
+
+def file_key(name: str) -> str:
+    """The key a file name gives: lower case, runs outside a-z and 0-9 as `-`; `file-` and 8 digits if nothing is left."""
+    key = _RUNS.sub("-", name.lower()).strip("-")
+    return key[:120].strip("-") or "file-" + sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def key_of_path(below: str) -> str:
+    """The key that a path below `files/` gives: `sub/a.md` → `sub-a-md`."""
+    return file_key("/".join(_decode(part) for part in below.split("/")))
+
+
+# --- what a path is -------------------------------------------------------------------------------------------------
+
+
+def classify(branch: str, path: str) -> tuple[str, str | None]:
+    """The part a path belongs to, and the key or id it gives (for a `~` file its name without `.yaml`)."""
+    first, _, rest = path.partition("/")
+    if branch == "evidence":
+        if first in ("workflows", "tasks") and path.endswith(".yaml") and path.count("/") in (1, 2):
+            return first[:-1], id_of_evidence(path) or path.rsplit("/", 1)[-1][:-5]
+        if first == "artifacts" and path.count("/") == 4:
+            return "artifact", path.split("/")[3]
+        return "other", None
+    if not rest:
+        return _PARTS.get(path, "other"), None
+    if first == "memory" and "/" not in rest and rest.endswith(".yaml"):
+        return "memory", memory_key(rest) or rest[:-5]
+    if first == "spec" and rest.endswith(".yaml") and rest[:-5] in _SPEC:
+        return "spec", rest[:-5]
+    if first == "files":
+        return "file", key_of_path(rest.removesuffix(META_SUFFIX))
+    return "other", None
+
+
+# --- text in commits ------------------------------------------------------------------------------------------------
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Text as one line: control characters and line breaks become spaces; never empty, never longer than `limit`."""
+    if text.isascii() and text.isprintable() and 0 < len(text) <= limit and text[0] != " " and text[-1] != " ":
+        return text
+    line = " ".join(_CONTROL.sub(" ", text).split())
+    if len(line) > limit:
+        line = line[: limit - 1].rstrip() + "…"
+    return line or "-"
+
+
+def identity(text: str) -> str:
+    """A name or e-mail address as a commit can hold it: one line without `<` and `>` (gitformat: they end the name)."""
+    return one_line(text.translate({0x3C: None, 0x3E: None}).strip(" .,:;\"'\\"))

@@ -1,0 +1,67 @@
+"""Paths in trees that no git and no file system may misread: `.git` in every disguise, `..`, devices, control characters.
+
+The disguises are those git itself refuses (core.protectNTFS, core.protectHFS; path.c, utf8.c), and both rules hold at once
+and everywhere: a store is cloned by people with any file system.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from gitstore.errors import Invalid
+
+RESERVED: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)", re.IGNORECASE)
+MAX_DEPTH: Final = 32
+_IGNORABLE = dict.fromkeys(
+    [
+        *range(0x200C, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+        0xFEFF,
+        0x00AD,
+        0x034F,
+        *range(0xFE00, 0xFE10),
+    ]
+)
+_GIT = re.compile(r"\.git|git~[0-9]+|\.gitmodules|gitmod~[0-9]+|gi[0-9a-f]{4}~[0-9]+")
+
+
+def check_tree_path(path: str) -> None:
+    """Raises Invalid unless the path is safe in a tree: relative, no odd component, at most 32 deep."""
+    parts = path.split("/")
+    if len(parts) > MAX_DEPTH:
+        raise Invalid(f"the path is deeper than {MAX_DEPTH} folders")
+    for part in parts:
+        check_component(part)
+
+
+def check_component(name: str) -> None:
+    """Raises Invalid unless the text is safe as one file or folder name of a tree."""
+    why = _fault(name)
+    if why is not None:
+        shown = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in name[:60])
+        raise Invalid(f"`{shown}` cannot be a file or folder name: {why}")
+
+
+def _fault(name: str) -> str | None:
+    if name in ("", ".", ".."):
+        return "it is empty or means a folder"
+    if len(name.encode("utf-8", "surrogatepass")) > 1024:
+        return "it is too long"
+    if any(character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in name):
+        return "it has control characters or half characters"
+    if "/" in name or "\\" in name:
+        return "it has a slash or backslash"
+    plain = unicodedata.normalize("NFKC", name.translate(_IGNORABLE)).casefold()
+    for text in (name.casefold(), plain):
+        # NTFS: a stream (`:…`) and trailing dots and spaces do not count; "git~1" is the short name of ".git".
+        stem = text.split(":", 1)[0].rstrip(". ")
+        if _GIT.fullmatch(stem):
+            return "git keeps its own data under this name"
+        if not stem:
+            return "it is only dots and spaces"
+    if RESERVED.fullmatch(plain.split(".", 1)[0].split(":", 1)[0].rstrip(" ")):
+        return "some systems reserve this name for a device"
+    return None

@@ -1,0 +1,214 @@
+"""Publication: what the journal has promised becomes objects, files and refs that every git can read, shortly after.
+
+One thread does it for the whole store: a workspace is published 100 ms after its last change, or a second after its
+first, whichever comes sooner, or when a door asks for it. Then, now and then, the journal's old files are forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from gitstore.changes import Change, Workspace
+from gitstore.errors import GitstoreError, Unavailable
+from gitstore.repository.disk import Disk
+from gitstore.repository.index import IndexLocked
+from gitstore.repository.journal import Entry, Journal
+from gitstore.repository.refs import RefLocked
+from gitstore.repository.repository import Foreign
+
+QUIET = 0.1  # seconds without a change before a workspace is published
+LATEST = 1.0  # seconds after which it is published although changes keep coming
+CHECKPOINT = 5.0  # seconds between two checkpoints
+CHECKPOINT_BYTES = 8 << 20
+SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
+_RETRY = 0.5  # seconds before another try after a failure or a lock
+
+log = logging.getLogger("gitstore.publisher")
+
+
+class Publisher:
+    """Publishes the workspaces of one store, whose data folder is `root`."""
+
+    def __init__(
+        self, disk: Disk, root: str, journal: Journal, secrets: str, watched: Callable[[], list[Workspace]]
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._journal = journal
+        self._secrets = secrets
+        self._watched = watched
+        self._dirty: dict[str, Workspace] = {}
+        self._again: dict[str, float] = {}
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="gitstore-publisher", daemon=True)
+        self._trash: list[tuple[Workspace, str, Entry, Callable[[], None]]] = []
+        self._checkpoint_at = 0.0
+        self._sweep_at = 0.0
+        self.failures: dict[str, str] = {}  # workspace → what keeps it from being published
+        self.published = 0
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publishes what is left, then ends. What cannot be published stays in the journal for the next start."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def changed(self, workspace: Workspace) -> None:
+        """A change of this workspace became durable."""
+        if workspace.id not in self._dirty:
+            with self._wake:
+                self._dirty[workspace.id] = workspace
+                self._wake.notify()
+
+    def trash(self, workspace: Workspace, target: str, entry: Entry, then: Callable[[], None]) -> None:
+        """Publishes what is left of a deleted workspace, moves its folder to `target`, then calls `then`."""
+        with self._wake:
+            self._trash.append((workspace, target, entry, then))
+            self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._stopping:
+                    self._wake.wait(self._pause())
+                stopping = self._stopping
+                dirty = list(self._dirty.values())
+            now = time.monotonic()
+            self._throw_away()
+            for workspace in dirty:
+                if stopping or self._due(workspace, now):
+                    self._try(workspace)
+            if stopping:
+                self._finish()
+                return
+            if now >= self._sweep_at:
+                self._sweep_at = now + SWEEP
+                self._sweep()
+            if now >= self._checkpoint_at or self._journal.backlog > CHECKPOINT_BYTES:
+                self._checkpoint_at = now + CHECKPOINT
+                self._checkpoint()
+
+    def _throw_away(self) -> None:
+        with self._wake:
+            waiting, self._trash = self._trash, []
+        for item in waiting:
+            workspace, target, entry, then = item
+            try:
+                if not self.publish(workspace):
+                    raise Unavailable(f"somebody's git holds a lock in {workspace.repository.root}")
+                workspace.repository.database.close()
+                self._disk.rename(workspace.repository.root, target)
+            except (OSError, GitstoreError) as error:
+                log.warning("workspace %s cannot be moved to the trash yet: %s", workspace.id, error)
+                with self._wake:
+                    self._trash.append(item)
+                continue
+            with self._wake:
+                self._dirty.pop(workspace.id, None)
+            self.failures.pop(workspace.id, None)
+            self._journal.published([entry])
+            then()
+
+    def _pause(self) -> float:
+        return 0.025 if self._dirty or self._trash else min(SWEEP, CHECKPOINT) / 2
+
+    def _due(self, workspace: Workspace, now: float) -> bool:
+        if now < self._again.get(workspace.id, 0.0):
+            return False
+        return now - workspace.latest >= QUIET or now - workspace.since >= LATEST
+
+    def _try(self, workspace: Workspace) -> None:
+        try:
+            done = self.publish(workspace)
+        except (OSError, GitstoreError) as error:
+            # The promise is in the journal; publication is tried again until the disk or the folder is mended.
+            if self.failures.get(workspace.id) != str(error):
+                log.warning("workspace %s cannot be published yet: %s", workspace.id, error)
+            self.failures[workspace.id] = str(error)
+            done = False
+        if done:
+            self.failures.pop(workspace.id, None)
+            self._again.pop(workspace.id, None)
+            with self._wake:
+                if not workspace.unpublished:
+                    self._dirty.pop(workspace.id, None)
+        else:
+            self._again[workspace.id] = time.monotonic() + _RETRY
+
+    def _sweep(self) -> None:
+        """Notices branches that somebody's git moved, and checkouts that are free again after a merge."""
+        for workspace in self._watched():
+            if workspace.id in self._dirty:
+                continue
+            try:
+                repository = workspace.repository
+                waiting = repository.shown != repository.kept and not repository.busy()
+                if waiting or repository.foreign() is not None:
+                    self._dirty[workspace.id] = workspace
+            except (OSError, GitstoreError) as error:
+                # A folder that is being moved, or a ref that is being written: the next sweep looks again.
+                log.debug("workspace %s cannot be looked at: %s", workspace.id, error)
+
+    def _checkpoint(self) -> None:
+        self._journal.rotate()
+        try:
+            self._journal.checkpoint(self._root)
+        except OSError as error:
+            log.warning("the journal cannot be shortened yet: %s", error)
+
+    def _finish(self) -> None:
+        try:
+            self._disk.sync_all(self._root)
+        except OSError as error:
+            log.warning("the disk could not be synced at the end; the journal keeps what it has: %s", error)
+
+    def publish(self, workspace: Workspace) -> bool:
+        """Publishes a workspace now; False if somebody's git holds a lock. Raises OSError, Damaged."""
+        with workspace.publishing:
+            for _ in range(8):
+                batch = list(workspace.unpublished)
+                try:
+                    self._write(workspace, batch)
+                except Foreign as foreign:
+                    self._disk.sync_all(workspace.repository.root)  # what git wrote is not durable by itself
+                    workspace.take_in(foreign).result()
+                    continue
+                except (RefLocked, IndexLocked):
+                    return False
+                self.published += len(batch)
+                return True
+        raise Unavailable(f"the branches of {workspace.repository.root} keep being moved by somebody else")
+
+    def _write(self, workspace: Workspace, batch: list[Change]) -> None:
+        repository = workspace.repository
+        folder = batch[-1].snapshot.context.fields.slug if batch else None
+        root = f"{self._root}/workspaces/{folder}"
+        if folder is not None and repository.root != root:
+            self._disk.rename(repository.root, root)
+            repository.relocate(root)
+        heads = {}
+        for change in batch:
+            heads.update(change.heads)
+        objects = [item for change in batch for item in change.objects]
+        repository.publish(objects, heads)
+        sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
+        if sealed is not None:
+            self._disk.overwrite(f"{self._secrets}/{workspace.id}.new", sealed, 0o600)
+            self._disk.rename(f"{self._secrets}/{workspace.id}.new", f"{self._secrets}/{workspace.id}")
+        repository.database.drop(objects)
+        for _ in batch:
+            workspace.unpublished.popleft()
+        if workspace.unpublished:
+            workspace.since = time.monotonic()
+        self._journal.published(list(batch))
+        repository.database.fold()

@@ -1,0 +1,475 @@
+"""The store: one data folder, many workspaces, one process that writes.
+
+Starting replays the journal, brings the derived indexes up to the branches, and opens nothing else: a workspace comes
+into memory when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from gitstore import documents, names, values
+from gitstore.catalog import Catalog
+from gitstore.changes import NOWHERE, Change, Closed, Draft, Line, Outcome, Snapshot, Workspace
+from gitstore.context import Context
+from gitstore.derived import BRANCHES, Derived
+from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageFailed, StoreBusy
+from gitstore.history import History
+from gitstore.model import Branch, Provenance
+from gitstore.pending import Pending
+from gitstore.publisher import Publisher
+from gitstore.repository import journal
+from gitstore.repository.database import TreeCache
+from gitstore.repository.disk import Disk, Hold
+from gitstore.repository.replay import booted, heal, replay
+from gitstore.repository.repository import Foreign, Repository
+from gitstore.rules import Policy
+from gitstore.search import Search
+from gitstore.secrets import Vault, decode_file
+
+T = TypeVar("T")
+FORMAT = 1
+log = logging.getLogger("gitstore.store")
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a store is told when it is opened. `secrets` is what happens to text that is certainly a
+    credential, `hot` how many workspaces stay in memory."""
+
+    secret_key: str | None = None
+    secrets: Policy = "refuse"
+    hot: int = 512
+
+
+class Layout:
+    """Where things are below the data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self.root = data
+        self.stamp = data / "store.yaml"
+        self.lock = data / "store.lock"
+        self.workspaces = data / "workspaces"
+        self.journal = data / "journal"
+        self.derived = data / "derived"
+        self.secrets = data / "secrets"
+        self.trash = data / "trash"
+        self.keys = data / "keys.yaml"
+
+    def check(self) -> None:
+        """Raises FormatUnknown for a newer format, NotFound for a folder that holds no store, Damaged."""
+        try:
+            stamp = documents.load(self.stamp.read_bytes(), "store.yaml")
+        except FileNotFoundError:
+            raise NotFound(f"{self.root} holds no store: store.yaml is missing") from None
+        found = stamp.get("format") if isinstance(stamp, dict) else None
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise Damaged(f"{self.stamp} does not say which format the store has")
+        if found > FORMAT:
+            raise FormatUnknown(
+                f"{self.root} has format {found} and this release knows {FORMAT}: use the release that wrote it"
+            )
+
+    def make(self, disk: Disk) -> None:
+        """Makes what is missing. A folder that holds other things than a store is left alone (Conflict)."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.stamp.exists():
+            strange = [
+                name for name in os.listdir(self.root) if name not in ("store.lock", "store.yaml.new", "secrets")
+            ]
+            if strange and not (self.root / "workspaces").is_dir():
+                raise Conflict(
+                    f"{self.root} is not empty and holds no store (it has `{strange[0]}`): choose another folder"
+                )
+        for folder in (self.workspaces, self.journal, self.derived, self.trash):
+            folder.mkdir(exist_ok=True)
+        if not self.stamp.exists():
+            disk.overwrite(f"{self.stamp}.new", documents.dump({"format": FORMAT}))
+            disk.sync_file(f"{self.stamp}.new")
+            disk.rename(f"{self.stamp}.new", str(self.stamp))
+            disk.sync_folder(str(self.root))
+
+
+class Store:
+    """An open store. Every method may be called from any thread; those that read a cold workspace touch the disk."""
+
+    def __init__(self, data: Path, options: Options, disk: Disk) -> None:
+        self.layout = Layout(data.absolute())
+        self.options = options
+        self._disk = disk
+        self.layout.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._hold = Hold(self.layout.lock)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise StorageFailed(f"{self.layout.lock} cannot be locked: {error.strerror or error}") from error
+            raise StoreBusy(
+                f"another process has the store {self.layout.root} open (probably `gitstore serve`): stop it first, "
+                "or use the HTTP API"
+            ) from None
+        try:
+            self._start()
+        except BaseException:
+            self._hold.release()
+            raise
+
+    @classmethod
+    def open(cls, data: Path, options: Options | None = None, *, disk: Disk | None = None) -> Store:
+        """Opens the store in `data`, making one where there is none.
+
+        Raises StoreBusy where another process has it open, FormatUnknown, Damaged, StorageFailed.
+        """
+        return cls(data, options or Options(), disk or Disk())
+
+    # -- starting and stopping ------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        layout = self.layout
+        layout.make(self._disk)
+        layout.check()
+        self.vault = Vault.open(layout.secrets, self.options.secret_key)
+        self._trees = TreeCache()
+        self._hot: OrderedDict[str, Workspace] = OrderedDict()
+        self._opening = threading.Lock()
+        self._naming = threading.RLock()
+        self._taken: set[str] = set()
+        self.history = History(layout.derived / "history.sqlite")
+        self.catalog = Catalog(layout.derived / "catalog.sqlite")
+        self.search = Search(layout.derived / "search")
+        self.derived = Derived(self.history, self.catalog, self.search)
+        self._replay()
+        self._find_workspaces()
+        self.journal = journal.Journal(self._disk, str(layout.journal), self._settled)
+        self.publisher = Publisher(
+            self._disk, str(layout.root), self.journal, str(layout.secrets), lambda: list(self._hot.values())
+        )
+        self.journal.start()
+        self.publisher.start()
+
+    def close(self) -> None:
+        """Finishes what was promised, then lets go of the folder."""
+        self.journal.stop()
+        self.publisher.stop()
+        self.journal.checkpoint(str(self.layout.root))
+        self.search.close()
+        self.catalog.close()
+        self.history.close()
+        for workspace in self._hot.values():
+            workspace.repository.database.close()
+        self._hold.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _replay(self) -> None:
+        """Publishes again what the journal promised, then empties it."""
+        records, restarted = journal.read(str(self.layout.journal))
+        since = booted()
+        waiting: dict[str, list[journal.Record]] = {}
+        homes: dict[str, str] = {}
+        for record in records:
+            homes.setdefault(record.workspace, record.folder)
+            if record.trashed is not None:
+                self._replay_one(waiting.pop(record.workspace, []), homes.pop(record.workspace), restarted, since)
+                self._to_trash(record.folder, record.trashed, record.workspace)
+            else:
+                waiting.setdefault(record.workspace, []).append(record)
+        for workspace, found in waiting.items():
+            self._replay_one(found, homes[workspace], restarted, since)
+        if records:
+            self._disk.sync_all(str(self.layout.root))
+        journal.forget(self._disk, str(self.layout.journal))
+
+    def _replay_one(self, records: Sequence[journal.Record], folder: str, restarted: bool, since: float) -> None:
+        if not records:
+            return
+        known = [folder, *(record.renamed for record in records if record.renamed is not None)]
+        final = known[-1]
+        home = next((name for name in reversed(known) if self._is(name, records[0].workspace)), folder)
+        if home != final and (self.layout.workspaces / home).exists():
+            self._disk.rename(str(self.layout.workspaces / home), str(self.layout.workspaces / final))
+        root = str(self.layout.workspaces / final)
+        repository = Repository(self._disk, root, self._trees)
+        if not os.path.isdir(f"{root}/.git") and records[0].moves and records[0].moves[0].old is not None:
+            # Moved away by a person, or in the trash already: there is nowhere to publish to. The commits are kept.
+            log.warning(
+                "the folder of workspace %s is gone; its last changes cannot be published", records[0].workspace
+            )
+            return
+        if os.path.isdir(f"{root}/.git"):
+            heal(self._disk, repository, since)
+        try:
+            replay(self._disk, repository, records, restarted=restarted)
+        except Foreign:
+            pass  # taken in when the workspace is opened, which the next step does
+        finally:
+            repository.database.close()
+        for record in records:
+            if record.sealed is not None:
+                self._disk.overwrite(f"{self.layout.secrets}/{record.workspace}.new", record.sealed, 0o600)
+                self._disk.rename(
+                    f"{self.layout.secrets}/{record.workspace}.new", f"{self.layout.secrets}/{record.workspace}"
+                )
+
+    def _is(self, folder: str, workspace: str) -> bool:
+        try:
+            return (self.layout.workspaces / folder / ".git/gitstore/id").read_text().strip() == workspace
+        except OSError:
+            return False
+
+    def _to_trash(self, folder: str, trashed: str, workspace: str) -> None:
+        target = self.layout.trash / trashed
+        if not target.exists() and self._is(folder, workspace):
+            self._disk.rename(str(self.layout.workspaces / folder), str(target))
+
+    def _find_workspaces(self) -> None:
+        """Reads where every branch is, and brings the indexes of those that moved up to date."""
+        alive = set()
+        rebuild = self.search.claim_rebuild()
+        for entry in sorted(os.scandir(self.layout.workspaces), key=lambda entry: entry.name):
+            if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(f"{entry.path}/.git"):
+                continue
+            repository = Repository(self._disk, entry.path, self._trees)
+            try:
+                repository.open()
+                if repository.kept["main"] is None:
+                    log.warning("%s is not a workspace of this store: gitstore import takes it in", entry.path)
+                    continue
+                workspace = self._identity(entry.name, repository)
+                if workspace in alive:
+                    log.warning("%s has the id of another workspace (%s); it is left out", entry.path, workspace)
+                    continue
+                alive.add(workspace)
+                heads: dict[Branch, str | None] = {}
+                for branch in BRANCHES:
+                    head = repository.kept[branch]
+                    heads[branch] = head.hex() if head is not None else None
+                moved = repository.foreign() is not None or repository.shown != repository.kept
+                if moved or rebuild or self.derived.behind(workspace, heads):
+                    self._catch_up(workspace, entry.name, repository)
+            except Damaged as error:
+                log.error("%s cannot be opened: %s", entry.path, error)
+            finally:
+                repository.database.close()
+        for gone in set(self.catalog.workspaces()) - alive:
+            self.derived.forget(gone)
+
+    def _identity(self, folder: str, repository: Repository) -> str:
+        known = self.catalog.find(folder)
+        if known is not None and self.catalog.heads(known).main == (repository.kept["main"] or b"").hex():
+            return known
+        tree = repository.tree(repository.kept["main"])
+        document = documents.load(tree.read("workspace.yaml") or b"", f"{folder}/workspace.yaml")
+        identity = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(identity, str) or not names.is_uuid(identity):
+            raise Damaged(f"{folder}/workspace.yaml has no id")
+        return identity.lower()
+
+    def _catch_up(self, workspace: str, folder: str, repository: Repository) -> None:
+        self.derived.catch_up(workspace, repository, lambda: self._snapshot(workspace, repository))
+
+    # -- workspaces in memory -------------------------------------------------------------------------------------
+
+    def _snapshot(self, workspace: str, repository: Repository) -> Snapshot:
+        lines: dict[str, Line] = {}
+        for branch in BRANCHES:
+            head = repository.kept[branch]
+            bounds = self.history.bounds(workspace, branch)
+            lines[branch] = (
+                Line(head, repository.commit(head).tree, bounds.last_time if bounds is not None else 0)
+                if head is not None
+                else NOWHERE
+            )
+        bounds = self.history.bounds(workspace, "main")
+        try:
+            sealed, generation = decode_file((self.layout.secrets / workspace).read_bytes())
+        except FileNotFoundError:
+            sealed, generation = {}, 0
+        context = Context.load(
+            repository.tree(repository.kept["main"]),
+            previous=None,
+            now=int(time.time() * 1000),
+            policy=self.options.secrets,
+        )
+        return Snapshot(
+            workspace,
+            context,
+            lines,
+            repository,
+            created_at=bounds.first_time if bounds is not None else 0,
+            spec_version=self.history.version_count(workspace, "spec"),
+            sealed=sealed,
+            sealed_generation=generation,
+        )
+
+    def find(self, reference: str) -> str:
+        """The id of a workspace, given its id in any case, its slug, or a slug it had. Raises NotFound."""
+        found = self.catalog.find(reference)
+        if found is None:
+            raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
+        return found
+
+    def hot(self, reference: str) -> Workspace | None:
+        """The workspace if it is in memory: then asking costs nothing."""
+        found = self.catalog.find(reference)
+        workspace = self._hot.get(found) if found is not None else None
+        return workspace if workspace is not None and not workspace.closed else None
+
+    def load(self, reference: str) -> Workspace:
+        """The workspace, read from disk if need be. Raises NotFound, Damaged."""
+        identity = self.find(reference)
+        with self._opening:
+            workspace = self._hot.get(identity)
+            if workspace is not None and not workspace.closed:
+                self._hot.move_to_end(identity)
+                return workspace
+            row = self.catalog.workspace(identity)
+            if row is None:
+                raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
+            folder = row.slug
+            repository = Repository(self._disk, str(self.layout.workspaces / folder), self._trees)
+            repository.open()
+            workspace = Workspace(
+                self._snapshot(identity, repository), repository, folder, self._submit, self.history, self.vault
+            )
+            self._hot[identity] = workspace
+            self._make_room()
+            return workspace
+
+    def _make_room(self) -> None:
+        for identity in list(self._hot):
+            if len(self._hot) <= self.options.hot:
+                return
+            if self._hot[identity].close():
+                self._hot.pop(identity).repository.database.close()
+
+    def _submit(self, entry: journal.Entry) -> None:
+        self.journal.submit(entry)
+
+    def _settled(self, group: list[journal.Entry]) -> None:
+        """The journal has a group on disk: the indexes learn of it, then whoever waits."""
+        changes = [entry for entry in group if isinstance(entry, Change)]
+        self.derived.apply(changes)
+        for entry in group:
+            entry.done()
+        for change in changes:
+            self.publisher.changed(change.owner)
+
+    def apply(
+        self, reference: str, branch: Branch, operation: Callable[[Draft], T], who: Provenance
+    ) -> Pending[Outcome[T]]:
+        """Hands a change to its workspace. What the operation raises is raised here; then nothing has happened."""
+        while True:
+            workspace = self.hot(reference) or self.load(reference)
+            try:
+                return workspace.apply(branch, operation, who)
+            except Closed:
+                continue  # it left memory between the look-up and the change
+
+    # -- creating, renaming, deleting -----------------------------------------------------------------------------
+
+    def _holder(self, folded: str) -> str | None:
+        """The workspace that has this slug now (one that had it before gives it up)."""
+        found = self.catalog.find(folded)
+        row = self.catalog.workspace(found) if found is not None else None
+        return found if row is not None and names.fold(row.slug) == folded else None
+
+    @contextmanager
+    def _claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[object]], None]]:
+        """Holds a slug until the change that takes it is settled; what is yielded is told of that change."""
+        folded = names.fold(slug)
+        with self._naming:
+            holder = self._holder(folded)
+            if folded in self._taken or (holder is not None and holder != owner):
+                raise Conflict(f"the slug `{slug}` is taken: choose another", details={"slug": slug})
+            if holder is None and any(names.fold(name) == folded for name in os.listdir(self.layout.workspaces)):
+                raise Conflict(
+                    f"the folder `workspaces/{slug}` is there already and is no workspace of this store",
+                    details={"slug": slug},
+                )
+            self._taken.add(folded)
+        handed: list[Pending[object]] = []
+        try:
+            yield handed.append
+        finally:
+            if handed:
+                handed[0].add_done_callback(lambda _: self._taken.discard(folded))
+            else:
+                self._taken.discard(folded)
+
+    def create(
+        self, slug: str, operation: Callable[[Draft], T], who: Provenance, *, identity: str | None = None
+    ) -> Pending[Outcome[T]]:
+        """Makes a workspace with its first commit. Raises Conflict where the slug or the id is taken."""
+        identity = identity or names.new_id()
+        if identity in self.catalog.workspaces():
+            raise Conflict(f"there is a workspace with the id {identity} already")
+        with self._claim(slug) as claimed:
+            repository = Repository(self._disk, str(self.layout.workspaces / slug), self._trees, workspace=identity)
+            repository.kept = {"main": None, "evidence": None}
+            repository.shown = dict(repository.kept)
+            empty = Snapshot(
+                identity, Context(policy=self.options.secrets), {"main": NOWHERE, "evidence": NOWHERE}, repository,
+                created_at=0, spec_version=0, sealed={}, sealed_generation=0,
+            )  # fmt: skip
+            workspace = Workspace(empty, repository, slug, self._submit, self.history, self.vault)
+            workspace.on_first = self._admit
+            pending = workspace.apply("main", operation, who)
+            claimed(pending)  # type: ignore[arg-type]  # only its settling matters
+            return pending
+
+    def _admit(self, workspace: Workspace) -> None:
+        with self._opening:
+            self._hot[workspace.id] = workspace
+            self._make_room()
+
+    def update(
+        self, reference: str, operation: Callable[[Draft], T], who: Provenance, *, slug: str | None = None
+    ) -> Pending[Outcome[T]]:
+        """A change of the workspace's own fields; `slug` is the new one, if it asks for one."""
+        if slug is None:
+            return self.apply(reference, "main", operation, who)
+        identity = self.find(reference)
+        with self._claim(slug, owner=identity) as claimed:
+            pending = self.apply(identity, "main", operation, who)
+            claimed(pending)  # type: ignore[arg-type]  # only its settling matters
+            return pending
+
+    def delete(self, reference: str, check: Callable[[Snapshot], T]) -> Pending[T]:
+        """Moves a workspace to the trash. `check` sees its newest state and may object by raising."""
+        workspace = self.load(reference)
+        trashed = f"{values.iso(int(time.time() * 1000)).replace(':', '')[:17]}Z-{workspace.folder}-{workspace.id[:8]}"
+        with workspace.lock:
+            if workspace.closed:
+                raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
+            value = check(workspace.tip)
+            pending: Pending[T] = Pending()
+            record = journal.Record(workspace.id, workspace.folder, trashed=trashed)
+
+            def done() -> None:
+                self.derived.forget(workspace.id)
+                with self._opening:
+                    self._hot.pop(workspace.id, None)
+                self.publisher.trash(workspace, str(self.layout.trash / trashed), entry, lambda: pending.settle(value))
+
+            def failed(error: BaseException) -> None:
+                workspace.closed = False
+                pending.fail(error)
+
+            entry = journal.Entry(journal.encode(record), done, failed)
+            self._submit(entry)
+            workspace.closed = True
+            return pending
