@@ -69,45 +69,45 @@ METADATA: frozenset[Address] = frozenset(
 
 # The IANA special-purpose registries (RFC 6890 and its successors). They are spelled out because `ipaddress` answers
 # differently from one Python release to the next.
+_BY_KIND: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+    ("unspecified", ("0.0.0.0/8", "::/128")),
+    ("loopback", ("127.0.0.0/8", "::1/128")),
+    ("private", ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")),
+    ("link-local", ("169.254.0.0/16", "fe80::/10", "fec0::/10")),
+    ("multicast", ("224.0.0.0/4", "ff00::/8")),
+    # IPv4 in another dress: mapped and compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, RFC 8215),
+    # Teredo (RFC 4380), 6to4 (RFC 3056).
+    (
+        "embedded",
+        ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"),
+    ),
+    (
+        "reserved",
+        (
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "240.0.0.0/4",
+            "2001::/23",
+            "2001:db8::/32",
+            "2620:4f:8000::/48",
+            "3fff::/20",
+        ),
+    ),
+)
 _SPECIAL: tuple[tuple[Network, Kind], ...] = tuple(
-    (ip_network(text), kind)
-    for kind, texts in (
-        ("unspecified", ("0.0.0.0/8", "::/128")),
-        ("loopback", ("127.0.0.0/8", "::1/128")),
-        ("private", ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")),
-        ("link-local", ("169.254.0.0/16", "fe80::/10", "fec0::/10")),
-        ("multicast", ("224.0.0.0/4", "ff00::/8")),
-        # IPv4 in another dress: mapped and compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052, RFC 8215),
-        # Teredo (RFC 4380), 6to4 (RFC 3056).
-        (
-            "embedded",
-            ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"),
-        ),
-        (
-            "reserved",
-            (
-                "192.0.0.0/24",
-                "192.0.2.0/24",
-                "192.31.196.0/24",
-                "192.52.193.0/24",
-                "192.88.99.0/24",
-                "192.175.48.0/24",
-                "198.18.0.0/15",
-                "198.51.100.0/24",
-                "203.0.113.0/24",
-                "240.0.0.0/4",
-                "2001::/23",
-                "2001:db8::/32",
-                "2620:4f:8000::/48",
-                "3fff::/20",
-            ),
-        ),
-    )
-    for text in texts
+    (ip_network(text), sort) for sort, texts in _BY_KIND for text in texts
 )
 _GLOBAL6 = IPv6Network("2000::/3")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_ADDRESSES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +239,11 @@ def system_resolver(host: str, port: int) -> list[str]:
 def resolve(
     host: str, port: int, policy: AddressPolicy, *, deadline: Deadline, resolver: Resolver = system_resolver
 ) -> tuple[Address, ...]:
-    """The addresses of `host`, at least one, in order and all of them allowed by `policy`.
+    """The addresses of `host`, one to four, in the resolver's order and all of them allowed by `policy`.
 
-    The resolver is asked at most once, and not at all for a host that is an address. One refused address in the
-    answer refuses the host. Raises RefusedAddress, Unresolved, or TimeoutError at the deadline. The messages name the
-    kind of address, never the address, so that they tell nothing about a network that the caller cannot see.
+    The resolver is asked at most once, and not at all for a host that is an address. One refused address anywhere in
+    the answer refuses the host. Raises RefusedAddress, Unresolved, or TimeoutError at the deadline. The messages name
+    the kind of address, never the address, so that they tell nothing about a network that the caller cannot see.
     """
     name = canonical(host)
     if isinstance(name, str):
@@ -256,7 +256,7 @@ def resolve(
     for address in found:
         if sort := policy.refusal(address, label):
             raise RefusedAddress(f"the host's address is {_words(sort)}, which this server is not allowed to reach")
-    return found
+    return found[:_ADDRESSES_MAX]
 
 
 def _words(sort: Kind) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from gitstore import evidence, media, names, values
-from gitstore.errors import Invalid, NotFound
+from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.model import WORKFLOW_ENDED, Artifact, Task, Workflow
 from gitstore.precondition import NONE, Precondition
 from gitstore.rules import Policy, fault, mapping, no_secret, text
@@ -22,7 +22,7 @@ from gitstore.workflows import DAYS_MAX, find_task
 
 if TYPE_CHECKING:
     from gitstore.changes import Draft
-    from gitstore.repository.objects import Object
+    from gitstore.repository.objects import Blob
 
 PREVIEW_MAX = 1_048_576
 PREVIEW_TEXT = frozenset(
@@ -50,7 +50,7 @@ class New(msgspec.Struct, frozen=True):
     """
 
     path: str
-    content: bytes | Object
+    content: bytes | Blob
     content_type: str | None = None
     metadata: dict[str, Any] = {}
     request_id: str | None = None
@@ -94,9 +94,12 @@ def check(new: New, policy: Policy = "refuse") -> New:
 
 
 def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
-    """Add an artifact; `new` comes from `check`. The caller has looked `request_id` up before.
+    """Add an artifact; `new` comes from `check`. Its `commit` is the change's, which is not known here yet.
 
-    Raises NotFound if the task must exist and does not, Invalid if it belongs to another workflow than the one given.
+    A request id that was used before, within the workflow, else the task, else the workspace, writes nothing: the
+    artifact it made is returned, `commit` included. That needs no look-up, because such an artifact's id is derived.
+    Raises NotFound if the task must exist and does not, Invalid if it belongs to another workflow than the one given,
+    Conflict for a request id that was used for something else.
     """
     task = find_task(draft, new.task_id)[1] if new.task_id is not None else None
     if task is None and task_required:
@@ -106,7 +109,18 @@ def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
             f"/workflow_id: the task {task.id!r} belongs to the workflow {task.workflow_id!r}",
             details={"pointer": "/workflow_id"},
         )
+    workflow_id = new.workflow_id or (task.workflow_id if task else None)
     artifact_id = names.new_id()
+    if new.request_id is not None:
+        scope = request_scope(draft.workspace, workflow_id, new.task_id)
+        artifact_id = names.derive_id(draft.workspace, f"{scope}\n{new.request_id}")
+        if (first := _known(draft, artifact_id)) is not None:
+            if first.request_digest == request_digest(new):
+                return first
+            raise Conflict(
+                f"the request id {new.request_id!r} was used before, for something else",
+                details={"request_id": new.request_id, "artifact_id": artifact_id},
+            )
     folder = names.artifact_folder(artifact_id)
     place = f"{folder}/{names.artifact_file(new.path.rsplit('/', 1)[-1])}"
     draft.write(place, new.content)
@@ -121,7 +135,7 @@ def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
         blob=blob,
         created_at=draft.now,
         metadata=new.metadata,
-        workflow_id=new.workflow_id or (task.workflow_id if task else None),
+        workflow_id=workflow_id,
         task_id=new.task_id,
         work_item_id=new.work_item_id or (task.work_item_id if task else None),
         stage_name=new.stage_name or (task.stage_name if task else None),
@@ -137,6 +151,19 @@ def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
         task_id=artifact.task_id,
     )
     return artifact
+
+
+def _known(draft: Draft, artifact_id: str) -> Artifact | None:
+    """The artifact in the folder that its id gives."""
+    folder = names.artifact_folder(artifact_id)
+    touch = draft.last_touch(f"{folder}/{evidence.ARTIFACT_DOCUMENT}")
+    return evidence.read_artifact(
+        draft.workspace,
+        draft.tree,
+        folder,
+        time=touch.time if touch is not None else draft.now,
+        commit=touch.commit if touch is not None else None,
+    )
 
 
 def delete(draft: Draft, artifact: Artifact, *, precondition: Precondition = NONE, etag: str | None = None) -> None:
@@ -164,11 +191,11 @@ def delete(draft: Draft, artifact: Artifact, *, precondition: Precondition = NON
     )
 
 
-def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) -> tuple[str, str]:
-    """Within what a `request_id` is unique: the workflow, else the task, else the workspace; as (kind, id)."""
+def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) -> str:
+    """Within what a request id is unique: the workflow, else the task, else the workspace."""
     if workflow_id is not None:
-        return "workflow", workflow_id
-    return ("task", task_id) if task_id is not None else ("workspace", workspace)
+        return f"workflow {workflow_id}"
+    return f"workspace {workspace}" if task_id is None else f"task {task_id}"
 
 
 def request_digest(new: New) -> str:
@@ -199,8 +226,8 @@ def _sorted(value: Any) -> Any:
 # --- how long -------------------------------------------------------------------------------------------------------
 
 
-def retention(artifact: Artifact, workflow: Workflow | None) -> tuple[dict[str, Any], int | None]:
-    """The policy that the workflow's metadata sets, and when the artifact expires (ms), or None.
+def retention(created_at: int, workflow: Workflow | None) -> tuple[dict[str, Any], int | None]:
+    """The policy that the workflow's metadata sets, and when an artifact of that age expires (ms), or None.
 
     `forever` is the default and what anything unreadable counts as: evidence is never lost to a slip. `days` counts
     from the artifact's creation. `ephemeral` expires when the workflow ends, and comes back if that is reopened.
@@ -211,7 +238,7 @@ def retention(artifact: Artifact, workflow: Workflow | None) -> tuple[dict[str, 
     if wish.get("mode") == "days":
         days = wish.get("days")
         if isinstance(days, int) and not isinstance(days, bool) and 1 <= days <= DAYS_MAX:
-            return {"mode": "days", "days": days}, artifact.created_at + days * _DAY
+            return {"mode": "days", "days": days}, created_at + days * _DAY
     if wish.get("mode") == "ephemeral":
         ended = workflow.completed_at if workflow.completed_at is not None else workflow.updated_at
         return {"mode": "ephemeral"}, ended if workflow.state in WORKFLOW_ENDED else None
@@ -220,7 +247,7 @@ def retention(artifact: Artifact, workflow: Workflow | None) -> tuple[dict[str, 
 
 def retained(artifact: Artifact, workflow: Workflow | None) -> Artifact:
     """The artifact with `retention` and `expires_at` as its workflow has them now."""
-    policy, expires = retention(artifact, workflow)
+    policy, expires = retention(artifact.created_at, workflow)
     if expires == artifact.expires_at and policy == artifact.retention:
         return artifact
     return msgspec.structs.replace(artifact, retention=policy, expires_at=expires)
@@ -249,17 +276,17 @@ def preview_eligible(content_type: str, size: int) -> bool:
     return size <= PREVIEW_MAX and preview_mode(content_type) != "unsupported"
 
 
-def url(artifact: Artifact, workspace_id: str) -> str:
-    """Where the artifact is downloaded: the task's route if it has a task, else the workspace's. No host."""
-    if artifact.task_id is not None:
-        return f"/api/v1/tasks/{quote(artifact.task_id, safe='')}/artifacts/{artifact.id}"
-    return f"/api/v1/workspaces/{workspace_id}/artifacts/{artifact.id}"
+def url(workspace_id: str, artifact_id: str, task_id: str | None) -> str:
+    """Where an artifact is downloaded: the task's route if it has a task, else the workspace's. No host."""
+    if task_id is not None:
+        return f"/api/v1/tasks/{quote(task_id, safe='')}/artifacts/{artifact_id}"
+    return f"/api/v1/workspaces/{workspace_id}/artifacts/{artifact_id}"
 
 
 def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = None) -> dict[str, Any]:
     """An artifact (`retained`) as the API shows it; `task` fills in a workflow that it does not name itself."""
     eligible = preview_eligible(artifact.content_type, artifact.size)
-    download = url(artifact, workspace_id)
+    download = url(workspace_id, artifact.id, artifact.task_id)
     return {
         "id": artifact.id,
         "workflow_id": artifact.workflow_id or (task.workflow_id if task is not None else None),

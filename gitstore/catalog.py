@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gitstore.database import Database, Row, Unpacker, bind, pack, unbind
+from gitstore.database import Database, Row, Unpacker, bind, clip, pack, unbind
 from gitstore.directory import Directory, OldSlug, Sort, WorkspaceRow
 from gitstore.model import TASK_ENDED, WORKFLOW_ENDED, Artifact, Task, Workflow
 from gitstore.rows import ArtifactRow, Heads, Impact, Summary, artifact_row, request_scope, summarise
@@ -214,13 +214,17 @@ class Catalog:
         row = self._one("workflows", id_)
         return (row[0], _workflow(row[1])) if row else None
 
-    def workflows(self, workspace: str, page: int = 1, per_page: int | None = None) -> tuple[Sequence[Workflow], int]:
-        """A page of a workspace's workflows, newest first, then by id, and the total; all without `per_page`."""
+    def workflows(self, workspace: str) -> Sequence[Workflow]:
+        """All workflows of a workspace, newest first, then by id."""
+        return self.workflow_page(workspace, 1, -1)[0]
+
+    def workflow_page(self, workspace: str, page: int, per_page: int) -> tuple[Sequence[Workflow], int]:
+        """A page of the workflows of a workspace, newest first, then by id, and how many there are on all pages."""
         with self._database.read() as connection:
             (total,) = connection.execute("SELECT count(*) FROM workflows WHERE workspace=?", (workspace,)).fetchone()
             rows = connection.execute(
                 "SELECT doc FROM workflows WHERE workspace=? ORDER BY created_at DESC, id LIMIT ? OFFSET ?",
-                (workspace, -1 if per_page is None else per_page, 0 if per_page is None else (page - 1) * per_page),
+                (workspace, per_page, clip((page - 1) * per_page)),
             ).fetchall()
         return [_workflow(doc) for (doc,) in rows], total
 
@@ -347,7 +351,7 @@ class Catalog:
         )
         return [_artifact(doc) for (doc,) in rows]
 
-    def artifacts(self, workspace: str, *, now: int) -> Sequence[Artifact]:
+    def artifacts(self, workspace: str, *, now: int = 0) -> Sequence[Artifact]:
         """All artifacts of a workspace, newest first, then by id."""
         rows = self._database.rows(
             f"SELECT doc FROM artifacts WHERE workspace=? AND {_LIVE} ORDER BY created_at DESC, id",  # noqa: S608

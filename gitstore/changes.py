@@ -105,9 +105,13 @@ class Snapshot:
         """The files of a branch."""
         return TreeView(self._source.database, self.lines[branch].root)
 
-    def read_at(self, commit: str, path: str) -> bytes | None:
-        """A file as a commit of either branch has it. Raises Damaged for a commit that is not here."""
-        return self._source.tree(Oid(bytes.fromhex(commit))).read(path)
+    def blob(self, blob: str) -> bytes:
+        """The content of a blob. Raises Damaged where it is missing."""
+        return self._source.database.blob(Oid(bytes.fromhex(blob)))
+
+    def tree_at(self, commit: str) -> TreeView:
+        """The files of a commit of either branch. Raises Damaged for one that is not here."""
+        return self._source.tree(Oid(bytes.fromhex(commit)))
 
     def record(self) -> tuple[bytes, str]:
         """The workspace record as JSON, and its ETag; made once."""
@@ -454,6 +458,10 @@ class Workspace:
     def last_touch(self, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, durable or not."""
         return self._recent.get((branch, path)) or self._past.last_touch(self.id, branch, path)
+
+    def read_blob(self, blob: str) -> bytes:
+        """The content of a blob. Raises Damaged where it is missing."""
+        return self.repository.database.blob(Oid(bytes.fromhex(blob)))
 
     def durable(self, change: Change) -> None:
         """The journal has it: readers see it, and it waits for publication."""

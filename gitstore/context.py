@@ -8,39 +8,27 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from gitstore import credentials, documents, media, names, rules, values
-from gitstore.errors import GitstoreError, Invalid, Malformed, SecretFound
+from gitstore import credentials, media, names, rules, values
+from gitstore.errors import Invalid, Malformed, SecretFound
 from gitstore.model import MEMORY_MAX_BYTES, Fields, Problem
-from gitstore.parsed import Parsed, cached, parse, text_secrets
-from gitstore.repository.objects import BLOB, Object, identify
-from gitstore.repository.trees import FILE_MODE, TreeEntry
+from gitstore.parsed import Parsed, cached, text_secrets
+from gitstore.reading import Overlay, Reading, Tree, blob_id, shown
+from gitstore.repository.objects import Object
+from gitstore.repository.trees import TreeEntry
 from gitstore.rules import SPEC_PARTS, Policy
 
 WORKSPACE: Final = "workspace.yaml"
 SETTINGS: Final = "settings.yaml"
 PARTS: Final = ("workspace", "settings", "memory", "spec", "files", "root")
+RESERVED: Final = "evidence"
+DEPTH_MAX: Final = 32
 GOVERNED: Final = frozenset({WORKSPACE, SETTINGS, "memory", "spec", "files"})
 
-_LINK, _SUBMODULE = 0o120000, 0o160000
 _UNKNOWN: Final = Fields("", "", "")
-
-
-class Tree(Protocol):
-    """The files of a commit, read by path (repository.trees.TreeView)."""
-
-    def read(self, path: str) -> bytes | None:
-        """The content of the file at `path`, or None."""
-
-    def blob(self, path: str) -> str | None:
-        """The id of the file at `path`, or None."""
-
-    def entries(self, folder: str = "") -> list[TreeEntry]:
-        """What a folder holds; empty where there is none."""
 
 
 class MemoryEntry(msgspec.Struct, frozen=True):
@@ -110,7 +98,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         parts = {_part(path) for path in edits}
         if "workspace" in parts:
             parts.add("settings")  # whether storage can be `git_remote` depends on the repository URL
-        return _read(_Overlay(tree, edits), self, self, now, [part for part in PARTS if part in parts])
+        return _read(Overlay(tree, edits), self, self, now, [part for part in PARTS if part in parts])
 
     def memory_json(self) -> bytes:
         """The whole memory object as compact JSON."""
@@ -134,7 +122,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 folded = {fold: held for fold, held in folded.items() if held != path}
                 size -= len(old.item) + 1
                 continue
-            blob = _blob_id(content)
+            blob = blob_id(content)
             found = cached(blob)
             if found is None or (found.secrets and self.policy == "refuse"):
                 return None
@@ -166,97 +154,21 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return msgspec.structs.replace(self, memory=memory, memory_size=size, memory_names=folded)
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
-class _Reading:
-    """One reading of a tree: where from, what was known before, and the problems met on the way."""
-
-    def __init__(self, tree: Tree, previous: Context | None, now: int, policy: Policy) -> None:
-        self.tree = tree
-        self.previous = previous
-        self.policy = policy
-        self.faults: list[Problem] = []
-        self._now = values.iso(now)
-        self._since = {problem.id: problem.since for problem in previous.problems} if previous else {}
-
-    def fault(
-        self, path: str, code: str, message: str, hint: str, *, key: str | None = None, error: Exception | None = None
-    ) -> None:
-        """Notes a problem; one that was there before keeps its id and the time it was first seen."""
-        identity = sha256(f"{path}\0{code}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        self.faults.append(
-            Problem(
-                id=identity,
-                kind="secret" if isinstance(error, SecretFound) else "invalid",
-                path=_shown(path),
-                code=code,
-                message=message,
-                hint=hint,
-                since=self._since.get(identity, self._now),
-                key=key,
-                line=getattr(error, "line", None),
-                column=getattr(error, "column", None),
-            )
-        )
-
-    def refused(self, path: str, error: GitstoreError, *, key: str | None = None) -> None:
-        """Notes what a rule or the YAML reader refused."""
-        secret = isinstance(error, SecretFound)
-        code = "secret" if secret else "yaml" if isinstance(error, documents.DocumentError) else "shape"
-        hint = getattr(error, "hint", None) or (
-            credentials.HINT if secret else f"Mend `{_shown(path)}`, or restore it with `git checkout`."
-        )
-        self.fault(path, code, error.message, hint, key=key, error=error)
-
-    def regular(self, path: str, entry: TreeEntry) -> bool:
-        """Whether the entry is an ordinary file; a link or submodule is a problem, a folder is not one here."""
-        kind = entry.mode & 0o170000
-        if kind in (_LINK, _SUBMODULE):
-            what = "a symbolic link" if kind == _LINK else "a submodule"
-            self.fault(
-                path, "not_a_file", f"`{_shown(path)}` is {what}, which is never followed", "Put a plain file there."
-            )
-        return kind == 0o100000
-
-    def document(self, path: str, blob: str) -> Parsed:
-        """The YAML document at `path`. Raises DocumentError or Malformed where it cannot be read."""
-        found = cached(blob)
-        if found is None:
-            found = parse(blob, self.tree.read(path) or b"", path)
-        return found
-
-    def secrets(self, path: str, found: Parsed) -> None:
-        """Raises SecretFound if the policy refuses what stands in the document."""
-        if self.policy == "refuse":
-            credentials.refuse(found.secrets, path)
-
-    def twins(self, folder: str, entries: Iterable[TreeEntry]) -> dict[str, str]:
-        """Folded name → path; two names that differ only in case are a problem: half of all machines keep only one."""
-        seen: dict[str, str] = {}
-        for entry in entries:
-            path = folder + entry.name
-            other = seen.setdefault(names.fold(entry.name), path)
-            if other != path:
-                self.fault(
-                    path,
-                    "case_twins",
-                    f"`{_shown(path)}` and `{_shown(other)}` differ only in case; macOS and Windows keep only one",
-                    "Rename one of them.",
-                )
-        return seen
+# --- reading, part by part --------------------------------------------------------------------------------------------
 
 
 def _read(tree: Tree, base: Context, previous: Context | None, now: int, parts: Iterable[str]) -> Context:
     """`base` with some of its parts read anew."""
-    faults, changes = dict(base.faults), {}
+    before = previous if previous is not None else base
+    faults: dict[str, tuple[Problem, ...]] = dict(base.faults)
+    changes: dict[str, Any] = {}
     fields = base.fields
     for part in parts:
-        reading = _Reading(tree, previous, now, base.policy)
+        reading = Reading(tree, before.problems, now, base.policy, first=previous is None)
         if part == "settings":
-            changes.update(_settings(reading, fields))
+            changes.update(_settings(reading, before, fields))
         else:
-            changes.update(_READERS[part](reading))
+            changes.update(_READERS[part](reading, before))
         fields = changes.get("fields", fields)
         faults[part] = tuple(reading.faults)
     changes["faults"] = faults
@@ -264,8 +176,8 @@ def _read(tree: Tree, base: Context, previous: Context | None, now: int, parts: 
     return msgspec.structs.replace(base, **changes)
 
 
-def _workspace(reading: _Reading) -> dict[str, Any]:
-    before = reading.previous.fields if reading.previous else _UNKNOWN
+def _workspace(reading: Reading, before: Context) -> dict[str, Any]:
+    known = before.fields
     blob = reading.tree.blob(WORKSPACE)
     if blob is None:
         reading.fault(
@@ -274,34 +186,34 @@ def _workspace(reading: _Reading) -> dict[str, Any]:
             "`workspace.yaml` is missing; it says which workspace this is",
             "Restore it with `git checkout`.",
         )
-        return {"fields": before}
+        return {"fields": known}
     try:
         found = reading.document(WORKSPACE, blob)
         fields = rules.fields(found.value)
-        if before.id and fields.id != before.id:
-            raise rules.fault("/id", f"must stay {before.id}: it says which workspace this is")
+        if known.id and fields.id != known.id:
+            raise rules.fault("/id", f"must stay {known.id}: it says which workspace this is")
     except (Invalid, Malformed) as error:
         reading.refused(WORKSPACE, error)
-        return {"fields": before}
+        return {"fields": known}
     try:
         reading.secrets(WORKSPACE, found)
     except SecretFound as error:
         reading.refused(WORKSPACE, error)
-        fields = before if before.id else fields
+        fields = known if known.id else fields
     return {"fields": fields}
 
 
-def _settings(reading: _Reading, fields: Fields) -> dict[str, Any]:
-    previous = reading.previous
-    settings = previous.settings if previous else {}
+def _settings(reading: Reading, before: Context, fields: Fields) -> dict[str, Any]:
+    settings = before.settings
     blob = reading.tree.blob(SETTINGS)
     if blob is None:
-        settings = {}
+        if not any(entry.name == SETTINGS for entry in reading.tree.entries("")):
+            settings = {}
     else:
         try:
             found = reading.document(SETTINGS, blob)
             checked = rules.settings_file(found.value if found.value is not None else {})
-            if previous is None or not (found.secrets and reading.policy == "refuse"):
+            if reading.first or not (found.secrets and reading.policy == "refuse"):
                 settings = checked
             reading.secrets(SETTINGS, found)
         except (Invalid, Malformed) as error:
@@ -335,9 +247,8 @@ def around_credentials(settings: Mapping[str, Any]) -> tuple[bytes, bytes]:
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
-def _memory(reading: _Reading) -> dict[str, Any]:
-    previous = reading.previous.memory if reading.previous else {}
-    before = {entry.path: entry for entry in previous.values()}
+def _memory(reading: Reading, before: Context) -> dict[str, Any]:
+    known = {entry.path: entry for entry in before.memory.values()}
     listed = sorted(reading.tree.entries("memory"))
     memory: dict[str, MemoryEntry] = {}
     for item in listed:
@@ -347,14 +258,16 @@ def _memory(reading: _Reading) -> dict[str, Any]:
                 reading.fault(
                     path,
                     "folder",
-                    f"`{_shown(path)}` is a folder; memory keys are files right below `memory/`",
+                    f"`{shown(path)}` is a folder; memory keys are files right below `memory/`",
                     "Move its files up; a `/` in a key is written `%2F` in the file name.",
                 )
             continue
         if not reading.regular(path, item):
+            if (entry := known.get(path)) is not None:
+                memory.setdefault(entry.key, entry)
             continue
         if item.name.endswith(".yml"):
-            reading.fault(path, "extension", f"`{_shown(path)}` is not read as a memory key", "Rename it to `.yaml`.")
+            reading.fault(path, "extension", f"`{shown(path)}` is not read as a memory key", "Rename it to `.yaml`.")
             continue
         key: str | None = None
         try:
@@ -363,25 +276,25 @@ def _memory(reading: _Reading) -> dict[str, Any]:
             entry = _memory_entry(path, item.name, item.id, found) if found is not None else None
         except (Invalid, Malformed) as error:
             reading.refused(path, error, key=key)
-            entry, found = before.get(path), None
+            entry, found = known.get(path), None
         if entry is not None and found is not None:
             try:
                 reading.secrets(path, found)
             except SecretFound as error:
                 reading.refused(path, error, key=entry.key)
-                entry = before.get(path, entry)
+                entry = known.get(path, entry)
         if entry is None:
             continue
         other = memory.get(entry.key)
         if other is not None:
-            held = previous.get(entry.key)
+            held = before.memory.get(entry.key)
             winner, loser = (entry, other) if held is not None and held.path == path else (other, entry)
             _two_files(reading, loser.path, winner.path, entry.key)
             entry = winner
         memory[entry.key] = entry
     size = 2 + sum(len(entry.item) + 1 for entry in memory.values()) - bool(memory)
     if size > MEMORY_MAX_BYTES:
-        changed = [entry for entry in memory.values() if before.get(entry.path) != entry] or list(memory.values())
+        changed = [entry for entry in memory.values() if known.get(entry.path) != entry] or list(memory.values())
         largest = max(changed, key=lambda entry: len(entry.item))
         reading.fault(
             largest.path,
@@ -413,18 +326,16 @@ def _memory_entry(path: str, name: str, blob: str, found: Parsed) -> MemoryEntry
             raise rules.fault("/key", f"belongs in a file called `{names.memory_file(key)}`")
     else:
         rules.memory_key(key, "the key in the file's name")
-    try:
-        item = values.encode(key) + b":" + value_json
-    except (UnicodeEncodeError, Malformed):
-        raise Invalid("the file's name is not UTF-8; a memory key is text") from None
+        if "\ufffd" in key and "\ufffd" not in name and "%EF%BF%BD" not in name.upper():
+            raise Invalid("the file's name is not UTF-8; a memory key is text")
+    item = values.encode(key) + b":" + value_json
     return MemoryEntry(key, path, blob, item, value_json, found.machine)
 
 
 # --- spec and files -------------------------------------------------------------------------------------------------
 
 
-def _spec(reading: _Reading) -> dict[str, Any]:
-    before = reading.previous.spec if reading.previous else {}
+def _spec(reading: Reading, before: Context) -> dict[str, Any]:
     listed = {entry.name: entry for entry in reading.tree.entries("spec")}
     reading.twins("spec/", listed.values())
     spec: dict[str, dict[str, Any]] = {}
@@ -433,28 +344,31 @@ def _spec(reading: _Reading) -> dict[str, Any]:
         if f"{part}.yml" in listed:
             reading.fault(f"spec/{part}.yml", "extension", f"`spec/{part}.yml` is not read", "Rename it to `.yaml`.")
         entry = listed.get(f"{part}.yaml")
-        if entry is None or not reading.regular(path, entry):
+        if entry is None:
             continue
-        try:
-            found = reading.document(path, entry.id)
-            checked = rules.spec_part(part, found.value if found.value is not None else {}, "")
-            spec[part] = before.get(part, checked) if found.secrets and reading.policy == "refuse" else checked
-            reading.secrets(path, found)
-        except (Invalid, Malformed) as error:
-            reading.refused(path, error, key=part)
-            if part not in spec and part in before:
-                spec[part] = before[part]
+        value = before.spec.get(part)
+        if reading.regular(path, entry):
+            try:
+                found = reading.document(path, entry.id)
+                checked = rules.spec_part(part, found.value if found.value is not None else {}, "")
+                if value is None or not (found.secrets and reading.policy == "refuse"):
+                    value = checked
+                reading.secrets(path, found)
+            except (Invalid, Malformed) as error:
+                reading.refused(path, error, key=part)
+        if value is not None:
+            spec[part] = value
     return {"spec": spec}
 
 
-def _files(reading: _Reading) -> dict[str, Any]:
-    before = {stored.path: stored for stored in reading.previous.files.values()} if reading.previous else {}
-    held = {key: stored.path for key, stored in reading.previous.files.items()} if reading.previous else {}
+def _files(reading: Reading, before: Context) -> dict[str, Any]:
+    known = {stored.path: stored for stored in before.files.values()}
     files: dict[str, StoredFile] = {}
-    for stored in _files_below(reading, "files", before):
+    for stored in _files_below(reading, "files", known):
         other = files.get(stored.key)
         if other is not None:
-            winner, loser = (stored, other) if held.get(stored.key) == stored.path else (other, stored)
+            held = before.files.get(stored.key)
+            winner, loser = (stored, other) if held is not None and held.path == stored.path else (other, stored)
             _two_files(reading, loser.path, winner.path, stored.key)
             files[stored.key] = winner
         else:
@@ -462,39 +376,42 @@ def _files(reading: _Reading) -> dict[str, Any]:
     return {"files": dict(sorted(files.items()))}
 
 
-def _files_below(reading: _Reading, folder: str, before: Mapping[str, StoredFile]) -> Iterable[StoredFile]:
+def _files_below(reading: Reading, folder: str, known: Mapping[str, StoredFile]) -> Iterable[StoredFile]:
     listed = {entry.name: entry for entry in sorted(reading.tree.entries(folder))}
     reading.twins(folder + "/", listed.values())
     for name, entry in listed.items():
         path = f"{folder}/{name}"
         if entry.is_tree:
-            yield from _files_below(reading, path, before)
+            if path.count("/") < DEPTH_MAX:
+                yield from _files_below(reading, path, known)
+            else:
+                reading.fault(path, "depth", f"`{shown(path)}` is nested too deep", "Move its files up.")
         elif not reading.regular(path, entry):
-            continue
+            if path in known:
+                yield known[path]
         elif name.endswith(names.META_SUFFIX):
             owner = listed.get(name.removesuffix(names.META_SUFFIX))
             if owner is None or owner.is_tree:
                 reading.fault(
                     path,
                     "orphan_meta",
-                    f"`{_shown(path)}` describes a file that is not there",
+                    f"`{shown(path)}` describes a file that is not there",
                     "Delete it, or put the file back.",
                 )
         else:
             meta = listed.get(name + names.META_SUFFIX)
-            yield _stored_file(reading, path, entry, meta, before.get(path))
+            yield _stored_file(reading, path, entry, meta, known.get(path))
 
 
 def _stored_file(
-    reading: _Reading, path: str, entry: TreeEntry, meta: TreeEntry | None, old: StoredFile | None
+    reading: Reading, path: str, entry: TreeEntry, meta: TreeEntry | None, old: StoredFile | None
 ) -> StoredFile:
     try:
         reading_path = path.encode("utf-8").decode()
     except UnicodeEncodeError:
-        reading.fault(path, "name", f"the name of `{_shown(path)}` is not UTF-8", "Rename the file.")
-        reading_path = _shown(path)
+        reading.fault(path, "name", f"the name of `{shown(path)}` is not UTF-8", "Rename the file.")
+        reading_path = shown(path)
     below = reading_path.removeprefix("files/")
-    name = names.file_name(reading_path)
     said = rules.Meta()
     if meta is not None and reading.regular(path + names.META_SUFFIX, meta):
         try:
@@ -504,15 +421,16 @@ def _stored_file(
         except (Invalid, Malformed) as error:
             reading.refused(path + names.META_SUFFIX, error)
             if old is not None:
-                said = rules.Meta(old.key, old.content_type, old.description)
+                said = rules.Meta(old.key, old.content_type, old.description, old.file_name)
     blob = entry.id
     # What is already committed was looked at when it came; at a start nothing is read.
-    if reading.previous is not None and reading.policy == "refuse" and (old is None or old.blob != blob):
+    if not reading.first and reading.policy == "refuse" and (old is None or old.blob != blob):
         try:
             credentials.refuse(text_secrets(blob, reading.tree.read(path) or b""), path)
         except SecretFound as error:
             reading.refused(path, error)
             blob = old.blob if old is not None else blob
+    name = said.file_name or names.file_name(reading_path)
     return StoredFile(
         key=said.key or names.key_of_path(below),
         path=path,
@@ -527,13 +445,20 @@ def _stored_file(
 # --- the top of the tree --------------------------------------------------------------------------------------------
 
 
-def _root(reading: _Reading) -> dict[str, Any]:
-    """Links and submodules at the top, and names that some machine takes for one of ours."""
+def _root(reading: Reading, before: Context) -> dict[str, Any]:
+    """Links and submodules at the top, the reserved name, and names that some machine takes for one of ours."""
     for entry in sorted(reading.tree.entries("")):
         fold = names.fold(entry.name)
         if not reading.regular(entry.name, entry) and not entry.is_tree:
             continue
-        if entry.name in GOVERNED:
+        if fold == RESERVED:
+            reading.fault(
+                entry.name,
+                "reserved",
+                f"`{shown(entry.name)}` is the name under which exports carry the evidence branch; `main` has none",
+                "Take it out of the commit; evidence is added through the API, by an import, or on its own branch.",
+            )
+        elif entry.name in GOVERNED:
             if entry.is_tree == entry.name.endswith(".yaml"):
                 what = "a folder, but must be a file" if entry.is_tree else "a file, but must be a folder"
                 reading.fault(entry.name, "shape", f"`{entry.name}` is {what}", "Rename it.")
@@ -541,7 +466,7 @@ def _root(reading: _Reading) -> dict[str, Any]:
             reading.fault(
                 entry.name,
                 "case_twins",
-                f"`{_shown(entry.name)}` differs from `{fold}` only in case; macOS and Windows take it for the same",
+                f"`{shown(entry.name)}` differs from `{fold}` only in case; macOS and Windows take it for the same",
                 f"Rename it to `{fold}`, or to something else.",
             )
         elif fold in ("workspace.yml", "settings.yml"):
@@ -552,55 +477,14 @@ def _root(reading: _Reading) -> dict[str, Any]:
 _READERS: Final = {"workspace": _workspace, "memory": _memory, "spec": _spec, "files": _files, "root": _root}
 
 
-def _two_files(reading: _Reading, path: str, winner: str, key: str) -> None:
+def _two_files(reading: Reading, path: str, winner: str, key: str) -> None:
     reading.fault(
         path,
         "two_files_one_key",
-        f"`{_shown(path)}` and `{_shown(winner)}` both hold the key `{_shown(key)}`; the second one counts",
+        f"`{shown(path)}` and `{shown(winner)}` both hold the key `{shown(key)}`; the second one counts",
         "Delete or rename one of them.",
         key=key,
     )
-
-
-class _Overlay:
-    """A tree with some files replaced or removed."""
-
-    def __init__(self, tree: Tree, edits: Mapping[str, bytes | Object | None]) -> None:
-        self._tree = tree
-        self._edits = edits
-
-    def read(self, path: str) -> bytes | None:
-        if path in self._edits:
-            content = self._edits[path]
-            return content.data if isinstance(content, Object) else content
-        return self._tree.read(path)
-
-    def blob(self, path: str) -> str | None:
-        if path in self._edits:
-            content = self._edits[path]
-            return None if content is None else _blob_id(content)
-        return self._tree.blob(path)
-
-    def entries(self, folder: str = "") -> list[TreeEntry]:
-        held = {entry.name: entry for entry in self._tree.entries(folder)}
-        prefix = folder + "/" if folder else ""
-        for path, content in self._edits.items():
-            if not path.startswith(prefix):
-                continue
-            name, deeper, _ = path[len(prefix) :].partition("/")
-            old = held.get(name)
-            if deeper:
-                if content is not None and (old is None or not old.is_tree):
-                    held[name] = TreeEntry(name, "", True, 0o40000)
-            elif content is not None:
-                held[name] = TreeEntry(name, _blob_id(content), False, FILE_MODE)
-            elif old is not None and not old.is_tree:
-                del held[name]
-        return list(held.values())
-
-
-def _blob_id(content: bytes | Object) -> str:
-    return (content.id if isinstance(content, Object) else identify(BLOB, content)).hex()
 
 
 def _part(path: str) -> str:
@@ -610,8 +494,3 @@ def _part(path: str) -> str:
         return "settings"
     folder, below, _ = path.partition("/")
     return folder if below and folder in ("memory", "spec", "files") else "root"
-
-
-def _shown(path: str) -> str:
-    """A path or key for JSON: bytes that are not UTF-8 become U+FFFD."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -147,7 +147,7 @@ def _token_like(name: str) -> bool:
 class _Rule(NamedTuple):
     what: str
     marker: str  # text that every credential of this kind contains; makes the search cheap where there is none
-    search: Callable[[str], Iterator[tuple[int, int]]]  # (start, end) of each, in order
+    search: Callable[[str], Iterator[int]]  # where each begins
 
 
 _Sure = Callable[[str], bool]
@@ -202,14 +202,14 @@ def _letters(token: str) -> bool:
     return changes > 9 and _varied(body, 14)
 
 
-def _matching(pattern: str, sure: _Sure) -> Callable[[str], Iterator[tuple[int, int]]]:
+def _matching(pattern: str, sure: _Sure) -> Callable[[str], Iterator[int]]:
     compiled = re.compile(pattern, re.ASCII)
 
-    def search(text: str) -> Iterator[tuple[int, int]]:
+    def search(text: str) -> Iterator[int]:
         for match in compiled.finditer(text):
             start = match.start()
             if (start == 0 or text[start - 1] not in _ALPHABET) and sure(match[0]):
-                yield start, match.end()
+                yield start
 
     return search
 
@@ -221,7 +221,7 @@ _PEM_BODY = re.compile(r"[A-Za-z0-9+/]{16,}")
 _PEM_STARTS = ("MI", "MH", "MF", "MC", "MD", "MG", "ME", "b3BlbnNzaC1rZXktdjE")
 
 
-def _private_keys(text: str) -> Iterator[tuple[int, int]]:
+def _private_keys(text: str) -> Iterator[int]:
     """Blocks with a key in them (RFC 7468, OpenSSH, OpenPGP; encrypted ones too), not the mere words."""
     for match in _PEM.finditer(text):
         lead = _PEM_LEAD.match(text, match.end(), match.end() + 600)
@@ -231,20 +231,20 @@ def _private_keys(text: str) -> Iterator[tuple[int, int]]:
         # A whole line of an encrypted key is random; a short one must not be a placeholder's words run together.
         line = body[0][:76]
         if line.startswith(_PEM_STARTS) or (len(line) > 47 and len(set(line)) > 15) or _varied(line, 8):
-            yield match.start(), body.end()
+            yield match.start()
 
 
 _OPENAI = re.compile(r"sk-(?:[A-Za-z0-9]{1,10}-)?[A-Za-z0-9_-]{20,120}T3BlbkFJ[A-Za-z0-9_-]{20,120}")
 
 
-def _openai(text: str) -> Iterator[tuple[int, int]]:
+def _openai(text: str) -> Iterator[int]:
     """OpenAI's keys have `OpenAI` in base 64 in their middle; the start is looked for backwards from there."""
     at = text.find("T3BlbkFJ")
     while at >= 0:
         start = text.rfind("sk-", max(0, at - 140), at)
         match = _OPENAI.match(text, start) if start >= 0 else None
         if match and (start == 0 or text[start - 1] not in _ALPHABET) and _varied(match[0][3:], 14):
-            yield start, match.end()
+            yield start
             at = match.end()
         at = text.find("T3BlbkFJ", at + 8)
 
@@ -260,14 +260,14 @@ def _json_object(segment: str) -> dict[str, Any] | None:
         return None  # not JSON: ordinary text that happens to begin like a token
 
 
-def _jwts(text: str) -> Iterator[tuple[int, int]]:
+def _jwts(text: str) -> Iterator[int]:
     """Signed JSON web tokens in compact form (RFC 7515, 7.1): header and payload decode, the header names `alg`."""
     at, end = text.find("eyJ"), 0
     while at >= 0:
         start, at = at, text.find("eyJ", at + 3)
         if start > 0 and text[start - 1] in _ALPHABET:
             continue
-        if True:  # many starts may share one long segment: find its end once
+        if start >= end:  # many starts may share one long segment: find its end once
             end = _end(text, start)
         if end - start > 8192 or text[end : end + 1] != ".":
             continue
@@ -277,7 +277,7 @@ def _jwts(text: str) -> Iterator[tuple[int, int]]:
         middle = _end(text, end + 1)
         last = _end(text, middle + 1) if text[middle : middle + 1] == "." else middle
         if last > middle + 1 and middle - end <= 65536 and _json_object(text[end + 1 : middle]) is not None:
-            yield start, last
+            yield start
             at = text.find("eyJ", last)
 
 
@@ -289,12 +289,12 @@ def _end(text: str, start: int) -> int:
 _AWS = re.compile(r"(?i:secret_?access_?key)[\"']?\s{0,4}(?:=>|[:=])\s{0,4}[\"']?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])")
 
 
-def _aws(text: str) -> Iterator[tuple[int, int]]:
+def _aws(text: str) -> Iterator[int]:
     """AWS secret keys: they have no mark of their own, so they are certain only beside their name, if random."""
     for match in _AWS.finditer(text):
         kinds = {(c.isupper(), c.islower(), c.isdigit()) for c in match[1]}
         if len(kinds - {(False, False, False)}) == 3 and _varied(match[1], 18):
-            yield match.span()
+            yield match.start()
 
 
 _END = r"(?![A-Za-z0-9_-])"
@@ -416,15 +416,8 @@ def _capital(data: bytes, runs: bytes) -> bool:
 
 
 def _hits(text: str, rules: Sequence[_Rule]) -> list[tuple[int, str]]:
-    """(start, what) of every credential in the text, in order; of two that overlap, the one that begins first."""
-    spans = sorted({(start, -end, rule.what) for rule in rules for start, end in rule.search(text)})
-    hits: list[tuple[int, str]] = []
-    last = 0
-    for start, negative, what in spans:
-        if start >= last:
-            hits.append((start, what))
-            last = -negative
-    return hits
+    """(start, what) of every credential in the text, in order."""
+    return sorted({(start, rule.what) for rule in rules for start in rule.search(text)})
 
 
 def _walk(value: Any, rules: Sequence[_Rule]) -> list[Found]:

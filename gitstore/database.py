@@ -28,6 +28,8 @@ Row = tuple[Any, ...]
 # Reading a whole file to prove it sound takes some tenths of a second at this size; larger ones are checked by shape.
 CHECK_MAX_BYTES = 64 * 1024 * 1024
 
+LIMIT = 1 << 62
+
 # The disk refuses, or the file cannot be reached: deleting it would mend nothing.
 _REFUSED = {
     sqlite3.SQLITE_BUSY,
@@ -56,6 +58,11 @@ def bind(text: str | None) -> str | bytes | None:
 def unbind(value: str | bytes) -> str:
     """The text that `bind` was given."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
+
+
+def clip(number: int) -> int:
+    """`number`, or the nearest to it that SQLite can hold and compute with."""
+    return max(-LIMIT, min(LIMIT, number))
 
 
 def pack(value: Any) -> bytes:

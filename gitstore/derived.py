@@ -77,6 +77,7 @@ class Derived:
             main=snapshot.main.head,
             evidence=snapshot.evidence.head,
             old_slugs=slugs,
+            repository_url=fields.repository_url,
         )
         self._catalog.put_workspace(row, encoded)
 
@@ -85,7 +86,7 @@ class Derived:
         query = TimelineQuery(path=WORKSPACE, per_page=10_000)
         slugs: list[tuple[str, int]] = []
         for entry in reversed(self._history.timeline(snapshot.workspace, query).entries):
-            document = snapshot.read_at(entry.facts.id, WORKSPACE)
+            document = snapshot.tree_at(entry.facts.id).read(WORKSPACE)
             try:
                 value = load(document or b"", WORKSPACE)
             except DocumentError:

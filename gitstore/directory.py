@@ -36,6 +36,7 @@ class WorkspaceRow(msgspec.Struct, frozen=True):
     main: str | None = None
     evidence: str | None = None
     old_slugs: tuple[OldSlug, ...] = ()
+    repository_url: str | None = None
 
 
 class _Listed:

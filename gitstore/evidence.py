@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 from gitstore import documents, media, names, values
 from gitstore.errors import GitstoreError, Invalid
@@ -29,6 +29,7 @@ TASK_STATES: tuple[str, ...] = get_args(TaskState)
 
 Part = Literal["workflow", "task", "artifact"]
 T = TypeVar("T")
+Moment = TypeVar("Moment", int, None)
 
 
 class Gone(NamedTuple):
@@ -92,11 +93,11 @@ def check_label(value: object, at: str) -> str | None:
 
 def parse_workflow(path: str, data: bytes, *, time: int) -> Workflow:
     """The workflow in a file; `time` (ms) stands for times it does not give. Raises Invalid that names the path."""
-    return _guard(path, lambda: _workflow(_identity(path, data), mapping(documents.load(data, path), ""), time))
+    return _guard(path, lambda: _workflow(_identity(path, data), _record(path, data), time))
 
 
 def _workflow(identity: str, record: Mapping[str, Any], time: int) -> Workflow:
-    created = _time(record, "created_at") or time
+    created = _time(record, "created_at", time)
     items = record.get("work_items") or []
     if not isinstance(items, list):
         raise fault("/work_items", "must be a list")
@@ -114,9 +115,9 @@ def _workflow(identity: str, record: Mapping[str, Any], time: int) -> Workflow:
         brief=optional(record.get("brief"), "/brief", high=BRIEF_MAX),
         created_by=optional(record.get("created_by"), "/created_by", high=LABEL_MAX) or "",
         created_at=created,
-        updated_at=_time(record, "updated_at") or max(created, time),
-        started_at=_time(record, "started_at"),
-        completed_at=_time(record, "completed_at"),
+        updated_at=_time(record, "updated_at", max(created, time)),
+        started_at=_time(record, "started_at", None),
+        completed_at=_time(record, "completed_at", None),
         work_items=parsed,
     )
 
@@ -167,11 +168,11 @@ def _workflow_fields(workflow: Workflow) -> dict[str, Any]:
 
 def parse_task(path: str, data: bytes, *, time: int) -> Task:
     """The task in a file; `time` (ms) stands for times it does not give. Raises Invalid that names the path."""
-    return _guard(path, lambda: _task(_identity(path, data), mapping(documents.load(data, path), ""), time))
+    return _guard(path, lambda: _task(_identity(path, data), _record(path, data), time))
 
 
 def _task(identity: str, record: Mapping[str, Any], time: int) -> Task:
-    created = _time(record, "created_at") or time
+    created = _time(record, "created_at", time)
     return Task(
         id=identity,
         title=_title(record, "title", identity),
@@ -181,7 +182,7 @@ def _task(identity: str, record: Mapping[str, Any], time: int) -> Task:
         stage_name=check_label(record.get("stage_name"), "/stage_name"),
         state=check_state(record.get("state") or "pending", TASK_STATES),
         created_at=created,
-        updated_at=_time(record, "updated_at") or max(created, time),
+        updated_at=_time(record, "updated_at", max(created, time)),
     )
 
 
@@ -227,7 +228,7 @@ def parse_artifact(
     path = f"{folder}/{ARTIFACT_DOCUMENT}"
 
     def parse() -> Artifact:
-        record = mapping(documents.load(data, path), "") if data and data.strip() else {}
+        record = _record(path, data or b"")
         logical = record.get("path")
         if logical is None:
             logical = names.artifact_name(content.name)
@@ -239,7 +240,7 @@ def parse_artifact(
             size=content.size,
             sha256=content.sha256,
             blob=content.blob,
-            created_at=_time(record, "created_at") or time,
+            created_at=_time(record, "created_at", time),
             metadata=_object(record, "metadata"),
             workflow_id=_loose_id(record.get("workflow_id"), "/workflow_id"),
             task_id=_loose_id(record.get("task_id"), "/task_id"),
@@ -319,22 +320,32 @@ def changed(
         if key is None or place is None or place in seen:
             continue
         seen.add(place)
-        if part == "workflow" or part == "task":
-            data = tree.read(path)
-            if data is None:
-                yield Gone(part, key)
-                continue
-            try:
-                yield (parse_workflow if part == "workflow" else parse_task)(path, data, time=time)
-            except GitstoreError as error:
-                yield Broken(part, path, error)
-        elif part == "artifact":
-            try:
-                artifact = read_artifact(workspace, tree, place, time=time, commit=commit)
-            except GitstoreError as error:
-                yield Broken(part, place, error)
-                continue
-            yield artifact if artifact is not None else Gone(part, artifact_id(workspace, place))
+        if part == "artifact":
+            yield _changed_artifact(workspace, tree, place, time, commit)
+        elif part == "workflow" or part == "task":
+            yield _changed_document(tree, cast("Literal['workflow', 'task']", part), key, path, time)
+
+
+def _changed_artifact(
+    workspace: str, tree: TreeView, folder: str, time: int, commit: str | None
+) -> Artifact | Gone | Broken:
+    try:
+        artifact = read_artifact(workspace, tree, folder, time=time, commit=commit)
+    except GitstoreError as error:
+        return Broken("artifact", folder, error)
+    return artifact if artifact is not None else Gone("artifact", artifact_id(workspace, folder))
+
+
+def _changed_document(
+    tree: TreeView, part: Literal["workflow", "task"], key: str, path: str, time: int
+) -> Workflow | Task | Gone | Broken:
+    data = tree.read(path)
+    if data is None:
+        return Gone(part, key)
+    try:
+        return parse_workflow(path, data, time=time) if part == "workflow" else parse_task(path, data, time=time)
+    except GitstoreError as error:
+        return Broken(part, path, error)
 
 
 def locate(tree: TreeView, part: Part, identity: str, workspace: str) -> str | None:
@@ -384,10 +395,15 @@ def _guard(path: str, parse: Callable[[], T]) -> T:
 def _identity(path: str, data: bytes) -> str:
     """The id a path stands for; where the name is only a hash of it, the document says it."""
     identity = names.id_of_evidence(path)
-    if identity is None or identity.startswith("~"):
-        record = documents.load(data, path)
-        identity = record.get("id") if isinstance(record, dict) else None
+    if identity is None:
+        identity = _record(path, data).get("id")
     return check_id(identity)
+
+
+def _record(path: str, data: bytes) -> dict[str, Any]:
+    """The object in a document; one that holds nothing, or only comments, is empty."""
+    value = documents.load(data, path) if data.strip() else None
+    return {} if value is None else mapping(value, "")
 
 
 def _loose_id(value: object, at: str) -> str | None:
@@ -413,11 +429,11 @@ def _object(record: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {} if value is None else mapping(value, f"/{key}")
 
 
-def _time(record: Mapping[str, Any], key: str) -> int | None:
+def _time(record: Mapping[str, Any], key: str, default: Moment) -> int | Moment:
     """A time in any ISO-8601 form; without a zone it is UTC, a day is its midnight."""
     value = record.get(key)
     if value is None:
-        return None
+        return default
     try:
         return values.parse_iso(value if isinstance(value, str) else str(value))
     except Invalid:

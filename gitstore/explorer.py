@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import html
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -18,6 +20,7 @@ import msgspec
 from gitstore import artifacts, values
 from gitstore.errors import Invalid, WrongShape
 from gitstore.model import Artifact, Task, Workflow, WorkItem
+from gitstore.rows import ArtifactRow, Heads
 from gitstore.search import fold, snippet, terms, words
 
 Q_MAX = 200
@@ -33,16 +36,22 @@ _DAY = 86_400_000
 
 
 class Records(Protocol):
-    """What the explorer asks of the catalog: everything a workspace has, in any order."""
+    """What the explorer asks of the catalog. `now` 0 leaves nothing out: what has expired is decided here."""
 
-    def artifacts(self, workspace: str, /) -> Sequence[Artifact]:
-        """The artifacts."""
+    def indexed(self, workspace: str, /) -> Heads:
+        """The heads that everything else reflects."""
 
-    def workflows(self, workspace: str, /) -> Iterable[Workflow]:
-        """The workflows."""
+    def artifact_rows(self, workspace: str, /, *, now: int) -> Sequence[ArtifactRow]:
+        """All artifacts, in any order."""
 
-    def tasks(self, workspace: str, /) -> Iterable[Task]:
-        """The tasks."""
+    def workflows(self, workspace: str, /) -> Sequence[Workflow]:
+        """All workflows, and how many."""
+
+    def tasks(self, workspace: str, /) -> Sequence[Task]:
+        """All tasks."""
+
+    def artifact(self, workspace: str, id_: str, /, *, now: int) -> Artifact | None:
+        """One artifact whole."""
 
 
 class Content(Protocol):
@@ -71,9 +80,10 @@ class ExplorerQuery(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """An artifact with what it belongs to, as the records say now."""
+    """An artifact with what it belongs to, as the records say now. `artifact` is only what lists need of it."""
 
-    artifact: Artifact
+    artifact: ArtifactRow
+    expires_at: int | None = None
     workflow_id: str | None = None
     workflow_name: str = UNSCOPED
     workflow_state: str | None = None
@@ -130,7 +140,7 @@ def parse_query(given: Mapping[str, str]) -> ExplorerQuery:
     q = (given.get("q") or "").strip() or None
     if len(given.get("q") or "") > Q_MAX:
         faults.append(("/q", f"must have at most {Q_MAX} characters"))
-    sort = choice("sort", get_args(Sort)) or "newest"
+    sort: Any = choice("sort", get_args(Sort)) or "newest"
     if sort == "relevance" and q is None:
         faults.append(("/sort", "can be relevance only together with q"))
     shown = choice("preview_mode", get_args(Shown))
@@ -166,6 +176,63 @@ def _midnight(name: str, day: str | None) -> int | None:
 # --- the answer -----------------------------------------------------------------------------------------------------
 
 
+class Explorer:
+    """Answers queries over a catalog and a search index.
+
+    The joined records of the workspaces asked for last stay in memory, about `keep` artifacts of them, as long as the
+    evidence they reflect is the same. May be called from any thread.
+    """
+
+    def __init__(self, catalog: Records, search: Content, keep: int = 200_000) -> None:
+        self._catalog = catalog
+        self._search = search
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, _Joined] = OrderedDict()
+
+    def explore(
+        self,
+        workspace: str,
+        query: ExplorerQuery,
+        now: int,
+        text: Callable[[Artifact], str | None] = lambda _: None,
+    ) -> ExplorerPage:
+        """The page of a workspace's artifacts that the query asks for, at `now` (ms).
+
+        `text` gives the content of an artifact for the highlights of the rows on the page, and is asked for no other.
+        """
+        records = self._joined(workspace)
+        rows = [row for row in records.live(now) if _passes(row, query)] if _filters(query) else list(records.live(now))
+        chunks = [_Chunk(part) for part in (query.q or "").split()]
+        for chunk in chunks:
+            rows = chunk.keep(rows, self._search, workspace)
+        _sort(rows, query.sort, chunks)
+        start = (query.page - 1) * query.per_page
+        shown = []
+        for row in rows[start : start + query.per_page]:
+            artifact = self._catalog.artifact(workspace, row.artifact.id, now=0)
+            highlight = _highlight(row, chunks, text(artifact) if artifact is not None else None) if chunks else None
+            shown.append(row_json(row, workspace, artifact.metadata if artifact is not None else {}, highlight))
+        return ExplorerPage(rows=shown, total=len(rows), summary=_summary(rows), filters=records.filters(rows))
+
+    def _joined(self, workspace: str) -> _Joined:
+        # The head is read before the records: what comes in between is newer than it says, and read again next time.
+        head = self._catalog.indexed(workspace).evidence
+        with self._lock:
+            known = self._known.get(workspace)
+            if known is not None and known.head == head and head is not None:
+                self._known.move_to_end(workspace)
+                return known
+        joined = _Joined(self._catalog, workspace, head)
+        with self._lock:
+            self._known[workspace] = joined
+            self._known.move_to_end(workspace)
+            held = sum(len(one.rows) for one in self._known.values())
+            while held > self._keep and len(self._known) > 1:
+                held -= len(self._known.popitem(last=False)[1].rows)
+        return joined
+
+
 def explore(
     catalog: Records,
     search: Content,
@@ -174,27 +241,11 @@ def explore(
     now: int,
     text: Callable[[Artifact], str | None] = lambda _: None,
 ) -> ExplorerPage:
-    """The page of a workspace's artifacts that the query asks for, at `now` (ms).
-
-    `text` gives the content of a text artifact for the highlights of the rows on the page, and is asked for no other.
-    """
-    records = _Joined(catalog, workspace)
-    rows = [row for row in records.rows(now) if _passes(row, query)]
-    chunks = [_Chunk(part) for part in (query.q or "").split()]
-    for chunk in chunks:
-        rows = chunk.keep(rows, search, workspace)
-    _sort(rows, query.sort, chunks)
-    start = (query.page - 1) * query.per_page
-    shown = rows[start : start + query.per_page]
-    return ExplorerPage(
-        rows=[row_json(row, workspace, chunks and _highlight(row, chunks, text)) for row in shown],
-        total=len(rows),
-        summary=_summary(rows),
-        filters=records.filters(rows),
-    )
+    """One query without remembering anything; see `Explorer.explore`."""
+    return Explorer(catalog, search).explore(workspace, query, now, text)
 
 
-def row_json(row: Row, workspace: str, highlight: Any = None) -> dict[str, Any]:
+def row_json(row: Row, workspace: str, metadata: dict[str, Any], highlight: str | None = None) -> dict[str, Any]:
     """A row as the API shows it; `highlight` is HTML, there only when words were searched for."""
     artifact = row.artifact
     shown = {
@@ -205,8 +256,8 @@ def row_json(row: Row, workspace: str, highlight: Any = None) -> dict[str, Any]:
         "content_type": artifact.content_type,
         "size_bytes": artifact.size,
         "created_at": values.iso(artifact.created_at),
-        "download_url": artifacts.url(artifact, workspace),
-        "metadata": artifact.metadata,
+        "download_url": artifacts.url(workspace, artifact.id, artifact.task_id),
+        "metadata": metadata,
         "workflow_name": row.workflow_name,
         "workflow_state": row.workflow_state,
         "work_item_id": row.work_item_id,
@@ -218,7 +269,7 @@ def row_json(row: Row, workspace: str, highlight: Any = None) -> dict[str, Any]:
         "preview_eligible": artifacts.preview_eligible(artifact.content_type, artifact.size),
         "preview_mode": artifacts.preview_mode(artifact.content_type),
     }
-    if highlight:
+    if highlight is not None:
         shown["highlight"] = highlight
     return shown
 
@@ -226,36 +277,41 @@ def row_json(row: Row, workspace: str, highlight: Any = None) -> dict[str, Any]:
 class _Joined:
     """A workspace's records by id, and its artifacts joined with them."""
 
-    def __init__(self, catalog: Records, workspace: str) -> None:
+    def __init__(self, catalog: Records, workspace: str, head: str | None) -> None:
+        self.head = head
         self.workflows = {workflow.id: workflow for workflow in catalog.workflows(workspace)}
         self.tasks = {task.id: task for task in catalog.tasks(workspace)}
         self.items = {(flow.id, item.id): item for flow in self.workflows.values() for item in flow.work_items}
-        self._artifacts = catalog.artifacts(workspace)
+        self.rows = [self._row(one) for one in catalog.artifact_rows(workspace, now=0)]
+        self._mortal = any(row.expires_at is not None for row in self.rows)
 
-    def rows(self, now: int) -> Iterable[Row]:
+    def live(self, now: int) -> Sequence[Row]:
+        """The rows that have not expired."""
+        if not self._mortal:
+            return self.rows
+        return [row for row in self.rows if row.expires_at is None or row.expires_at > now]
+
+    def _row(self, one: ArtifactRow) -> Row:
         """What an artifact says of itself goes before what its task says, and that before the work item's stage."""
-        for one in self._artifacts:
-            task = self.tasks.get(one.task_id) if one.task_id is not None else None
-            workflow_id = one.workflow_id or (task.workflow_id if task is not None else None)
-            workflow = self.workflows.get(workflow_id) if workflow_id is not None else None
-            artifact = artifacts.retained(one, workflow)
-            if artifacts.expired(artifact, now):
-                continue
-            item_id = one.work_item_id or (task.work_item_id if task is not None else None)
-            item = self._item(workflow_id, item_id)
-            yield Row(
-                artifact=artifact,
-                workflow_id=workflow_id,
-                workflow_name=workflow.name if workflow is not None else workflow_id or UNSCOPED,
-                workflow_state=workflow.state if workflow is not None else None,
-                work_item_id=item_id,
-                work_item_title=item.title if item is not None else item_id,
-                work_item_state=item.state if item is not None else None,
-                stage_name=one.stage_name or (task and task.stage_name) or (item and item.stage_name) or None,
-                role=one.role or (task.role if task is not None else None),
-                task_title=task.title if task is not None else one.task_id,
-                task_state=task.state if task is not None else "unknown",
-            )
+        task = self.tasks.get(one.task_id) if one.task_id is not None else None
+        workflow_id = one.workflow_id or (task.workflow_id if task is not None else None)
+        workflow = self.workflows.get(workflow_id) if workflow_id is not None else None
+        item_id = one.work_item_id or (task.work_item_id if task is not None else None)
+        item = self._item(workflow_id, item_id)
+        return Row(
+            artifact=one,
+            expires_at=artifacts.retention(one.created_at, workflow)[1],
+            workflow_id=workflow_id,
+            workflow_name=workflow.name if workflow is not None else workflow_id or UNSCOPED,
+            workflow_state=workflow.state if workflow is not None else None,
+            work_item_id=item_id,
+            work_item_title=item.title if item is not None else item_id,
+            work_item_state=item.state if item is not None else None,
+            stage_name=one.stage_name or (task and task.stage_name) or (item and item.stage_name) or None,
+            role=one.role or (task.role if task is not None else None),
+            task_title=task.title if task is not None else one.task_id,
+            task_state=task.state if task is not None else "unknown",
+        )
 
     def _item(self, workflow_id: str | None, item_id: str | None) -> WorkItem | None:
         return self.items.get((workflow_id, item_id)) if workflow_id is not None and item_id is not None else None
@@ -298,6 +354,10 @@ class _Joined:
 
 def _first(found: Iterable[T], name: Callable[[T], str | None]) -> list[T]:
     return sorted(found, key=lambda one: (fold(name(one) or ""), repr(one)))[:FACET_MAX]
+
+
+def _filters(query: ExplorerQuery) -> bool:
+    return query != ExplorerQuery(q=query.q, sort=query.sort, page=query.page, per_page=query.per_page)
 
 
 def _passes(row: Row, query: ExplorerQuery) -> bool:
@@ -423,11 +483,10 @@ class _Chunk:
         return 2 if self.words and all(any(word in title for title in titles) for word in self.words) else 1
 
 
-def _highlight(row: Row, chunks: Sequence[_Chunk], text: Callable[[Artifact], str | None]) -> str:
+def _highlight(row: Row, chunks: Sequence[_Chunk], content: str | None) -> str:
     """HTML: the passage with the hits, from the content if they are there, else from the path, else from a label."""
     wanted = frozenset(word for chunk in chunks for word in chunk.words)
     needles = [chunk.folded for chunk in chunks]
-    content = text(row.artifact)
     if content is not None and (passage := snippet(content, wanted)) is not None:
         return passage
     for place in (row.artifact.path, *_labels(row)):

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from gitstore.documents import DocumentError, load
-
 from gitstore import names
+from gitstore.documents import DocumentError, load
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
 from gitstore.repository.commits import Commit, Signature
 from gitstore.repository.objects import EMPTY_TREE, Oid

@@ -7,7 +7,7 @@ What a file's name says (key, content type) is not written down; only what it do
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -200,10 +200,10 @@ def _put(draft: Draft, one: Upload, taken: dict[str, str]) -> Put:
     if old is not None and old.file_name == one.file_name:
         path = old.path
     else:
-        if old is not None:
-            taken.pop(names.fold(old.path), None)
         path = _free_path(draft, one, taken)
     taken[names.fold(path)] = one.key
+    for folder in _folders(path):
+        taken.setdefault(names.fold(folder), "")
     before = (draft.blob(path), draft.blob(path + names.META_SUFFIX))
     draft.write(path, one.content)
     _write_meta(draft, path, one, description)
@@ -219,6 +219,8 @@ def _put(draft: Draft, one: Upload, taken: dict[str, str]) -> Put:
 def _write_meta(draft: Draft, path: str, one: Upload, description: str | None) -> None:
     """Writes down what the path does not say, and removes a meta file that has nothing left to say."""
     said: dict[str, Any] = {}
+    if one.file_name != names.file_name(path):
+        said["file_name"] = one.file_name  # too long for a path, or changed by normalisation
     if one.key != names.key_of_path(path.removeprefix("files/")):
         said["key"] = one.key
     if one.content_type != media.guess(one.file_name):
@@ -227,23 +229,23 @@ def _write_meta(draft: Draft, path: str, one: Upload, description: str | None) -
         said["description"] = description
     meta = path + names.META_SUFFIX
     data = draft.read(meta)
-    if data is not None:
-        said |= _others(data)
-    if said:
-        draft.write(meta, parsed.rewritten(data, said))
+    document = _with_others(data, said) if data is not None else said
+    if document:
+        draft.write(meta, parsed.rewritten(data, document))
     elif data is not None:
         draft.remove(meta)
 
 
-def _others(data: bytes) -> dict[str, Any]:
-    """What a person wrote into a meta file beyond what is understood: theirs, and kept."""
+def _with_others(data: bytes, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a file, and what a person wrote beyond that: theirs, and kept, in their order."""
     try:
-        document = documents.load(data)
+        held = documents.load(data)
     except documents.DocumentError:
-        return {}  # it cannot be read; the new one replaces it, and git has the old bytes
-    if not isinstance(document, dict):
-        return {}
-    return {key: value for key, value in document.items() if key not in ("key", "content_type", "description")}
+        held = None  # the new document replaces it, and git has the old bytes
+    if not isinstance(held, dict):
+        return dict(said)
+    kept = {key: said.get(key, value) for key, value in held.items() if key in said or key not in rules.Meta._fields}
+    return {**kept, **said}
 
 
 def _remove(draft: Draft, path: str) -> None:
@@ -257,25 +259,33 @@ def _taken(context: Context) -> dict[str, str]:
     taken: dict[str, str] = {}
     for stored in context.files.values():
         taken[names.fold(stored.path)] = stored.key
-        folder = stored.path.rpartition("/")[0]
-        while folder != "files":
+        for folder in _folders(stored.path):
             taken.setdefault(names.fold(folder), "")
-            folder = folder.rpartition("/")[0]
     return taken
+
+
+def _folders(path: str) -> list[str]:
+    """The folders between `files` and the file."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(2, len(parts))]
 
 
 def _free_path(draft: Draft, one: Upload, taken: Mapping[str, str]) -> str:
     """Where a new file goes. Raises Conflict where something that is no sound file stands in the way."""
     path = names.file_path(one.file_name, one.key, taken)
-    for place in _ways(path):
-        if taken.get(names.fold(place), "") != "" or (place == path and draft.blob(place) is not None):
-            raise Conflict(
-                f"{place} is in the way of {one.file_name} with the key {one.key}; choose another key or file name",
-                details={"path": place},
-            )
+    if not _open(draft, path, taken):
+        aside = f"{one.key[:40]}-{sha256(one.key.encode()).hexdigest()[:8]}"
+        path = names.file_path(one.file_name, aside, {**taken, names.fold(path): ""})
+    if not _open(draft, path, taken):
+        raise Conflict(
+            f"{path} is in the way of {one.file_name} with the key {one.key}; choose another key or file name",
+            details={"path": path},
+        )
     return path
 
 
-def _ways(path: str) -> Iterable[str]:
-    parts = path.split("/")
-    return ("/".join(parts[:end]) for end in range(2, len(parts) + 1))
+def _open(draft: Draft, path: str, taken: Mapping[str, str]) -> bool:
+    """Whether a file may be written at `path`: nothing is there, and no file where a folder is needed."""
+    if any(taken.get(names.fold(folder)) or draft.tree.blob(folder) is not None for folder in _folders(path)):
+        return False
+    return names.fold(path) not in taken and draft.blob(path) is None and not draft.tree.entries(path)

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from gitstore import errors
-from gitstore.database import Database, Row, Unpacker, unbind
+from gitstore.database import Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Touch
 from gitstore.timeline import (
@@ -28,7 +28,6 @@ from gitstore.timeline import (
     TimelinePage,
     TimelineQuery,
     arms,
-    clip,
     count,
     filters,
     folder_path,
@@ -185,6 +184,12 @@ class History:
                 for branch in BRANCHES
                 if (line := line_of(number, branch)) in lines
             }
+
+    def head(self, workspace: str, branch: Branch) -> str | None:
+        """The last commit that is indexed of one line; from memory."""
+        number = self._known.workspaces.get(workspace)
+        line = None if number is None else self._known.lines.get(line_of(number, branch))
+        return None if line is None else line.head
 
     def bounds(self, workspace: str, branch: Branch) -> Bounds | None:
         """When a line began and was last changed, and its length; None for a line that is not known."""

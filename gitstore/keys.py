@@ -287,8 +287,8 @@ class Keys:
         self._take(stored, _signature(self._path))
 
     def _take(self, stored: Sequence[_Stored], signature: tuple[int, ...] | None) -> None:
-        # A file changed within the clock's last tick could change again and look the same: do not trust its look yet.
-        settled = signature is None or time.time_ns() - signature[0] > 1_000_000_000
+        # A file changed within the clock's last tick (2 seconds at worst) could change again and look the same.
+        settled = signature is None or time.time_ns() - signature[0] > 2_000_000_000
         self._signature = (signature or ()) if settled else None
         self._look_at = time.monotonic() + _LOOK_EVERY
         listed = tuple(sorted((key.record() for key in stored), key=lambda key: (key.created_at, key.id)))

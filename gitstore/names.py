@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from collections.abc import Container, Mapping
-from hashlib import sha256
+from collections.abc import Container, Iterator, Mapping
+from hashlib import sha1, sha256
 from typing import Final
 
 from gitstore.errors import Invalid
@@ -19,14 +19,17 @@ from gitstore.paths import RESERVED, check_component
 META_SUFFIX: Final = ".meta.yaml"
 ARTIFACT_DOCUMENT: Final = "artifact.yaml"
 NAME_MAX: Final = 255  # bytes of a file name (POSIX NAME_MAX on every common file system)
+FILE_KEY_MAX: Final = 120
 
 _SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _RUNS = re.compile(r"[^a-z0-9]+")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
 _PARTS: Final = {"workspace.yaml": "workspace", "settings.yaml": "settings"}
 _SPEC: Final = frozenset({"resources", "documents", "tools", "config", "instructions"})
 
@@ -69,7 +72,9 @@ def new_id() -> str:
 
 def derive_id(workspace: str, key: str) -> str:
     """The id of what has no id of its own: UUIDv5 of the workspace's id and a key. The same for ever."""
-    return str(uuid.uuid5(uuid.UUID(workspace), key))
+    # Spelled out (RFC 9562 §5.5), because the standard library takes no name with foreign bytes in it.
+    data = sha1(uuid.UUID(workspace).bytes + key.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=data[:16], version=5))
 
 
 def fold(text: str) -> str:
@@ -82,23 +87,38 @@ def fold(text: str) -> str:
 # --- text to file name and back -------------------------------------------------------------------------------------
 
 
-def _encode(text: str) -> str:
-    """A file name for any text: what is safe stays, every other byte is `%XX`."""
-    if _PLAIN.fullmatch(text) and not text.endswith(".") and not RESERVED.fullmatch(text.split(".", 1)[0]):
+def _encode(text: str, also: Container[int] = ()) -> str:
+    """A file name for any text: what is safe stays, every other byte is `%XX`, and so are the characters at `also`.
+
+    Safe are ASCII letters, digits, `.`, `_` and `-`, but neither `.` nor `-` at the beginning, nor `.` at the end, nor
+    a name that Windows reserves for a device.
+    """
+    reserved = RESERVED.fullmatch(text.split(".", 1)[0])
+    if not also and not reserved and _PLAIN.fullmatch(text) and not text.endswith("."):
         return text
-    data = text.encode("utf-8", "surrogatepass")
-    out = [chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in data]
-    if out and out[0] in ".-":
-        out[0] = _escape(out[0])
+    out = [c if c in _SAFE and at not in also else _escape(c) for at, c in enumerate(text)]
+    if out and (out[0] in (".", "-") or reserved):
+        out[0] = _escape(text[0])
     if out and out[-1] == ".":
         out[-1] = _escape(".")
-    if RESERVED.fullmatch(text.split(".", 1)[0]):
-        out[0] = _escape(text[0])
     return "".join(out)
 
 
+def _variants(text: str) -> Iterator[str]:
+    """File names for a text, the plainest first, for when one is taken by a text that differs only in case.
+
+    One letter is escaped, then more and more of them: with all of them escaped, no other text folds to the same name.
+    """
+    yield _encode(text)
+    letters = [at for at, character in enumerate(text) if character.isascii() and character.isalpha()]
+    for at in sorted(letters, key=lambda at: text[at].islower()):
+        yield _encode(text, (at,))
+    for count in range(2, len(letters) + 1):
+        yield _encode(text, frozenset(letters[:count]))
+
+
 def _escape(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode())
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
 def _decode(name: str) -> str:
@@ -107,28 +127,27 @@ def _decode(name: str) -> str:
     return data.decode("utf-8", "replace")
 
 
+def _legible(stored: str) -> str:
+    """The file name that a stored name stands for; a person's `a%2Fb` or `%0A` stands for no other name than itself."""
+    name = _decode(stored)
+    if name.strip(". ") and "/" not in name and not _UNSAYABLE.search(name):
+        return name
+    return stored.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _hashed(text: str) -> str:
     return "~" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def memory_file(key: str, taken: Container[str] = ()) -> str:
     """The name of a key's file in `memory/`. `taken`: folded names of other keys' files, which it must differ from."""
-    name = _encode(key) + ".yaml"
-    if len(name) > NAME_MAX:
-        return _hashed(key) + ".yaml"
-    if fold(name) in taken:
-        # Keys that differ only in case: escape letters, one more each time, until the name is another even folded.
-        for count in range(1, len(key) + 1):
-            other = "".join(_escape(c) if at < count and c.isalpha() else _encode_inside(c) for at, c in enumerate(key))
-            if len(other) + 5 <= NAME_MAX and fold(other + ".yaml") not in taken:
-                return other + ".yaml"
-        return _hashed(key) + ".yaml"
-    return name
-
-
-def _encode_inside(character: str) -> str:
-    data = character.encode("utf-8", "surrogatepass")
-    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in data)
+    for stem in _variants(key):
+        name = stem + ".yaml"
+        if len(name) > NAME_MAX:
+            break
+        if fold(name) not in taken:
+            return name
+    return _hashed(key) + ".yaml"
 
 
 def is_long_memory(name: str) -> bool:
@@ -171,7 +190,7 @@ def task_path(identity: str) -> str:
 def artifact_folder(identity: str) -> str:
     """The folder of an artifact."""
     first, second = _shard(identity)
-    return f"artifacts/{first}/{second}/{identity}"
+    return f"artifacts/{first}/{second}/{_encode(identity)}"
 
 
 def id_of_evidence(path: str) -> str | None:
@@ -190,7 +209,7 @@ def artifact_file(name: str) -> str:
 
 def artifact_name(stored: str) -> str:
     """The file name an artifact's stored content stands for."""
-    return _decode(stored)
+    return _legible(stored)
 
 
 def artifact_path(path: str) -> str:
@@ -201,7 +220,7 @@ def artifact_path(path: str) -> str:
         raise Invalid(f"`{one_line(path, 80)}` must be a relative path with `/` between its parts")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     for part in parts:
-        check_component(part)
+        check_component(part, longest=4096)  # only the last one becomes a file name, and a long one is hashed
     if not parts or path.endswith("/"):
         raise Invalid(f"`{one_line(path, 80)}` names no file")
     return "/".join(parts)
@@ -215,62 +234,67 @@ def check_file_name(name: str) -> str:
     last = name.rsplit("/", 1)[-1]
     if not 1 <= len(last) <= 255:
         raise Invalid("a file name has 1 to 255 characters")
-    check_component(last)
+    check_component(last, longest=1020)
     return last
 
 
 def _visible(name: str) -> str:
-    """A file name that people can read in a folder: only what is dangerous in one is encoded."""
+    """A file name that people can read in a folder: only what is dangerous in one is encoded, and it is NFC."""
     out = []
-    for character in unicodedata.normalize("NFC", name) if not name.isascii() else name:
+    for character in name if name.isascii() else unicodedata.normalize("NFC", name):
         plain = character.isprintable() and character not in '%~/\\:*?"<>|'
         out.append(character if plain and character != "\ufeff" else _escape(character))
     if out and out[0] in (".", "-", " "):
         out[0] = _escape(out[0])
     if out and out[-1] in (".", " "):
         out[-1] = _escape(out[-1])
-    if RESERVED.fullmatch(name.split(".", 1)[0].rstrip()):
+    if RESERVED.fullmatch(name.split(".", 1)[0].rstrip()) and len(out[0]) == 1:
         out[0] = _escape(out[0])
-    return "".join(out)
+    stored = "".join(out)
+    if not unicodedata.is_normalized("NFC", stored):
+        # A combining mark would join the last digit of an escape before it.
+        stored = "".join(character if character.isascii() else _escape(character) for character in stored)
+    return stored
 
 
-def _fit(stored: str, name: str) -> str:
-    """The stored name, cut to what a file system takes: its hash, and as much of the end as keeps the type."""
-    if len(stored.encode()) <= NAME_MAX:
+def _fit(stored: str, name: str, longest: int = NAME_MAX) -> str:
+    """The stored name or, if a file system would not take it, a hash with the suffix that tells its type."""
+    if len(stored.encode()) <= longest:
         return stored
-    tail = "".join(
-        character for character in name[-12:] if character.isascii() and (character.isalnum() or character == ".")
-    )
-    return _hashed(name) + tail
+    suffix = _SUFFIX.fullmatch(name, max(name.rfind("."), 0))
+    return _hashed(name) + (suffix[0] if suffix else "")
 
 
 def _file_part(name: str) -> str:
     stored = _visible(name)
     if stored.lower().endswith(META_SUFFIX):
         stored = stored[: -len(META_SUFFIX)] + "%2E" + stored[-len(META_SUFFIX) + 1 :]
-    if len(stored.encode()) + len(META_SUFFIX) > NAME_MAX:
-        return _fit(stored + "x" * NAME_MAX, name)
-    return stored
+    return _fit(stored, name, NAME_MAX - len(META_SUFFIX))
 
 
 def file_path(name: str, key: str, taken: Mapping[str, str]) -> str:
     """Where a new file goes: `files/<name>`, or `files/<key>/<name>` where another key holds that name.
 
-    `taken`: folded path → key (`""` for a folder).
+    `taken`: folded path → key (`""` for a folder). A folder that leads to other keys' files is not used for this one.
     """
-    path = f"files/{_file_part(name)}"
+    stored = _file_part(name)
+    path = f"files/{stored}"
     holder = taken.get(fold(path))
     if holder is None or holder == key:
         return path
-    folder = _encode(key)
-    if len(folder) > NAME_MAX:
-        folder = _hashed(key)
-    return f"files/{folder}/{_file_part(name)}"
+    for folder in _variants(key):
+        if len(folder) > NAME_MAX:
+            break
+        place = fold(f"files/{folder}")
+        others = (held for path, held in taken.items() if path == place or path.startswith(place + "/"))
+        if not place.endswith(META_SUFFIX) and all(held in ("", key) for held in others):
+            return f"files/{folder}/{stored}"
+    return f"files/{_hashed(key)}/{stored}"
 
 
 def file_name(path: str) -> str:
     """The file name that a path below `files/` stands for."""
-    return _decode(path.rsplit("/", 1)[-1])
+    return _legible(path.rsplit("/", 1)[-1])
 
 
 def meta_path(path: str) -> str:
@@ -279,9 +303,15 @@ def meta_path(path: str) -> str:
 
 
 def file_key(name: str) -> str:
-    """The key a file name gives: lower case, runs outside a-z and 0-9 as `-`; `file-` and 8 digits if nothing is left."""
+    """The key a file name gives: lower case, runs outside a-z and 0-9 as `-`; `file-` and 8 digits if nothing is left.
+
+    What is longer than a key may be ends with 8 digits of a hash: two long names must not replace each other's content.
+    """
     key = _RUNS.sub("-", name.lower()).strip("-")
-    return key[:120].strip("-") or "file-" + sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    if key and len(key) <= FILE_KEY_MAX:
+        return key
+    digits = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{key[: FILE_KEY_MAX - 9].rstrip('-') or 'file'}-{digits}"
 
 
 def key_of_path(below: str) -> str:

@@ -1,7 +1,7 @@
-"""Paths in trees that no git and no file system may misread: `.git` in every disguise, `..`, devices, control characters.
+"""Paths in trees that no git and no file system may misread: `.git` in every disguise, `..`, devices, controls.
 
-The disguises are those git itself refuses (core.protectNTFS, core.protectHFS; path.c, utf8.c), and both rules hold at once
-and everywhere: a store is cloned by people with any file system.
+The disguises are those git itself refuses (core.protectNTFS, core.protectHFS; path.c, utf8.c), and both rules hold
+at once and everywhere: a store is cloned by people with any file system.
 """
 
 from __future__ import annotations
@@ -25,31 +25,34 @@ _IGNORABLE = dict.fromkeys(
         *range(0xFE00, 0xFE10),
     ]
 )
+_DRIVE = re.compile(r"[A-Za-z]:")
 _GIT = re.compile(r"\.git|git~[0-9]+|\.gitmodules|gitmod~[0-9]+|gi[0-9a-f]{4}~[0-9]+")
 
 
 def check_tree_path(path: str) -> None:
     """Raises Invalid unless the path is safe in a tree: relative, no odd component, at most 32 deep."""
     parts = path.split("/")
+    if _DRIVE.match(path):
+        raise Invalid(f"`{path[:2]}` at the beginning of a path is a drive on Windows")
     if len(parts) > MAX_DEPTH:
         raise Invalid(f"the path is deeper than {MAX_DEPTH} folders")
     for part in parts:
         check_component(part)
 
 
-def check_component(name: str) -> None:
-    """Raises Invalid unless the text is safe as one file or folder name of a tree."""
-    why = _fault(name)
+def check_component(name: str, *, longest: int = 255) -> None:
+    """Raises Invalid unless the text is safe as one file or folder name of a tree, of at most `longest` bytes."""
+    why = _fault(name, longest)
     if why is not None:
         shown = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in name[:60])
         raise Invalid(f"`{shown}` cannot be a file or folder name: {why}")
 
 
-def _fault(name: str) -> str | None:
+def _fault(name: str, longest: int) -> str | None:
     if name in ("", ".", ".."):
         return "it is empty or means a folder"
-    if len(name.encode("utf-8", "surrogatepass")) > 1024:
-        return "it is too long"
+    if len(name.encode("utf-8", "surrogatepass")) > longest:
+        return f"it is longer than {longest} bytes"
     if any(character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in name):
         return "it has control characters or half characters"
     if "/" in name or "\\" in name:

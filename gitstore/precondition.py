@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from gitstore.errors import Malformed, PreconditionFailed
 
-_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+# One element of the list and the comma after it; an element may be empty (RFC 9110 §5.6.1.2).
+_TAG = re.compile(r'[ \t]*(?:(W/)?"([!#-~\x80-\U0010ffff]*)"[ \t]*)?(?:,|\Z)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ def _tags(header: str, text: str | None) -> tuple[str, ...] | None:
         match = _TAG.match(text, at)
         if match is None:
             raise Malformed(f'{header} must be `*` or a list of entity tags in double quotes, like "abc", "def"')
-        tags.append((match[1] or "") + match[2])
+        weak, tag = match.groups()
+        if tag is not None:
+            # A strong tag that looks like `*` or like a weak one keeps its quotes, so that it is not taken for that.
+            tags.append(f"W/{tag}" if weak else f'"{tag}"' if tag == "*" or tag.startswith("W/") else tag)
         at = match.end()
     if not tags:
         raise Malformed(f"{header} is empty")

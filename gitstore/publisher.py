@@ -7,6 +7,7 @@ first, whichever comes sooner, or when a door asks for it. Then, now and then, t
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -194,7 +195,8 @@ class Publisher:
         folder = batch[-1].snapshot.context.fields.slug if batch else None
         root = f"{self._root}/workspaces/{folder}"
         if folder is not None and repository.root != root:
-            self._disk.rename(repository.root, root)
+            if os.path.isdir(repository.root):  # else it is still to be made, under its new name
+                self._disk.rename(repository.root, root)
             repository.relocate(root)
         heads = {}
         for change in batch:

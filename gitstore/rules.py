@@ -41,6 +41,7 @@ FILE_KEY_MAX: Final = 120
 _CREDENTIAL_NAME = re.compile(r"secret|token|password|api[_-]?key|credential", re.IGNORECASE)
 _SCP = re.compile(r"(?:(?P<user>[\w.~+][\w.~+-]*)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?!//)[^-].*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ufeff]")
 
 
@@ -311,23 +312,25 @@ class Meta(NamedTuple):
     key: str | None = None
     content_type: str | None = None
     description: str | None = None
+    file_name: str | None = None
 
 
 def meta(document: object) -> Meta:
     """A file's meta document."""
     record = mapping(document, "")
-    key, kind = record.get("key"), record.get("content_type")
+    key, kind, name = record.get("key"), record.get("content_type"), record.get("file_name")
     return Meta(
         None if key is None else file_key(key),
         None if kind is None else media.check(kind),
         optional(record.get("description"), "/description", high=DESCRIPTION_MAX),
+        None if name is None else names.check_file_name(text(name, "/file_name", low=1, high=255)),
     )
 
 
 def file_key(key: object, at: str = "/key") -> str:
     """`key`, which must be a text of 1..120 characters, none of them a control character."""
     checked = text(key, at, low=1, high=FILE_KEY_MAX)
-    if not checked.isprintable() or not checked.strip():
+    if _CONTROL.search(checked) or not checked.strip():
         raise fault(at, "must not be blank or contain control characters")
     return checked
 

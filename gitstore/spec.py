@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gitstore import names, parsed, rules, values
+from gitstore.documents import DocumentError
+from gitstore.errors import Malformed
 from gitstore.model import Touch
 from gitstore.precondition import NONE, Precondition
+from gitstore.repository.trees import TreeView
 from gitstore.rules import SPEC_PARTS
 
 if TYPE_CHECKING:
@@ -21,7 +24,9 @@ def put(draft: Draft, body: Mapping[str, Any], *, precondition: Precondition = N
     Malformed.
     """
     context = draft.context
-    precondition.check(etag(draft.spec_version, context.spec))
+    # Version 0 can be asked for, and yet there is nothing: `If-None-Match: *` creates the first version.
+    create = not draft.spec_version and precondition.if_match is None
+    precondition.check(None if create else etag(draft.spec_version, context.spec))
     wanted = {part: body[part] for part in SPEC_PARTS if part in body}
     check(wanted)
     rules.no_secret(wanted, "spec", context.policy)
@@ -42,6 +47,23 @@ def put(draft: Draft, body: Mapping[str, Any], *, precondition: Precondition = N
     if changed:
         draft.describe("spec.updated", names.one_line(f"spec: version {draft.spec_version + 1}"))
     return changed
+
+
+def read(tree: TreeView) -> dict[str, dict[str, Any]]:
+    """The spec as a commit has it; a part that cannot be read is left out."""
+    found = {}
+    for part in SPEC_PARTS:
+        path = f"spec/{part}.yaml"
+        blob, data = tree.blob(path), tree.read(path)
+        if blob is None or data is None:
+            continue
+        try:
+            value = parsed.parse(blob, data, path).value
+        except (DocumentError, Malformed):
+            continue  # it was a problem then, and the current version is not held up by it
+        if isinstance(value, dict):
+            found[part] = value
+    return found
 
 
 def check(spec: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from gitstore.context import Context
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
-from gitstore.model import Branch, Provenance
+from gitstore.model import Branch, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
 from gitstore.repository import journal
@@ -141,7 +141,7 @@ class Store:
         self._trees = TreeCache()
         self._hot: OrderedDict[str, Workspace] = OrderedDict()
         self._opening = threading.Lock()
-        self._naming = threading.RLock()
+        self.naming = threading.RLock()
         self._taken: set[str] = set()
         self.history = History(layout.derived / "history.sqlite")
         self.catalog = Catalog(layout.derived / "catalog.sqlite")
@@ -368,6 +368,10 @@ class Store:
         for change in changes:
             self.publisher.changed(change.owner)
 
+    def touch(self, snapshot: Snapshot, branch: Branch, path: str) -> Touch | None:
+        """The durable commit that last changed a path."""
+        return self.history.last_touch(snapshot.workspace, branch, path)
+
     def apply(
         self, reference: str, branch: Branch, operation: Callable[[Draft], T], who: Provenance
     ) -> Pending[Outcome[T]]:
@@ -391,7 +395,7 @@ class Store:
     def _claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[object]], None]]:
         """Holds a slug until the change that takes it is settled; what is yielded is told of that change."""
         folded = names.fold(slug)
-        with self._naming:
+        with self.naming:
             holder = self._holder(folded)
             if folded in self._taken or (holder is not None and holder != owner):
                 raise Conflict(f"the slug `{slug}` is taken: choose another", details={"slug": slug})

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gitstore import errors
-from gitstore.database import bind
+from gitstore.database import LIMIT, bind, clip
 from gitstore.model import Branch, CommitFacts
 
 CHANGES_SHOWN = 100
@@ -24,7 +24,6 @@ BRANCHES: tuple[Branch, ...] = ("evidence", "main")
 POSITION_BITS = 32
 _CURSOR = struct.Struct(">BqBI")
 _CURSOR_FORM = 1
-_LIMIT = 1 << 62
 
 
 # The SQL below is put together from constants only; every value is bound.
@@ -115,7 +114,7 @@ def read_cursor(workspace: int, cursor: str) -> tuple[int, int]:
         form, time, branch, position = _CURSOR.unpack(packed)
     except (ValueError, binascii.Error, struct.error) as error:
         raise errors.Invalid("the cursor is not one that this list gave out") from error
-    if form != _CURSOR_FORM or branch >= len(BRANCHES) or abs(time) >= _LIMIT:
+    if form != _CURSOR_FORM or branch >= len(BRANCHES) or abs(time) >= LIMIT:
         raise errors.Invalid("the cursor is not one that this list gave out")
     return time, ((workspace * len(BRANCHES) + branch) << POSITION_BITS) | position
 
@@ -215,8 +214,3 @@ def _where(row: str, query: TimelineQuery) -> tuple[str, list[Any]]:
         where += " AND instr(coalesce(c.folded, lower(c.name)), ?) > 0"
         values.append(bind(query.text.casefold()))
     return where, values
-
-
-def clip(number: int) -> int:
-    """`number`, or the nearest that SQLite can hold."""
-    return max(-_LIMIT, min(_LIMIT, number))

@@ -7,10 +7,10 @@ surrogates) is refused; nesting has a limit. Times as the wire shows them are he
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -20,22 +20,24 @@ from gitstore.errors import Invalid, Malformed
 MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 4_000  # of one number; Python refuses to turn longer ones into text
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = -62_135_596_800_000  # 0001-01-01T00:00:00.000Z
+_LAST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_NUL = re.compile(rb"\\u0000")
-_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % _MAX_DIGITS)
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1))
+_TOO_LONG = 10**_MAX_DIGITS
+_ZERO = re.compile(r"-?[0.]+(?:[eE].*)?")  # Decimal cannot hold every exponent, and 0e99999999999999999999 is zero
 
 
 def _number(text: str) -> float:
     try:
         value = float(text)
-        same = Decimal(text) == Decimal(repr(value))
+        same = repr(value) == text or _ZERO.fullmatch(text) is not None or Decimal(text) == Decimal(repr(value))
     except (InvalidOperation, ValueError, OverflowError):
         same = False
     if not same:
         shown = text if len(text) <= 40 else text[:40] + "…"
-        raise Malformed(
-            f"the number {shown} cannot be kept exactly (it is no IEEE 754 double): send it as a string"
-        )
+        raise Malformed(f"the number {shown} cannot be kept exactly (it is no IEEE 754 double): send it as a string")
     return value
 
 
@@ -90,11 +92,31 @@ def _long_numbers(data: bytes) -> None:
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON, UTF-8, in insertion order. The value is JSON data that `decode` or `check` has passed."""
+    """Compact JSON, UTF-8, in insertion order, integers of any size. The value has passed `decode` or `check`.
+
+    Raises Malformed for NaN and Infinity, lone surrogates and an integer of too many digits.
+    """
     try:
-        return _encoder.encode(value)
-    except (OverflowError, msgspec.ValidationError):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        data = _encoder.encode(value)
+    except (ValueError, RecursionError):
+        check(value)  # names the fault: a text that is no UTF-8, a number that is too long
+        raise
+    if b"null" in data:
+        _check_finite(value)  # the encoder writes null for NaN and Infinity
+    return data
+
+
+def _check_finite(value: Any) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, float):
+            if not isfinite(item):
+                raise Malformed("NaN and Infinity are no JSON numbers")
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
 
 
 def check(value: Any) -> None:
@@ -118,10 +140,10 @@ def check(value: Any) -> None:
                 inner.extend(item)
                 _check_depth(depth)
             elif kind is float:
-                if item != item or item in (float("inf"), float("-inf")):
+                if not isfinite(item):
                     raise Malformed("NaN and Infinity are no JSON numbers")
             elif kind is int:
-                if item.bit_length() > 3.3 * _MAX_DIGITS:
+                if not -_TOO_LONG < item < _TOO_LONG:
                     raise Malformed(f"a number has more than {_MAX_DIGITS} digits: send it as a string")
             elif item is not None and kind is not bool:
                 raise Malformed(f"{kind.__name__} is no JSON data")
@@ -146,8 +168,11 @@ def etag(data: bytes) -> str:
 
 
 def iso(ms: int) -> str:
-    """Milliseconds since 1970 UTC as `2026-11-24T03:00:00.000Z` (RFC 3339)."""
-    second, rest = divmod(ms, 1000)
+    """Milliseconds since 1970 UTC as `2026-11-24T03:00:00.000Z` (RFC 3339).
+
+    A commit may carry any number for its time; what is outside the years 1 to 9999 gives the nearest time inside.
+    """
+    second, rest = divmod(min(max(ms, _FIRST), _LAST), 1000)
     return f"{_second(second)}.{rest:03d}Z"
 
 
@@ -158,11 +183,7 @@ def _second(second: int) -> str:
     global _last
     known, text = _last
     if known != second:
-        try:
-            text = (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
-        except OverflowError:
-            raise Invalid(f"{second} seconds since 1970 is no date that can be shown") from None
-        text = text.rjust(19, "0")
+        text = (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
         _last = (second, text)
     return text
 

@@ -180,7 +180,7 @@ def put_task(draft: Draft, workflow_id: str | None, identity: str, put: TaskPut)
             details={"id": identity, "workflow_id": old.workflow_id},
         )
     fresh = old or Task(id=identity, title=identity, created_at=draft.now, updated_at=draft.now)
-    task = _set(msgspec.structs.replace(fresh, workflow_id=workflow_id), put)
+    task: Task = _set(msgspec.structs.replace(fresh, workflow_id=workflow_id), put)
     task = msgspec.structs.replace(
         task,
         title=evidence.check_title(task.title),

@@ -48,7 +48,7 @@ def create(draft: Draft, record: Mapping[str, Any]) -> Fields:
     checked = check(record)
     values.check(checked)
     rules.no_secret(checked, "workspace", draft.context.policy)
-    document = {"id": draft.workspace}
+    document: dict[str, Any] = {"id": draft.workspace}
     document |= {name: value for name, value in checked.items() if value is not None}
     document.setdefault("is_active", True)
     draft.write(WORKSPACE, parsed.rewritten(None, document))

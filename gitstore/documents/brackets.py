@@ -57,6 +57,8 @@ def rewrite(file: Text, node: Node, value: Any) -> str:
     ]
     if new[0].before.isspace() and "\n" not in new[0].before and "#" not in parts[0].before:
         new[0] = replace(new[0], before=parts[0].before)
+    if remark and not new[0].before.lstrip(" \t").startswith(("\r", "\n")):
+        new[0] = replace(new[0], before=file.eol + new[0].before)
     return file.text[node.start : inside] + _joined(new, close, comma, file.eol) + file.text[node.end - 1]
 
 

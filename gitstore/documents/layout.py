@@ -14,6 +14,7 @@ QUIET_LINES = re.compile(rf"(?:{_QUIET}(?:\r\n|\n|\r))*")
 QUIET = re.compile(_QUIET)
 COMMENT = re.compile(r"[ \t]+#[^\r\n]*")
 _COLON = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*:")
+_CONTENT = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)(?: *(?:\r\n|\n|\r))*( *)")
 _HEADER = re.compile(r"[|>][-+0-9]*")
 
 
@@ -119,7 +120,11 @@ class Text:
         return self.line_end(node.start)[0]
 
     def _indent(self, node: Node) -> int:
-        """Count the spaces before the line of a block scalar's header; its content stands deeper."""
+        """Count the spaces before the content of a block scalar; a line of no more than these is a blank one."""
+        header = self.text[node.start : self.header_end(node)]
+        found = _CONTENT.match(self.text, node.start, node.end)
+        if found and header.strip("|>+-") == "":
+            return len(found.group(1))
         line = self.text[self.line_start(node.start) : node.start]
         return len(line) - len(line.lstrip(" "))
 

@@ -6,5 +6,6 @@
 from gitstore.remotes.access import verify_access
 from gitstore.remotes.report import REASONS, AccessReport, Reason
 from gitstore.remotes.ssh import Ssh
+from gitstore.remotes.url import same_server
 
-__all__ = ["REASONS", "AccessReport", "Reason", "Ssh", "verify_access"]
+__all__ = ["REASONS", "AccessReport", "Reason", "Ssh", "same_server", "verify_access"]

@@ -40,7 +40,7 @@ def verify_access(
     is sent only to a loopback address or to a host or network that `policy.allow` lists; otherwise the check ends
     with `refused_scheme` before anything is sent. ssh makes no use of it. It is in no text that this function gives.
 
-    Whatever the host does ends in a report. Raises errors.Invalid only for an `ssh` whose file names ssh cannot read.
+    Raises nothing on purpose: whatever the URL is and the host does ends in a report.
     """
     deadline = Deadline(timeout)
     url = url.strip(" \t\r\n")
@@ -91,10 +91,9 @@ def _read(
     addresses = resolve(remote.host, remote.port, policy, deadline=deadline, resolver=resolver)
     if remote.scheme == "ssh":
         return ssh_client.read(remote, addresses, ssh=ssh, deadline=deadline)
-    if token and remote.scheme == "http":
-        host = remote.host.lower().removesuffix(".")
-        if not all(address.is_loopback or policy.named(address, host) for address in addresses):
-            raise Failed("refused_scheme", "a token is not sent over plain http, where anyone could read it; use https")
+    vouched = all(address.is_loopback or policy.named(address, remote.host) for address in addresses)
+    if token and remote.scheme == "http" and not vouched:
+        raise Failed("refused_scheme", "a token is not sent over plain http, where anyone could read it; use https")
     return http.read(remote, addresses, token=token, deadline=deadline, tls=tls)
 
 

@@ -1,8 +1,8 @@
 """Asks an http(s) host for a repository's refs, over a connection to an address that was checked before.
 
 Git's smart protocol (gitprotocol-http(5)) on the standard library: no proxy, no cookie, no compression, no redirect to
-elsewhere; at most `WIRE_MAX` bytes are read from one connection, and nothing is read after the deadline, however
-slowly the bytes come. A token is sent only in the `Authorization` header, only to the host of the URL.
+elsewhere; at most 4 MiB are read from one connection, and nothing after the deadline, however slowly the bytes come.
+A token is sent only in the `Authorization` header, only to the host of the URL.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from gitstore.remotes.report import Failed
 from gitstore.remotes.url import Remote, redirected
 
 T = TypeVar("T")
-WIRE_MAX = 4 * 1024 * 1024
-TRIES = 4  # addresses of one host that are tried, one after the other
 _REDIRECTS = 3
 _ADVERTISEMENT = "application/x-git-upload-pack-advertisement"
 _RESULT = "application/x-git-upload-pack-result"
@@ -41,8 +39,7 @@ def basic(remote: Remote, token: str) -> str:
     The user is that of the URL. Without one it is what the host asks for where the host cares: `oauth2` (GitLab),
     `x-token-auth` (Bitbucket); else `x-access-token`, which GitHub documents and others ignore.
     """
-    host = remote.host.lower().removesuffix(".")
-    usual = {"gitlab.com": "oauth2", "bitbucket.org": "x-token-auth"}.get(host, "x-access-token")
+    usual = {"gitlab.com": "oauth2", "bitbucket.org": "x-token-auth"}.get(remote.host, "x-access-token")
     return "Basic " + base64.b64encode(f"{remote.user or usual}:{token}".encode()).decode("ascii")
 
 
@@ -129,21 +126,20 @@ def _check(answer: http.client.HTTPResponse, wanted: str, token: str | None) -> 
 
 
 def _connected(remote: Remote, addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
-    chosen = addresses[:TRIES]
     slow = False
-    for number, address in enumerate(chosen, start=1):
+    for number, address in enumerate(addresses, start=1):
         # Half of what is left for each but the last, so that one dead address does not use up the time of all.
-        share = deadline.left() / (1 if number == len(chosen) else 2)
-        sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-        try:
+        share = deadline.left() / (1 if number == len(addresses) else 2)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with ExitStack() as closing:
+            sock = closing.enter_context(socket.socket(family, socket.SOCK_STREAM))
             sock.settimeout(share)
-            sock.connect((str(address), remote.port))
-        except TimeoutError:
-            sock.close()
-            slow = True
-        except OSError:
-            sock.close()
-        else:
+            try:
+                sock.connect((str(address), remote.port))
+            except OSError as error:  # the next address may do; when none does, that is what is reported
+                slow = slow or isinstance(error, TimeoutError)
+                continue
+            closing.pop_all()
             return sock
     if slow:
         raise TimeoutError("no connection in time")
@@ -177,13 +173,15 @@ class _Wire(io.RawIOBase):
         self._sock.settimeout(self._deadline.left())
         count = self._sock.recv_into(buffer)
         self._read += count
-        if self._read > WIRE_MAX:
-            raise Failed("not_a_git_server", f"the host sends more than {WIRE_MAX >> 20} MiB; the check was given up")
+        if self._read > refs.BYTES_MAX:
+            raise Failed(
+                "not_a_git_server", f"the host sends more than {refs.BYTES_MAX >> 20} MiB; the check was given up"
+            )
         return count
 
 
 class _Channel:
-    """What `http.client` needs of a socket. Closing is left to who opened the socket: the answer is still to be read."""
+    """What `http.client` needs of a socket. Who opened the socket closes it: the answer is still to be read."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock

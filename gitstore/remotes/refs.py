@@ -15,6 +15,7 @@ from gitstore.remotes.report import Failed
 
 Read = Callable[[int], bytes]
 REFS_MAX = 100_000
+BYTES_MAX = 4 * 1024 * 1024  # of one answer, with everything around it; for the callers' `read`
 _PACKET_MAX = 65_520  # the longest that gitprotocol-common(5) allows, its own four digits included
 _LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _REF = re.compile(rb"(?P<id>[0-9a-f]{40}(?:[0-9a-f]{24})?) (?P<name>[^\x00-\x20\x7f]+)")

@@ -42,7 +42,7 @@ class AccessReport(msgspec.Struct, frozen=True):
     duration_ms: int
 
 
-class Failed(Exception):  # noqa: N818  (reads as what it says: the check failed)
+class Failed(Exception):
     """A check that ends here, with the report's `reason` and `message`; it never leaves `gitstore.remotes`."""
 
     def __init__(self, reason: Reason, message: str) -> None:

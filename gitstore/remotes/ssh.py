@@ -26,9 +26,7 @@ from gitstore.remotes import refs
 from gitstore.remotes.report import Failed, Reason
 from gitstore.remotes.url import Remote
 
-OUTPUT_MAX = 4 * 1024 * 1024
 _COMPLAINT_MAX = 16 * 1024
-_TRIES = 4
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]|\$\{')
 
 
@@ -37,20 +35,23 @@ class Ssh(msgspec.Struct, frozen=True):
 
     `program`: the client, a name or a path. `known_hosts`: a file as in sshd(8), the only one consulted and never
     written; without it no host is known, and every check ends with `host_key_mismatch`. `identity`: the private key
-    file that is offered (without a passphrase; no agent is asked); without it none is.
+    file that is offered (without a passphrase; no agent is asked); without it none is. Raises errors.Invalid for a
+    file name that ssh_config(5) cannot express.
     """
 
     program: str = "ssh"
     known_hosts: str | None = None
     identity: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in (self.known_hosts, self.identity):
+            if name is not None and (_UNQUOTABLE.search(name) or not os.path.isabs(name)):
+                raise errors.Invalid("a file for ssh needs an absolute path without quotes, backslashes and `${`")
+
 
 def command(remote: Remote, address: Address, *, ssh: Ssh, seconds: float) -> list[str]:
-    """The arguments of the client, for ssh_config(5) as of OpenSSH 8.5. A URL without a user is tried as `git`.
-
-    Raises errors.Invalid for a configured file name that ssh_config cannot express.
-    """
-    host = remote.host.lower().removesuffix(".")
+    """The arguments of the client, for ssh_config(5) as of OpenSSH 8.5. A URL without a user is tried as `git`."""
+    host = remote.host
     options = {
         "HostName": str(address),
         # The key is looked up under the name and port of the URL, as known_hosts files have it.
@@ -101,14 +102,13 @@ def read(remote: Remote, addresses: Sequence[Address], *, ssh: Ssh, deadline: De
 
     Raises Failed, or TimeoutError at the deadline; the client is gone in any case when this returns.
     """
-    chosen = addresses[:_TRIES]
-    for address in chosen[:-1]:
+    for address in addresses[:-1]:
         try:
             return _once(remote, address, ssh, deadline, deadline.left() / 2)
         except Failed as failure:
-            if failure.reason != "unreachable":
+            if failure.reason not in ("unreachable", "timeout"):
                 raise
-    return _once(remote, chosen[-1], ssh, deadline, deadline.left())
+    return _once(remote, addresses[-1], ssh, deadline, deadline.left())
 
 
 def _once(remote: Remote, address: Address, ssh: Ssh, deadline: Deadline, seconds: float) -> refs.Refs:
@@ -138,6 +138,7 @@ def _once(remote: Remote, address: Address, ssh: Ssh, deadline: Deadline, second
                 process.wait(deadline.left())
             raise _explained(process.returncode, output.complaint, failure, ssh) from None
         finally:
+            output.close()
             _end(process, deadline)
     if isinstance(found, refs.Refs):
         return found
@@ -189,13 +190,16 @@ class _Output:
                 self._selector.unregister(key.fileobj)
             elif key.fileobj is self._answer:
                 self._read += len(data)
-                if self._read > OUTPUT_MAX:
-                    raise Failed("not_a_git_server", "the host sends more than 4 MiB; the check was given up")
+                if self._read > refs.BYTES_MAX:
+                    limit = refs.BYTES_MAX >> 20
+                    raise Failed("not_a_git_server", f"the host sends more than {limit} MiB; the check was given up")
                 self._buffer = io.BytesIO(self._buffer.read() + data)
             else:
                 self.complaint = (self.complaint + data)[:_COMPLAINT_MAX]
-        if not self._selector.get_map():
-            self._selector.close()
+
+    def close(self) -> None:
+        """Stops listening; the streams are the process's to close."""
+        self._selector.close()
 
 
 # What OpenSSH says before it ends with status 255, in the order in which it is looked for.
@@ -235,8 +239,4 @@ def _explained(status: int | None, complaint: bytes, failure: Failed, ssh: Ssh) 
 
 
 def _file(name: str | None) -> str:
-    if name is None:
-        return "none"
-    if _UNQUOTABLE.search(name) or name.startswith("~"):
-        raise errors.Invalid("a file name for ssh must not hold quotes, backslashes, control characters or `${`")
-    return '"' + name.replace("%", "%%") + '"'
+    return "none" if name is None else '"' + name.replace("%", "%%") + '"'

@@ -17,14 +17,15 @@ URL_MAX = 2048
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")
 _USER = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*")
 # `[user@]host:path`, as git-clone(1) has it: a colon before the first slash.
-_SCP = re.compile(r"(?:(?P<user>[^@/:\[\]]+)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^@/:\[\]]+):(?P<path>[^:].*)")
+_SCP = re.compile(r"(?:(?P<user>[^@/:\[\]]+)@)?(?P<host>\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]+\]|[^@/:\[\]]+):(?P<path>[^:].*)")
 _PATH_SAFE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
 class Remote(msgspec.Struct, frozen=True):
     """Where a repository is. For http(s) `path` is ready for a request line; for ssh it is the path on the host.
 
-    `host` is as written, without the brackets of an IPv6 address; `user` is None where the URL names none.
+    `host` is in lower case, without the brackets of an IPv6 address and the final dot of a name; `user` is None where
+    the URL names none.
     """
 
     scheme: Scheme
@@ -35,7 +36,7 @@ class Remote(msgspec.Struct, frozen=True):
 
     def same_origin(self, other: Remote) -> bool:
         """Whether scheme, host and port are equal."""
-        return (self.scheme, self.host.lower(), self.port) == (other.scheme, other.host.lower(), other.port)
+        return (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
 
     @property
     def default_port(self) -> bool:
@@ -70,6 +71,8 @@ def parse(url: str) -> Remote:
         user = unquote(parts.username, errors="strict") if parts.username else None
     except ValueError:
         raise Failed("refused_scheme", "the URL cannot be read") from None
+    if "[" in parts.netloc and ":" not in host:
+        raise Failed("refused_scheme", "the URL has brackets around something that is not an IPv6 address")
     if not host or port == 0 or parts.password is not None or "?" in url or "#" in url:
         raise Failed(
             "refused_scheme",
@@ -78,6 +81,7 @@ def parse(url: str) -> Remote:
     if user is not None and not _USER.fullmatch(user) and (scheme == "ssh" or not _http_user(user)):
         raise Failed("refused_scheme", "the URL has a user name that is not plain")
     number = port or _PORTS[scheme]
+    host = host.lower().removesuffix(".")
     if scheme == "ssh":
         return _ssh(user, host, number, unquote(parts.path, errors="surrogateescape"))
     web: Scheme = "https" if scheme == "https" else "http"
@@ -93,6 +97,15 @@ def shown(url: str) -> str:
     if credentials.url_secret(url):
         return "(not shown: it holds a credential)"
     return url[:URL_MAX].encode("utf-8", "replace").decode("utf-8")
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two URLs have the same scheme, host and port; False where either cannot be read."""
+    try:
+        left, right = parse(one), parse(other)
+    except Failed:
+        return False
+    return (left.scheme, left.host, left.port) == (right.scheme, right.host, right.port)
 
 
 def redirected(remote: Remote, location: str) -> Remote | None:
@@ -115,9 +128,7 @@ def redirected(remote: Remote, location: str) -> Remote | None:
         except Failed:
             return None
         if not target.same_origin(remote):
-            upgrade = (
-                remote.scheme == "http" and target.scheme == "https" and target.host.lower() == remote.host.lower()
-            )
+            upgrade = remote.scheme == "http" and target.scheme == "https" and target.host == remote.host
             where = "https; use the https URL" if upgrade else "another host, scheme or port, which was not followed"
             raise Failed("refused_address", f"the host redirects to {where}")
     if not place.path.startswith("/") or not place.path.endswith("/info/refs") or _CONTROL.search(place.path):
@@ -135,13 +146,13 @@ def _http_user(user: str) -> bool:
 
 def _scp(url: str) -> Remote:
     found = _SCP.fullmatch(url)
-    # A bare `word:rest` is a scheme (`file:`, `ext:`) or a drive letter as often as a host: without a user it needs a dot.
+    # A bare `word:rest` is a scheme (`file:`, `ext:`) or a drive as often as a host: without a user it needs a dot.
     if found is None or (found["user"] is None and "." not in found["host"]):
         raise Failed("refused_scheme", "only http, https and ssh URLs and the form user@host:path are understood")
     user = found["user"]
     if user is not None and not _USER.fullmatch(user):
         raise Failed("refused_scheme", "the URL has a user name that is not plain")
-    return _ssh(user, found["host"].strip("[]"), _PORTS["ssh"], found["path"])
+    return _ssh(user, found["host"].strip("[]").lower().removesuffix("."), _PORTS["ssh"], found["path"])
 
 
 def _ssh(user: str | None, host: str, port: int, path: str) -> Remote:

@@ -1,0 +1,254 @@
+"""Workflows, tasks and artifacts across the store: their ids are unique in it, and a repeated request is answered once.
+
+The rules inside one workspace are in `workflows` and `artifacts`; here is what only the store as a whole can know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from gitstore import artifacts, evidence, names, workflows
+from gitstore.catalog import request_scope
+from gitstore.changes import Draft, Outcome
+from gitstore.errors import Conflict, NotFound
+from gitstore.model import Artifact, Provenance, Task, Workflow
+from gitstore.pending import Pending
+from gitstore.precondition import NONE, Precondition
+from gitstore.search import text_of
+from gitstore.store import Store
+
+T = TypeVar("T")
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+class TaskNew(NamedTuple):
+    """A task that is made together with its workflow."""
+
+    id: str
+    put: workflows.TaskPut
+
+
+class Work:
+    """The evidence of one store. Every method may be called from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._making: set[tuple[str, str]] = set()
+        self._asked: dict[tuple[str, str], tuple[str | None, Pending[Outcome[Artifact]]]] = {}
+
+    # -- workflows and tasks --------------------------------------------------------------------------------------
+
+    def workflow(self, identity: str) -> tuple[str, Workflow]:
+        """A workflow and its workspace's id. Raises NotFound."""
+        found = self._store.catalog.workflow(identity)
+        if found is None:
+            raise NotFound(f"there is no workflow `{names.one_line(identity, 80)}`")
+        return found
+
+    def task(self, identity: str) -> tuple[str, Task]:
+        """A task and its workspace's id. Raises NotFound."""
+        found = self._store.catalog.task(identity)
+        if found is None:
+            raise NotFound(f"there is no task `{names.one_line(identity, 80)}`")
+        return found
+
+    @contextmanager
+    def _only(self, part: str, identity: str, workspace: str) -> Iterator[Callable[[Pending[T]], Pending[T]]]:
+        """Keeps an id from being taken twice: the change handed over is the only one under way that makes it."""
+        look = self._store.catalog.workflow if part == "workflow" else self._store.catalog.task
+        mark = (part, identity)
+        with self._store.naming:
+            found = look(identity)
+            if (found is not None and found[0] != workspace) or mark in self._making:
+                raise Conflict(
+                    f"the {part} id `{names.one_line(identity, 80)}` is taken in this store", details={"id": identity}
+                )
+            new = found is None
+            if new:
+                self._making.add(mark)
+
+        def hand(pending: Pending[T]) -> Pending[T]:
+            if new:
+                pending.add_done_callback(lambda _: self._making.discard(mark))
+            return pending
+
+        try:
+            yield hand
+        except BaseException:
+            if new:
+                self._making.discard(mark)
+            raise
+
+    def create_workflow(
+        self, reference: str, new: workflows.New, who: Provenance, *, tasks: Sequence[TaskNew] = ()
+    ) -> Pending[Outcome[Workflow]]:
+        """A new workflow with its tasks, in one commit. Raises Conflict where an id is taken, NotFound, Invalid."""
+        workspace = self._store.find(reference)
+        new = msgspec.structs.replace(new, id=new.id or names.new_id())
+
+        def operation(draft: Draft) -> Workflow:
+            workflow = workflows.create(draft, new)
+            told = (draft.kind, draft.name, draft.state)
+            for task in tasks:
+                workflows.put_task(draft, workflow.id, task.id, task.put)
+            draft.kind, draft.name, draft.state = told  # the commit is the workflow's, not its last task's
+            draft.task_id = None
+            return workflow
+
+        with ExitStack() as stack:
+            hands = [stack.enter_context(self._only("workflow", evidence.check_id(new.id), workspace))]
+            hands += [stack.enter_context(self._only("task", evidence.check_id(task.id), workspace)) for task in tasks]
+            pending = self._store.apply(workspace, "evidence", operation, who)
+            for hand in hands:
+                hand(pending)
+            return pending
+
+    def update_workflow(
+        self, identity: str, patch: workflows.Patch, who: Provenance, precondition: Precondition = NONE
+    ) -> Pending[Outcome[Workflow]]:
+        """Changes a workflow. Raises NotFound, PreconditionFailed, Invalid."""
+        workspace, _ = self.workflow(identity)
+
+        def operation(draft: Draft) -> Workflow:
+            return workflows.update(
+                draft,
+                identity,
+                patch,
+                precondition=precondition,
+                tasks=lambda: self._store.catalog.tasks_of(identity, workspace),
+            )
+
+        return self._store.apply(workspace, "evidence", operation, who)
+
+    def put_work_item(
+        self, identity: str, item: str, put: workflows.ItemPut, who: Provenance
+    ) -> Pending[Outcome[Workflow]]:
+        """Adds or changes one item of a workflow's board."""
+        workspace, _ = self.workflow(identity)
+        return self._store.apply(
+            workspace, "evidence", lambda draft: workflows.put_work_item(draft, identity, item, put), who
+        )
+
+    def put_task(self, identity: str, task: str, put: workflows.TaskPut, who: Provenance) -> Pending[Outcome[Task]]:
+        """Adds or changes a task of a workflow. Raises Conflict where the id is taken elsewhere in the store."""
+        workspace, _ = self.workflow(identity)
+        with self._only("task", evidence.check_id(task), workspace) as hand:
+            return hand(
+                self._store.apply(
+                    workspace, "evidence", lambda draft: workflows.put_task(draft, identity, task, put), who
+                )
+            )
+
+    def planning(self, reference: str, brief: str, name: str | None, who: Provenance) -> Pending[Outcome[Workflow]]:
+        """A workflow that plans the workspace's work."""
+
+        def operation(draft: Draft) -> Workflow:
+            context = draft.context
+            playbook = context.settings.get("planning_playbook_id")
+            return workflows.planning(
+                draft,
+                brief=brief,
+                name=name,
+                workspace_name=context.fields.name,
+                playbook_id=playbook if isinstance(playbook, str) else None,
+            )
+
+        return self._store.apply(reference, "evidence", operation, who)
+
+    # -- artifacts ------------------------------------------------------------------------------------------------
+
+    def artifact(self, workspace: str, identity: str) -> Artifact:
+        """An artifact that has not expired, with its retention as its workflow has it now. Raises NotFound."""
+        now = _now()
+        found = self._store.catalog.artifact(workspace, identity.lower(), now=now)
+        if found is not None:
+            found = self.retained(found)
+        if found is None or artifacts.expired(found, now):
+            raise NotFound(f"there is no artifact `{names.one_line(identity, 80)}`")
+        return found
+
+    def retained(self, artifact: Artifact) -> Artifact:
+        """The artifact with its retention as its workflow has it now."""
+        workflow = self._store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
+        return artifacts.retained(artifact, workflow[1] if workflow is not None else None)
+
+    def task_artifacts(self, task: str, prefix: str) -> list[Artifact]:
+        """A task's artifacts, oldest first, whose path begins with `prefix`, literally."""
+        now = _now()
+        found = (self.retained(one) for one in self._store.catalog.task_artifacts(task, prefix, now=now))
+        return [one for one in found if not artifacts.expired(one, now)]
+
+    def content(self, workspace: str, artifact: Artifact) -> bytes:
+        """The bytes of an artifact. Raises Damaged."""
+        return self._store.load(workspace).read_blob(artifact.blob)
+
+    def text(self, workspace: str) -> Callable[[Artifact], str | None]:
+        """What gives the searchable text of an artifact's content, for highlights."""
+        return lambda artifact: text_of(artifact.content_type, self.content(workspace, artifact))
+
+    def add_artifact(
+        self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False
+    ) -> Pending[Outcome[Artifact]]:
+        """Adds an artifact; `new` comes from `artifacts.check`.
+
+        A `request_id` that was answered before gives that answer again; with another content it is a Conflict.
+        """
+        workspace = self._store.find(reference)
+
+        def add() -> Pending[Outcome[Artifact]]:
+            return self._store.apply(
+                workspace, "evidence", lambda draft: artifacts.add(draft, new, task_required=task_required), who
+            )
+
+        if new.request_id is None:
+            return add()
+        task = self._store.catalog.task(new.task_id) if new.task_id is not None else None
+        workflow = new.workflow_id or (task[1].workflow_id if task is not None else None)
+        scope = request_scope(workspace, workflow, new.task_id)
+        mark = (scope, new.request_id)
+        digest = artifacts.request_digest(new)
+        with self._store.naming:
+            before = self._store.catalog.request(scope, new.request_id, now=_now())
+            if before is not None:
+                known = self._store.catalog.artifact(workspace, before, now=_now())
+                if known is not None:
+                    self._same(known.request_digest, digest, new.request_id)
+                    return Pending.of(Outcome(known, self._store.load(workspace).visible, None))
+            if (asked := self._asked.get(mark)) is not None:
+                self._same(asked[0], digest, new.request_id)
+                return asked[1]
+            pending = add()
+            if not pending.settled:
+                self._asked[mark] = (digest, pending)
+                pending.add_done_callback(lambda _: self._forget(mark))
+            return pending
+
+    def _forget(self, mark: tuple[str, str]) -> None:
+        self._asked.pop(mark, None)
+
+    @staticmethod
+    def _same(before: str | None, now: str, request: str) -> None:
+        if before != now:
+            raise Conflict(
+                f"the request_id `{names.one_line(request, 80)}` was used before for something else: use a new one",
+                details={"request_id": request},
+            )
+
+    def delete_artifact(
+        self, workspace: str, artifact: Artifact, who: Provenance, precondition: Precondition, etag: str
+    ) -> Pending[Outcome[None]]:
+        """Takes an artifact off the branch. Raises NotFound, PreconditionFailed."""
+        return self._store.apply(
+            workspace,
+            "evidence",
+            lambda draft: artifacts.delete(draft, artifact, precondition=precondition, etag=etag),
+            who,
+        )

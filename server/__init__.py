@@ -1,0 +1,1 @@
+"""The HTTP doors of the store: the only part that knows HTTP, and it knows no git."""

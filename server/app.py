@@ -1,0 +1,64 @@
+"""The whole server in one place: which routes there are, and what their handlers may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gitstore import values
+from server import openapi
+from server.call import Call
+from server.dispatch import App
+from server.http import Raw, Route
+from server.routes import (
+    artifacts,
+    files,
+    health,
+    keys,
+    memory,
+    problems,
+    remotes,
+    spec,
+    timeline,
+    workflows,
+    workspaces,
+)
+
+if TYPE_CHECKING:
+    from gitstore.keys import Keys
+    from gitstore.store import Store
+    from server.config import Settings
+    from server.metrics import Metrics
+
+
+def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
+    """The route table. `more` is added to it; tests of the frame add small routes of their own."""
+    resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, remotes, keys)
+    table = (*health.routes(settings.metrics_open), *(route for one in resources for route in one.ROUTES), *more)
+    text = msgspec.json.encode(openapi.document(table, settings.public_url))
+    tag = values.etag(text)
+
+    def document(call: Call) -> Raw:
+        """This document."""
+        return Raw(text, "application/json", "openapi.json", etag=tag)
+
+    about = Route(
+        "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
+    )
+    return (*table, about)
+
+
+def make_app(
+    settings: Settings,
+    store: Store | None,
+    keys: Keys,
+    *,
+    metrics: Metrics | None = None,
+    more: Iterable[Route] = (),
+) -> App:
+    """An App ready to be listened for (`server.listen`). Accepts the admin key of the settings. Makes no thread yet."""
+    if settings.admin_key:
+        keys.bootstrap(settings.admin_key)
+    return App(routes(settings, more), settings, keys, store, metrics)

@@ -1,0 +1,68 @@
+"""From the library's threads to the event loop and back: waiting for a durable write costs no thread hop a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from gitstore import errors
+from gitstore.pending import Pending
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """One event loop's side of the library. Make it on the loop; `close` it when the loop stops."""
+
+    def __init__(self, threads: int, waiting: int = 1024) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gitstore-offload")
+        self._room = threads + waiting
+        self._busy = 0
+
+    async def settle(self, pending: Pending[T]) -> T:
+        """The outcome of `pending`, or its error. One wake-up of the loop serves all that settled meanwhile."""
+        if pending.settled:
+            return pending.result()
+        future: asyncio.Future[None] = self._loop.create_future()
+        pending.add_done_callback(lambda _: self._post(future))
+        await future
+        return pending.result()
+
+    def _post(self, future: asyncio.Future[None]) -> None:
+        # Appending comes before the look at the flag, and _drain clears the flag before it empties the queue: so
+        # whoever sees the flag set knows that a drain is still to come which will see this future.
+        self._done.append(future)
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                # The loop is closed, so nobody waits any more; the writer's thread must not fail for that.
+                self._done.clear()
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        while self._done:
+            future = self._done.popleft()
+            if not future.done():  # a request that was cancelled
+                future.set_result(None)
+
+    async def offload(self, fn: Callable[..., T], *args: Any) -> T:
+        """`fn(*args)` in the thread pool. Raises Unavailable when too many wait for a thread already."""
+        if self._busy >= self._room:
+            raise errors.Unavailable("the server is busy; try again in a moment")
+        self._busy += 1
+        try:
+            return await self._loop.run_in_executor(self._pool, fn, *args)
+        finally:
+            self._busy -= 1
+
+    def close(self) -> None:
+        """Ends the threads once they have finished what they do."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""One file a resource; each has a tuple `ROUTES` that `server.app` joins."""

@@ -1,0 +1,248 @@
+"""Artifacts: uploaded to a task or a workspace, explored, looked at, downloaded, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any, TypeVar
+
+import msgspec
+
+from gitstore import artifacts, explorer, files, names, values
+from gitstore.changes import Outcome
+from gitstore.errors import Invalid, NotFound, TooLarge, WrongShape
+from gitstore.model import Artifact, Task
+from server.call import Call
+from server.http import API, Page, Raw, Reply, Route
+from server.routes import common
+from server.shapes import artifacts as shapes
+from server.shapes.artifacts import (
+    ArtifactFields,
+    ExploreArtifacts,
+    ListTaskArtifacts,
+    Permalink,
+    UploadArtifact,
+    UploadTaskArtifact,
+)
+
+_ANY = ("*/*",)
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+# --- uploads --------------------------------------------------------------------------------------------------------
+
+
+def _new(call: Call, body: UploadTaskArtifact, content: bytes, **more: Any) -> artifacts.New:
+    limit = call.app.settings.max_file_bytes
+    if len(content) > limit:
+        raise TooLarge(f"the artifact has {len(content)} bytes; {limit} are allowed", details={"limit": limit})
+    fields = {name: value for name, value in common.given(body).items() if name != "content_base64"}
+    digest = hashlib.sha256(content).hexdigest()
+    new = artifacts.New(**(fields | more), content=content, sha256=digest)
+    return artifacts.check(new, call.app.settings.secret_policy)
+
+
+def _from_json(call: Call, body: UploadTaskArtifact, task: str | None) -> artifacts.New:
+    more = {"task_id": task} if task is not None else {}
+    return _new(call, body, files.decode_base64(body.content_base64), **more)
+
+
+def _from_fields(call: Call, fields: dict[str, Any], content: bytes) -> artifacts.New:
+    metadata = fields.pop("metadata", None)
+    said = call.convert(fields, ArtifactFields)
+    if said.path is None:
+        raise WrongShape([("/path", "is required")])
+    if metadata:
+        decoded = values.decode(metadata.encode()) if isinstance(metadata, str) else metadata
+        if not isinstance(decoded, dict):
+            raise WrongShape([("/metadata", "must be a JSON object")])
+    else:
+        decoded = {}
+    fields = {name: value for name, value in common.given(said).items() if value is not None}
+    body = UploadArtifact(content_base64="", **(fields | {"metadata": decoded}))
+    return _new(call, body, content)
+
+
+async def _uploaded(call: Call) -> artifacts.New:
+    """The artifact of a multipart body (part `file`, the rest as fields), or of a raw one (fields in the query)."""
+    if call.media_type != "multipart/form-data":
+        fields = {name: value for name, value in common.given(call.query).items() if value is not None}
+        fields.setdefault("content_type", call.media_type or None)
+        return await call.offload(_from_fields, call, fields, await call.content())
+    fields, content = {}, None
+    async for part in call.parts():
+        if part.name == "file":
+            if content is not None:
+                raise WrongShape([("/file", "one file at a time")])
+            content = await part.content()
+            if part.content_type not in (None, "application/octet-stream"):
+                fields.setdefault("content_type", part.content_type)
+            if part.file_name:
+                fields.setdefault("path", part.file_name)
+        else:
+            fields[part.name] = await part.text()
+    if content is None:
+        raise WrongShape([("/file", "is required: send the content as a part called `file`")])
+    return await call.offload(_from_fields, call, fields, content)
+
+
+def _url(workspace: str, artifact: Artifact) -> str:
+    return artifacts.url(workspace, artifact.id, artifact.task_id)
+
+
+def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
+    task = call.app.store.catalog.task(artifact.task_id) if artifact.task_id is not None else None
+    shown = artifacts.artifact_json(call.app.work.retained(artifact), workspace, task[1] if task is not None else None)
+    return values.encode(shown)
+
+
+async def _add(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> Reply:
+    pending = call.app.work.add_artifact(workspace, new, call.provenance, task_required=task_required)
+    outcome: Outcome[Artifact] = await call.settle(pending)
+    artifact = outcome.value
+    if artifact.commit is None and outcome.commit is not None:
+        artifact = msgspec.structs.replace(artifact, commit=outcome.commit.id)
+    data = _shown(call, workspace, artifact)
+    location = (("Location", _url(workspace, artifact)),)
+    return Reply(data, status=201, etag=values.etag(data), headers=location)
+
+
+async def upload(call: Call) -> Reply:
+    """Adds an artifact to the workspace, whatever it belongs to."""
+    found = await common.workspace(call)
+    if call.body is not None:
+        new = await call.offload(_from_json, call, call.body, None)
+    else:
+        new = await _uploaded(call)
+    return await _add(call, found.id, new, task_required=False)
+
+
+async def upload_to_task(call: Call) -> Reply:
+    """Adds an artifact to a task."""
+    identity = call.params["id"]
+    new = await call.offload(_from_json, call, call.body, identity)
+    workspace, _ = call.app.work.task(identity)
+    return await _add(call, workspace, new, task_required=True)
+
+
+# --- one artifact ---------------------------------------------------------------------------------------------------
+
+
+async def _of(call: Call) -> tuple[str, Artifact]:
+    """The workspace and the artifact that the path names, by workspace or by task."""
+    identity = call.params["artifact"]
+    if call.route.path.startswith(f"{API}/tasks/"):
+        workspace, task = call.app.work.task(call.params["id"])
+        artifact = call.app.work.artifact(workspace, identity)
+        if artifact.task_id != task.id:
+            raise NotFound(f"the task has no artifact `{names.one_line(identity, 80)}`")
+        return workspace, artifact
+    workspace = (await common.workspace(call)).id
+    return workspace, call.app.work.artifact(workspace, identity)
+
+
+def _raw(call: Call, workspace: str, artifact: Artifact, shown: bool) -> Raw:
+    return Raw(
+        call.app.work.content(workspace, artifact),
+        artifact.content_type,
+        artifact.path.rsplit("/", 1)[-1],
+        disposition="inline" if shown else "attachment",
+        etag=values.etag(f"{artifact.id}\0{artifact.sha256}".encode()),
+        modified=artifact.created_at,
+    )
+
+
+async def download(call: Call) -> Raw:
+    """The artifact's content, as an attachment."""
+    workspace, artifact = await _of(call)
+    return await call.offload(_raw, call, workspace, artifact, False)
+
+
+async def preview(call: Call) -> Raw:
+    """The artifact's content to look at, where that is safe and small enough."""
+    workspace, artifact = await _of(call)
+    if not artifacts.preview_eligible(artifact.content_type, artifact.size):
+        raise Invalid(
+            f"{artifact.path} ({artifact.content_type}, {artifact.size} bytes) has no preview: download it instead",
+            details={"download_url": _url(workspace, artifact)},
+        )
+    return await call.offload(_raw, call, workspace, artifact, True)
+
+
+async def permalink(call: Call) -> Reply:
+    """The address at which the artifact stays."""
+    workspace, artifact = await _of(call)
+    base = (call.app.settings.public_url or "").rstrip("/")
+    data = Permalink(base + _url(workspace, artifact))
+    return Reply(data, etag=values.etag(msgspec.json.encode(data)))
+
+
+async def delete(call: Call) -> Reply:
+    """Takes the artifact off the evidence branch; its history stays."""
+    workspace, artifact = await _of(call)
+    etag = values.etag(f"{artifact.id}\0{artifact.sha256}".encode())
+    pending = call.app.work.delete_artifact(workspace, artifact, call.provenance, call.precondition, etag)
+    await call.settle(pending)
+    return Reply(status=204)
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+
+
+def _task_list(call: Call, workspace: str, task: Task) -> Reply:
+    query: ListTaskArtifacts = call.query
+    found = call.app.work.task_artifacts(task.id, query.prefix or "")
+    rows = [values.encode(artifacts.artifact_json(one, workspace, task)) for one in found]
+    return Reply(b"[" + b",".join(rows) + b"]", page=Page(1, max(len(rows), 1), len(rows)))
+
+
+async def list_of_task(call: Call) -> Reply:
+    """A task's artifacts, oldest first."""
+    workspace, task = call.app.work.task(call.params["id"])
+    return await call.offload(_task_list, call, workspace, task)
+
+
+def _explore(call: Call, workspace: str, query: explorer.ExplorerQuery) -> Reply:
+    found = call.app.explorer.explore(workspace, query, int(time.time() * 1000), call.app.work.text(workspace))
+    return Reply(
+        values.encode(found.rows),
+        page=Page(query.page, query.per_page, found.total),
+        meta={"summary": found.summary, "filters": found.filters},
+    )
+
+
+async def explore(call: Call) -> Reply:
+    """The workspace's artifacts: filtered, searched, sorted, counted."""
+    asked = {name: str(value) for name, value in common.given(call.query).items() if value is not None}
+    query = explorer.parse_query(asked)
+    found = await common.workspace(call)
+    return await call.offload(_explore, call, found.id, query)
+
+
+_ALL = f"{API}/workspaces/{{id}}/artifacts"
+_TASK = f"{API}/tasks/{{id}}/artifacts"
+
+
+def _single(base: str) -> tuple[Route, ...]:
+    one = f"{base}/{{artifact}}"
+    return (
+        Route("GET", one, "agent", download, "Download an artifact", media="*/*", tag="artifacts"),
+        Route("GET", f"{one}/preview", "agent", preview, "Look at an artifact", media="*/*", tag="artifacts"),
+        Route("GET", f"{one}/permalink", "agent", permalink, "Where an artifact stays", response=Permalink,
+              tag="artifacts"),
+        Route("DELETE", one, "agent", delete, "Delete an artifact", status=204, tag="artifacts"),
+    )  # fmt: skip
+
+
+ROUTES = (
+    Route("GET", _ALL, "agent", explore, "Explore artifacts", query=ExploreArtifacts,
+          response=list[shapes.ArtifactRow], paged=True, tag="artifacts"),
+    Route("POST", _ALL, "agent", upload, "Add an artifact", body=UploadArtifact, query=ArtifactFields, uploads=_ANY,
+          limit="upload", response=shapes.Artifact, status=201, tag="artifacts"),
+    Route("GET", _TASK, "agent", list_of_task, "List a task's artifacts", query=ListTaskArtifacts,
+          response=list[shapes.Artifact], paged=True, tag="artifacts"),
+    Route("POST", _TASK, "agent", upload_to_task, "Add an artifact to a task", body=UploadTaskArtifact,
+          limit="upload", response=shapes.Artifact, status=201, tag="artifacts"),
+    *_single(_ALL),
+    *_single(_TASK),
+)  # fmt: skip

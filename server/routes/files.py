@@ -1,0 +1,266 @@
+"""Files: stored one by one or in batches, listed, read in any version, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from gitstore import files, names, values
+from gitstore.changes import Draft, Outcome, Snapshot
+from gitstore.context import Context, StoredFile
+from gitstore.errors import Invalid, NotFound, WrongShape
+from gitstore.files import Put, Upload
+from gitstore.history import FileStat
+from gitstore.model import CommitFacts
+from gitstore.record import file_record
+from server.call import Call, Part
+from server.http import API, Page, Raw, Reply, Route
+from server.routes import common
+from server.shapes.files import File, ListFiles, ReadFile, UploadFile, UploadFiles
+
+_FORM = ("multipart/form-data",)
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+
+def _sizes(call: Call, snapshot: Snapshot, wanted: Iterable[StoredFile]) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of contents by blob: known, or worked out and then known."""
+    catalog = call.app.store.catalog
+    blobs = list({stored.blob for stored in wanted})
+    known: dict[str, tuple[int, str]] = {}
+    for at in range(0, len(blobs), 500):
+        known.update(catalog.blobs(blobs[at : at + 500]))
+    fresh = []
+    for blob in blobs:
+        if blob not in known:
+            data = snapshot.blob(blob)
+            known[blob] = (len(data), hashlib.sha256(data).hexdigest())
+            fresh.append((blob, *known[blob]))
+    if fresh:
+        catalog.put_blobs(fresh)
+    return known
+
+
+def _record(snapshot: Snapshot, stored: StoredFile, size: tuple[int, str], stat: FileStat) -> dict[str, Any]:
+    return file_record(
+        stored,
+        workspace=snapshot.workspace,
+        size=size[0],
+        sha256=size[1],
+        created_at=stat.created_at,
+        updated_at=stat.updated_at,
+        version=stat.version,
+    )
+
+
+def _stat(call: Call, snapshot: Snapshot, key: str) -> FileStat:
+    found = call.app.store.history.file_stats(snapshot.workspace).get(key)
+    # A file adopted with a problem may have no history under its key yet.
+    return found or FileStat(1, snapshot.created_at, snapshot.updated_at, snapshot.main.head or "")
+
+
+def _etag(call: Call, snapshot: Snapshot, stored: StoredFile) -> str:
+    store = call.app.store
+    return files.etag(stored, files.touched(stored, lambda path: store.touch(snapshot, "main", path)))
+
+
+def _find(call: Call, snapshot: Snapshot) -> StoredFile:
+    reference = call.params["file"]
+    stored = files.find(snapshot.context, snapshot.workspace, reference)
+    if stored is None:
+        raise NotFound(f"the workspace has no file with the id or key `{names.one_line(reference, 80)}`")
+    return stored
+
+
+def _list(call: Call, snapshot: Snapshot) -> Reply:
+    query: ListFiles = call.query
+    wanted = list(snapshot.context.files.values())
+    if query.q:
+        text = query.q.casefold()
+        wanted = [one for one in wanted if text in f"{one.key}\0{one.file_name}\0{one.description or ''}".casefold()]
+    stats = call.app.store.history.file_stats(snapshot.workspace)
+    nowhere = FileStat(1, snapshot.created_at, snapshot.updated_at, "")
+    wanted.sort(key=lambda one: (-stats.get(one.key, nowhere).created_at, one.key))
+    total = len(wanted)
+    number, size = query.page or 1, query.per_page or (20 if query.page is not None else max(total, 1))
+    shown = wanted[(number - 1) * size : number * size]
+    sizes = _sizes(call, snapshot, shown)
+    rows = [_record(snapshot, one, sizes[one.blob], stats.get(one.key, nowhere)) for one in shown]
+    return Reply(rows, page=Page(number, size, total))
+
+
+async def list_all(call: Call) -> Reply:
+    """The files, newest first; all of them unless a page is asked for."""
+    found = await common.workspace(call)
+    return await call.offload(_list, call, found.visible)
+
+
+def _read(call: Call, snapshot: Snapshot) -> Reply:
+    stored = _find(call, snapshot)
+    sizes = _sizes(call, snapshot, (stored,))
+    data = _record(snapshot, stored, sizes[stored.blob], _stat(call, snapshot, stored.key))
+    return Reply(data, etag=_etag(call, snapshot, stored))
+
+
+async def read(call: Call) -> Reply:
+    """One file's record."""
+    found = await common.workspace(call)
+    return await call.offload(_read, call, found.visible)
+
+
+def _content(call: Call, snapshot: Snapshot) -> Raw:
+    query: ReadFile = call.query
+    stored = _find(call, snapshot)
+    modified = _stat(call, snapshot, stored.key).updated_at
+    if query.version is not None:
+        history = call.app.store.history.versions(snapshot.workspace, "file", stored.key)
+        wanted = next((one for one in history if one.number == query.version and one.op != "deleted"), None)
+        if wanted is None:
+            raise NotFound(f"the file {stored.key} has no version {names.one_line(str(query.version), 30)}")
+        then = Context.load(snapshot.tree_at(wanted.commit), previous=None, now=wanted.time, policy="allow")
+        older = then.files.get(stored.key)
+        if older is None:
+            raise NotFound(f"version {query.version} of the file {stored.key} cannot be read")
+        stored, modified = older, wanted.time
+    return Raw(
+        snapshot.blob(stored.blob),
+        stored.content_type,
+        stored.file_name,
+        etag=values.etag(f"{stored.blob}\0{stored.content_type}\0{stored.file_name}".encode()),
+        modified=modified,
+    )
+
+
+async def content(call: Call) -> Raw:
+    """The bytes of a file, now or in an earlier version."""
+    found = await common.workspace(call)
+    return await call.offload(_content, call, found.visible)
+
+
+# --- uploads --------------------------------------------------------------------------------------------------------
+
+
+def _upload(call: Call, one: UploadFile, at: str) -> Upload:
+    return _checked(
+        call,
+        file_name=one.file_name,
+        content=files.decode_base64(one.content_base64, f"{at}/content_base64"),
+        key=one.key,
+        content_type=one.content_type,
+        description=one.description if one.description is not None else UNSET,
+        at=at,
+    )
+
+
+def _checked(call: Call, **fields: Any) -> Upload:
+    settings = call.app.settings
+    return files.upload(**fields, policy=settings.secret_policy, max_bytes=settings.max_file_bytes)
+
+
+async def _form(call: Call, most: int) -> list[Upload]:
+    """The files of a multipart body. A `key` or `description` belongs to the file that comes before it, or to the
+    first one where it comes ahead of any."""
+    found: list[dict[str, Any]] = []
+    ahead: dict[str, str] = {}
+    async for part in call.parts():
+        if part.name == "file":
+            if len(found) == most:
+                raise WrongShape([("/file", f"at most {most} files are allowed here")])
+            found.append({**ahead, "content": await part.content(), **_named(part)})
+            ahead = {}
+        elif part.name in ("key", "description"):
+            (found[-1] if found else ahead)[part.name] = await part.text()
+    if not found:
+        raise WrongShape([("/file", "is required: send the content as a part called `file`")])
+    return [await call.offload(_from_form, call, fields) for fields in found]
+
+
+def _named(part: Part) -> dict[str, Any]:
+    if not part.file_name:
+        raise Invalid("the part `file` needs a file name in its Content-Disposition")
+    named: dict[str, Any] = {"file_name": part.file_name}
+    if part.content_type not in (None, "application/octet-stream"):
+        named["content_type"] = part.content_type
+    return named
+
+
+def _from_form(call: Call, fields: dict[str, Any]) -> Upload:
+    return _checked(call, **fields)
+
+
+def _stored(call: Call, outcome: Outcome[list[Put]]) -> list[dict[str, Any]]:
+    snapshot = outcome.snapshot
+    call.app.store.catalog.put_blobs((put.file.blob, put.size, put.sha256) for put in outcome.value)
+    stats = call.app.store.history.file_stats(snapshot.workspace)
+    return [
+        _record(snapshot, put.file, (put.size, put.sha256), _just(stats.get(put.file.key), snapshot, outcome.commit))
+        for put in outcome.value
+    ]
+
+
+def _just(stat: FileStat | None, snapshot: Snapshot, commit: CommitFacts | None) -> FileStat:
+    if stat is not None:
+        return stat
+    when = commit.time if commit is not None else snapshot.updated_at
+    return FileStat(1, when, when, snapshot.main.head or "")
+
+
+async def _put(call: Call, uploads: list[Upload], most: int) -> tuple[Outcome[list[Put]], list[dict[str, Any]]]:
+    precondition = call.precondition
+
+    def operation(draft: Draft) -> list[Put]:
+        return files.put(draft, uploads, precondition=precondition, batch_max=most)
+
+    outcome = await common.change(call, "main", operation)
+    return outcome, await call.offload(_stored, call, outcome)
+
+
+async def upload(call: Call) -> Reply:
+    """Stores a file; the same key again replaces its content."""
+    if call.body is not None:
+        uploads = [await call.offload(_upload, call, call.body, "")]
+    else:
+        uploads = await _form(call, 1)
+    outcome, (data,) = await _put(call, uploads, 1)
+    return Reply(data, status=201, etag=_etag(call, outcome.snapshot, outcome.value[0].file))
+
+
+async def batch(call: Call) -> Reply:
+    """Stores several files in one commit, all or none; answers in their order."""
+    most = call.app.settings.max_batch_files
+    if call.body is not None:
+        body: UploadFiles = call.body
+        if len(body.files) > most:
+            raise WrongShape([("/files", f"must have 1 to {most} files, not {len(body.files)}")])
+        uploads = [await call.offload(_upload, call, one, f"/files/{at}") for at, one in enumerate(body.files)]
+    else:
+        uploads = await _form(call, most)
+    _, rows = await _put(call, uploads, most)
+    encoded = msgspec.json.encode(rows)
+    return Reply(encoded, status=201, etag=values.etag(encoded))
+
+
+async def delete(call: Call) -> Reply:
+    """Deletes a file; its versions stay in history."""
+    reference, precondition = call.params["file"], call.precondition
+    await common.change(call, "main", lambda draft: files.delete(draft, reference, precondition=precondition))
+    return Reply(status=204)
+
+
+_ALL = f"{API}/workspaces/{{id}}/files"
+_ONE = f"{_ALL}/{{file}}"
+ROUTES = (
+    Route("GET", _ALL, "agent", list_all, "List files", query=ListFiles, response=list[File], paged=True, tag="files"),
+    Route("POST", _ALL, "admin", upload, "Store a file", body=UploadFile, uploads=_FORM, limit="upload",
+          response=File, status=201, tag="files"),
+    Route("POST", f"{_ALL}/batch", "admin", batch, "Store several files", body=UploadFiles, uploads=_FORM,
+          limit="batch", response=list[File], status=201, tag="files"),
+    Route("GET", _ONE, "agent", read, "Read a file's record", response=File, tag="files"),
+    Route("GET", f"{_ONE}/content", "agent", content, "Read a file", query=ReadFile, media="*/*", tag="files"),
+    Route("DELETE", _ONE, "admin", delete, "Delete a file", status=204, tag="files"),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Bodies, queries and answers of every route, as msgspec Structs; checks and OpenAPI are made from them."""

@@ -1,0 +1,62 @@
+"""Bodies and answers of the spec."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from server.shapes.common import At, Object, Oid, Shape, Time
+
+ResourceType = Literal["repository", "search", "document_store", "cloud_account", "artifact_store", "api"]
+
+
+class PutSpec(Shape):
+    """The whole new spec; a part that is left out is gone."""
+
+    resources: Object | UnsetType = UNSET
+    documents: Object | UnsetType = UNSET
+    tools: Object | UnsetType = UNSET
+    config: Object | UnsetType = UNSET
+    instructions: Object | UnsetType = UNSET
+
+
+class ReadSpec(At):
+    """Which version; the current one by default. A version that does not exist, negative ones too, is 404."""
+
+    version: int | None = None
+
+
+class ListResources(At):
+    """Which resources."""
+
+    type: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class SpecVersion(msgspec.Struct):
+    """One version of the spec; version 0 is none yet."""
+
+    workspace_id: str
+    version: int
+    spec: Object
+    created_at: Time | None
+    created_by_type: str | None
+    created_by_id: str | None
+    commit: Oid | None
+
+
+class Resource(msgspec.Struct, omit_defaults=True):
+    """One resource of the spec."""
+
+    logical_name: str
+    type: ResourceType
+    binding: Object
+    notes: Any = UNSET
+
+
+class Tools(msgspec.Struct):
+    """Which tools may be used."""
+
+    available: list[Any]
+    blocked: list[Any]
