@@ -14,7 +14,7 @@ from hashlib import sha1
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
-from gitstore.repository.objects import NAMES, Object, Oid
+from gitstore.repository.objects import NAMES, Object, Oid, deflate
 
 FOLD_AT = 50  # packs of our own in one repository before they become one
 FOLD_BELOW = 8 << 20  # a pack of this many bytes is left alone
@@ -27,7 +27,7 @@ def write_loose(disk: Disk, objects: str, scratch: str, item: Object) -> None:
     target = f"{folder}/{name[2:]}"
     if os.path.exists(target):
         return
-    data = zlib.compress(b"%s %d\0" % (NAMES[item.kind], len(item.data)) + item.data, 1)
+    data = deflate(b"%s %d\0" % (NAMES[item.kind], len(item.data)) + item.data)
     temporary = f"{scratch}/object"
     disk.overwrite(temporary, data, 0o444)
     try:

@@ -1,5 +1,4 @@
 import datetime
-import html
 import re
 import unicodedata
 
@@ -59,8 +58,21 @@ def ids(home, now=NOW, **query):
 # --- what words find ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("asked")
+    with Search(folder / "search") as search:
+        catalog = Catalog(folder / "catalog.sqlite")
+        yield describe((catalog, search))
+        catalog.close()
+
+
 @pytest.fixture
 def described(home):
+    return describe(home)
+
+
+def describe(home):
     workflow = Workflow(
         "w", "Release Café", "paused", created_at=1, updated_at=1,
         work_items=(WorkItem("i", "Checklist", "planning", "blocked"),),
@@ -109,7 +121,8 @@ def described(home):
         ('"quick fox"', [1]),
         ("qui*", []),
         ("(quick", [1]),
-        ("role:analyst", [2]),
+        ("role:analyst", []),
+        ("(analyst)", [2]),
         ("-quick", [1]),
         ("100%", [2]),
         ("%", []),
@@ -119,8 +132,8 @@ def described(home):
         ("😀", []),
     ],
 )
-def test_every_word_must_be_somewhere(described, q, found):
-    assert sorted(ids(described, q=q)) == found
+def test_every_word_must_be_somewhere(asked, q, found):
+    assert sorted(ids(asked, q=q)) == found
 
 
 def test_a_sign_in_a_title_does_not_hide_it(home):
@@ -387,6 +400,7 @@ def test_a_day_that_is_none_is_400(given_query):
 # --- against a model ------------------------------------------------------------------------------------------------
 
 VOCABULARY = ["alpha", "Beta", "Gämma", "delta-one", "Ω", "東京都", "x_y", "42"]
+SOUGHT = [*VOCABULARY, "ALPHA", "gamma", "京", "lph", "a/b", "one", "open", "*", "md", "pdf"]
 labels = st.none() | st.sampled_from(VOCABULARY)
 phrase = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=3).map(" ".join)
 flow_ids, task_ids, item_ids = ["w1", "w2", "w3"], ["t1", "t2", "t3"], ["i1", "i2"]
@@ -452,10 +466,20 @@ worlds = st.fixed_dictionaries(
         "contents": st.lists(phrase | st.just(""), min_size=41, max_size=41),
     }
 )
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    with Search(folder / "search", interval=0.2) as search:
+        catalog = Catalog(folder / "catalog.sqlite")
+        yield catalog, search
+        catalog.close()
+
+
 queries = st.builds(
     ExplorerQuery,
-    q=st.none()
-    | st.lists(st.sampled_from([*VOCABULARY, "ALPHA", "gamma", "京", "lph", "a/b", "one", "open", "*", "md", "pdf"]), min_size=1, max_size=2).map(" ".join),
+    q=st.none() | st.lists(st.sampled_from(SOUGHT), min_size=1, max_size=2).map(" ".join),
     workflow_id=maybe(flow_ids),
     work_item_id=maybe(item_ids),
     task_id=maybe(task_ids),
@@ -487,7 +511,7 @@ def plain_words(text):
     found = set()
     for word in re.findall(r"[^\W_]+", plain(text)):
         found.add(word)
-        found.update(word[i:j] for i in range(len(word)) for j in range(i, len(word) + 1) if "\u4e00" <= word[0])
+        found.update(word[i:j] for i in range(len(word)) for j in range(i, len(word) + 1) if word[0] >= "\u4e00")
     return found
 
 
@@ -536,10 +560,7 @@ def expected(world, query, now):
         if not all(
             plain(chunk) in plain(one.path)
             or (
-                all(
-                    any(w == h or ("\u4e00" <= w[0] and w in held) for h in held)
-                    for w in re.findall(r"[^\W_]+", plain(chunk))
-                )
+                set(re.findall(r"[^\W_]+", plain(chunk))) <= held
                 if re.search(r"[^\W_]", chunk)
                 else any(chunk in text for text in names)
             )
@@ -563,42 +584,40 @@ def expected(world, query, now):
     asked=st.lists(st.one_of(queries, sparse), min_size=1, max_size=4),
     now=st.sampled_from([0, 600, 2 * DAY]),
 )
-def test_the_explorer_answers_like_a_plain_loop(tmp_path_factory, world, asked, now):
-    folder = tmp_path_factory.mktemp("world")
-    catalog = Catalog(folder / "catalog.sqlite")
-    with Search(folder / "search") as search:
-        fill(
-            (catalog, search),
-            *((one, world["contents"][int(one.id[:8], 16)]) for one in world["artifacts"]),
-            workflows=world["workflows"],
-            tasks=world["tasks"],
-        )
-        for query in asked:
-            page = explore(catalog, search, WS, query, now)
-            rows = expected(world, query, now)
-            start = (query.page - 1) * query.per_page
-            assert [row["id"] for row in page.rows] == [row[0].id for row in rows[start : start + query.per_page]]
-            assert page.total == len(rows)
-            assert page.summary == {
-                "total_artifacts": len(rows),
-                "previewable_artifacts": sum(row[5] for row in rows),
-                "total_bytes": sum(row[0].size for row in rows),
-                "workflow_count": len({row[1] for row in rows if row[1]}),
-                "work_item_count": len({(row[1], row[2]) for row in rows if row[2]}),
-                "task_count": len({row[0].task_id for row in rows if row[0].task_id}),
-                "role_count": len({row[3] for row in rows if row[3]}),
-            }
-            filters = page.filters
-            assert {one["id"] for one in filters["workflows"]} == {row[1] for row in rows if row[1]}
-            assert {(one["workflow_id"], one["id"]) for one in filters["work_items"]} == {
-                (row[1], row[2]) for row in rows if row[2]
-            }
-            assert {one["id"] for one in filters["tasks"]} == {row[0].task_id for row in rows if row[0].task_id}
-            assert set(filters["stages"]) == {row[4] for row in rows if row[4]}
-            assert set(filters["roles"]) == {row[3] for row in rows if row[3]}
-            assert set(filters["content_types"]) == {row[0].content_type for row in rows}
-            for row in page.rows:
-                assert ("highlight" in row) == (query.q is not None)
-                assert row["preview_mode"] == artifacts.preview_mode(row["content_type"])
-                assert html.unescape(row.get("highlight", "")) == row.get("highlight", "").replace("&amp;", "&")
-    catalog.close()
+def test_the_explorer_answers_like_a_plain_loop(world, asked, now, shared):
+    catalog, search = shared
+    catalog.clear_workspace(WS)
+    search.forget(WS)
+    fill(
+        shared,
+        *((one, world["contents"][int(one.id[:8], 16)]) for one in world["artifacts"]),
+        workflows=world["workflows"],
+        tasks=world["tasks"],
+    )
+    for query in asked:
+        page = explore(catalog, search, WS, query, now)
+        rows = expected(world, query, now)
+        start = (query.page - 1) * query.per_page
+        assert [row["id"] for row in page.rows] == [row[0].id for row in rows[start : start + query.per_page]]
+        assert page.total == len(rows)
+        assert page.summary == {
+            "total_artifacts": len(rows),
+            "previewable_artifacts": sum(row[5] for row in rows),
+            "total_bytes": sum(row[0].size for row in rows),
+            "workflow_count": len({row[1] for row in rows if row[1]}),
+            "work_item_count": len({(row[1], row[2]) for row in rows if row[2]}),
+            "task_count": len({row[0].task_id for row in rows if row[0].task_id}),
+            "role_count": len({row[3] for row in rows if row[3]}),
+        }
+        filters = page.filters
+        assert {one["id"] for one in filters["workflows"]} == {row[1] for row in rows if row[1]}
+        assert {(one["workflow_id"], one["id"]) for one in filters["work_items"]} == {
+            (row[1], row[2]) for row in rows if row[2]
+        }
+        assert {one["id"] for one in filters["tasks"]} == {row[0].task_id for row in rows if row[0].task_id}
+        assert set(filters["stages"]) == {row[4] for row in rows if row[4]}
+        assert set(filters["roles"]) == {row[3] for row in rows if row[3]}
+        assert set(filters["content_types"]) == {row[0].content_type for row in rows}
+        for row in page.rows:
+            assert ("highlight" in row) == (query.q is not None)
+            assert row["preview_mode"] == artifacts.preview_mode(row["content_type"])
