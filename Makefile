@@ -12,3 +12,27 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
 	touch $(STAMP)
+
+# Imports the sample workspaces into .demo/ (a new folder each time) and serves them.
+demo: install
+	rm -rf .demo
+	$(BIN)/gitstore import sample-workspaces/* --data .demo
+	$(BIN)/gitstore serve --data .demo --demo
+
+test: check
+	$(BIN)/pytest -q -n 2
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+crash: install
+	GITSTORE_CRASH_ROUNDS=500 $(BIN)/pytest -q -m crash --timeout 7200
+
+bench: install
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
