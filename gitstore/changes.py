@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gitstore import names, record, settings
 from gitstore.context import Context
-from gitstore.facts import author, changed_paths, line, message, server_signature, walk
+from gitstore.facts import author, changed_paths, line, message, server_signature, shown, trailer, walk
 from gitstore.merging import merge
 from gitstore.model import SYSTEM, Branch, ChangedPath, CommitFacts, Kind, Provenance, Touch
 from gitstore.pending import Pending
@@ -382,13 +382,13 @@ class Workspace:
             time=draft.now,
             kind=draft.kind,
             name=names.one_line(draft.name),
-            actor=who.actor,
+            actor=shown(who.actor),
             door=who.door,
             changes=tuple(changed_paths(draft.branch, differences, draft.tree, after)),
             state=draft.state,
-            request_id=who.request_id,
-            workflow_id=draft.workflow_id or who.workflow_id,
-            task_id=draft.task_id or who.task_id,
+            request_id=trailer(who.request_id),
+            workflow_id=trailer(draft.workflow_id or who.workflow_id),
+            task_id=trailer(draft.task_id or who.task_id),
         )
 
     # -- what others did ------------------------------------------------------------------------------------------
@@ -484,6 +484,8 @@ class Workspace:
         with self.lock:
             self.tip = self.visible
             self.folder = self.visible.context.fields.slug
+            needed = {item.id for other in self.unpublished for item in other.objects}
+            self.repository.database.drop(item for item in change.objects if item.id not in needed)
             for key, touch in change.touched.items():
                 if self._recent.get(key) is touch:
                     del self._recent[key]

@@ -6,33 +6,27 @@ index. Expired artifacts do not exist here.
 
 from __future__ import annotations
 
+import heapq
 import html
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from gitstore import artifacts, values
-from gitstore.errors import Invalid, WrongShape
 from gitstore.model import Artifact, Task, Workflow, WorkItem
+from gitstore.query import ExplorerQuery, Sort, parse_query
 from gitstore.rows import ArtifactRow, Heads
 from gitstore.search import fold, snippet, terms, words
 
-Q_MAX = 200
-PAGE_MAX = 10_000
-PER_PAGE_MAX = 100
+__all__ = ["Explorer", "ExplorerPage", "ExplorerQuery", "Row", "explore", "parse_query", "row_json"]
+
 FACET_MAX = 100
 UNSCOPED = "Unscoped workflow"
-Sort = Literal["newest", "oldest", "largest", "smallest", "name", "relevance"]
-Shown = Literal["inline", "download"]
-T = TypeVar("T")
-_FILTERS = ("workflow_id", "work_item_id", "task_id", "stage_name", "role", "content_type")
-_DAY = 86_400_000
+K = TypeVar("K", str, tuple[str, str])
 
 
 class Records(Protocol):
@@ -42,10 +36,10 @@ class Records(Protocol):
         """The heads that everything else reflects."""
 
     def artifact_rows(self, workspace: str, /, *, now: int) -> Sequence[ArtifactRow]:
-        """All artifacts, in any order."""
+        """All artifacts, newest first, then by id."""
 
     def workflows(self, workspace: str, /) -> Sequence[Workflow]:
-        """All workflows, and how many."""
+        """All workflows."""
 
     def tasks(self, workspace: str, /) -> Sequence[Task]:
         """All tasks."""
@@ -61,26 +55,11 @@ class Content(Protocol):
         """The ids of the artifacts whose content has this term."""
 
 
-class ExplorerQuery(msgspec.Struct, frozen=True):
-    """What to show. `created_from` is inclusive, `created_to` exclusive, both in ms; None: not asked for."""
-
-    q: str | None = None
-    workflow_id: str | None = None
-    work_item_id: str | None = None
-    task_id: str | None = None
-    stage_name: str | None = None
-    role: str | None = None
-    content_type: str | None = None
-    preview_mode: Shown | None = None
-    created_from: int | None = None
-    created_to: int | None = None
-    sort: Sort = "newest"
-    page: int = 1
-    per_page: int = 20
-
-
 class Row(msgspec.Struct, frozen=True):
-    """An artifact with what it belongs to, as the records say now. `artifact` is only what lists need of it."""
+    """An artifact with what it belongs to, as the records say now. `artifact` is only what lists need of it.
+
+    The last three are what words are looked for in: the folded path, and terms with blanks around each.
+    """
 
     artifact: ArtifactRow
     expires_at: int | None = None
@@ -94,6 +73,10 @@ class Row(msgspec.Struct, frozen=True):
     role: str | None = None
     task_title: str | None = None
     task_state: str = "unknown"
+    eligible: bool = False
+    folded_path: str = ""
+    path_terms: str = ""
+    label_terms: str = ""
 
 
 class ExplorerPage(msgspec.Struct, frozen=True):
@@ -103,74 +86,6 @@ class ExplorerPage(msgspec.Struct, frozen=True):
     total: int
     summary: dict[str, int]
     filters: dict[str, list[Any]]
-
-
-# --- the query ------------------------------------------------------------------------------------------------------
-
-
-def parse_query(given: Mapping[str, str]) -> ExplorerQuery:
-    """The query in a URL's parameters; unknown ones are ignored, blank filters count as not given.
-
-    Raises WrongShape for a value of the wrong form or range, all faults at once; Invalid for a day that does not exist
-    and for a `created_from` after `created_to`.
-    """
-    faults: list[tuple[str, str]] = []
-
-    def choice(name: str, allowed: tuple[str, ...]) -> Any:
-        value = given.get(name) or None
-        if value is not None and value not in allowed:
-            faults.append((f"/{name}", f"must be one of {', '.join(allowed)}"))
-        return value
-
-    def number(name: str, default: int, high: int) -> int:
-        value = given.get(name)
-        if value is None:
-            return default
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= high:
-            faults.append((f"/{name}", f"must be a whole number from 1 to {high}"))
-            return default
-        return int(value)
-
-    def day(name: str) -> str | None:
-        value = given.get(name) or None
-        if value is not None and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-            faults.append((f"/{name}", "must be a day, YYYY-MM-DD"))
-        return value
-
-    q = (given.get("q") or "").strip() or None
-    if len(given.get("q") or "") > Q_MAX:
-        faults.append(("/q", f"must have at most {Q_MAX} characters"))
-    sort: Any = choice("sort", get_args(Sort)) or "newest"
-    if sort == "relevance" and q is None:
-        faults.append(("/sort", "can be relevance only together with q"))
-    shown = choice("preview_mode", get_args(Shown))
-    first, last = day("created_from"), day("created_to")
-    page, per_page = number("page", 1, PAGE_MAX), number("per_page", 20, PER_PAGE_MAX)
-    if faults:
-        raise WrongShape(faults, "the query does not have the expected shape")
-    start, end = _midnight("created_from", first), _midnight("created_to", last)
-    if start is not None and end is not None and start > end:
-        raise Invalid(f"created_from ({first}) is after created_to ({last})", details={"pointer": "/created_from"})
-    return ExplorerQuery(
-        q=q,
-        **{name: given.get(name) or None for name in _FILTERS},
-        preview_mode=shown,
-        created_from=start,
-        created_to=None if end is None else end + _DAY,
-        sort=sort,
-        page=page,
-        per_page=per_page,
-    )
-
-
-def _midnight(name: str, day: str | None) -> int | None:
-    if day is None:
-        return None
-    try:
-        moment = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
-    except ValueError:
-        raise Invalid(f"{name}: there is no day {day}", details={"pointer": f"/{name}"}) from None
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)).days * _DAY
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------
@@ -266,7 +181,7 @@ def row_json(row: Row, workspace: str, metadata: dict[str, Any], highlight: str 
         "role": row.role,
         "task_title": row.task_title,
         "task_state": row.task_state,
-        "preview_eligible": artifacts.preview_eligible(artifact.content_type, artifact.size),
+        "preview_eligible": row.eligible,
         "preview_mode": artifacts.preview_mode(artifact.content_type),
     }
     if highlight is not None:
@@ -298,7 +213,8 @@ class _Joined:
         workflow = self.workflows.get(workflow_id) if workflow_id is not None else None
         item_id = one.work_item_id or (task.work_item_id if task is not None else None)
         item = self._item(workflow_id, item_id)
-        return Row(
+        folded, path_terms = _path(one.path)
+        row = Row(
             artifact=one,
             expires_at=artifacts.retention(one.created_at, workflow)[1],
             workflow_id=workflow_id,
@@ -311,7 +227,11 @@ class _Joined:
             role=one.role or (task.role if task is not None else None),
             task_title=task.title if task is not None else one.task_id,
             task_state=task.state if task is not None else "unknown",
+            eligible=artifacts.preview_eligible(one.content_type, one.size),
+            folded_path=folded,
+            path_terms=path_terms,
         )
+        return msgspec.structs.replace(row, label_terms=_padded(" ".join(filter(None, _labels(row)))))
 
     def _item(self, workflow_id: str | None, item_id: str | None) -> WorkItem | None:
         return self.items.get((workflow_id, item_id)) if workflow_id is not None and item_id is not None else None
@@ -319,41 +239,50 @@ class _Joined:
     def filters(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
         """The values that occur among the rows: at most 100 of each kind, by name."""
         flows = {row.workflow_id: row.workflow_name for row in rows if row.workflow_id is not None}
-        items = {
-            (row.workflow_id, row.work_item_id): row.work_item_title for row in rows if row.work_item_id is not None
-        }
+        items = {(row.work_item_id, row.workflow_id or ""): row for row in rows if row.work_item_id is not None}
         tasks = {row.artifact.task_id: row for row in rows if row.artifact.task_id is not None}
         return {
-            "workflows": [{"id": id_, "name": name} for id_, name in _first(flows.items(), lambda flow: flow[1])],
+            "workflows": [
+                {"id": flow, "name": name} for name, flow in _first((name, id_) for id_, name in flows.items())
+            ],
             "work_items": [
-                {
-                    "id": item_id,
-                    "title": title,
-                    "workflow_id": flow,
-                    "stage_name": item.stage_name if (item := self._item(flow, item_id)) is not None else None,
-                }
-                for (flow, item_id), title in _first(items.items(), lambda item: item[1])
+                self._item_facet(items[key]) for _, key in _first((r.work_item_title, k) for k, r in items.items())
             ],
-            "tasks": [
-                {
-                    "id": task_id,
-                    "title": row.task_title,
-                    "workflow_id": task.workflow_id
-                    if (task := self.tasks.get(task_id)) is not None
-                    else row.workflow_id,
-                    "work_item_id": task.work_item_id if task is not None else row.work_item_id,
-                    "stage_name": task.stage_name if task is not None else row.stage_name,
-                }
-                for task_id, row in _first(tasks.items(), lambda task: task[1].task_title)
-            ],
-            "stages": _first({row.stage_name for row in rows if row.stage_name is not None}, lambda name: name),
-            "roles": _first({row.role for row in rows if row.role is not None}, lambda name: name),
-            "content_types": _first({row.artifact.content_type for row in rows}, lambda name: name),
+            "tasks": [self._task_facet(tasks[key]) for _, key in _first((r.task_title, k) for k, r in tasks.items())],
+            "stages": _named(row.stage_name for row in rows),
+            "roles": _named(row.role for row in rows),
+            "content_types": _named(row.artifact.content_type for row in rows),
+        }
+
+    def _item_facet(self, row: Row) -> dict[str, Any]:
+        item = self._item(row.workflow_id, row.work_item_id)
+        return {
+            "id": row.work_item_id,
+            "title": row.work_item_title,
+            "workflow_id": row.workflow_id,
+            "stage_name": item.stage_name if item is not None else None,
+        }
+
+    def _task_facet(self, row: Row) -> dict[str, Any]:
+        task = self.tasks.get(row.artifact.task_id or "")
+        return {
+            "id": row.artifact.task_id,
+            "title": row.task_title,
+            "workflow_id": task.workflow_id if task is not None else row.workflow_id,
+            "work_item_id": task.work_item_id if task is not None else row.work_item_id,
+            "stage_name": task.stage_name if task is not None else row.stage_name,
         }
 
 
-def _first(found: Iterable[T], name: Callable[[T], str | None]) -> list[T]:
-    return sorted(found, key=lambda one: (fold(name(one) or ""), repr(one)))[:FACET_MAX]
+def _first(found: Iterable[tuple[str | None, K]]) -> list[K]:
+    """The keys of the first hundred (name, key), by folded name, then by key."""
+    return [key for _, key in heapq.nsmallest(FACET_MAX, found, key=lambda one: (_folded(one[0] or ""), one[1]))]
+
+
+def _named(found: Iterable[str | None]) -> list[str]:
+    return heapq.nsmallest(
+        FACET_MAX, {name for name in found if name is not None}, key=lambda name: (_folded(name), name)
+    )
 
 
 def _filters(query: ExplorerQuery) -> bool:
@@ -371,20 +300,15 @@ def _passes(row: Row, query: ExplorerQuery) -> bool:
         and (query.content_type is None or artifact.content_type == query.content_type)
         and (query.created_from is None or artifact.created_at >= query.created_from)
         and (query.created_to is None or artifact.created_at < query.created_to)
-        and (
-            query.preview_mode is None
-            or artifacts.preview_eligible(artifact.content_type, artifact.size) == (query.preview_mode == "inline")
-        )
+        and (query.preview_mode is None or row.eligible == (query.preview_mode == "inline"))
     )
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, int]:
     return {
         "total_artifacts": len(rows),
-        "previewable_artifacts": sum(
-            artifacts.preview_eligible(row.artifact.content_type, row.artifact.size) for row in rows
-        ),
-        "total_bytes": sum(row.artifact.size for row in rows),
+        "previewable_artifacts": sum([row.eligible for row in rows]),
+        "total_bytes": sum([row.artifact.size for row in rows]),
         "workflow_count": len({row.workflow_id for row in rows} - {None}),
         "work_item_count": len({(row.workflow_id, row.work_item_id) for row in rows if row.work_item_id is not None}),
         "task_count": len({row.artifact.task_id for row in rows} - {None}),
@@ -393,9 +317,10 @@ def _summary(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _sort(rows: list[Row], sort: Sort, chunks: Sequence[_Chunk]) -> None:
-    """Ties end with the id, ascending, so that pages never overlap."""
+    """Ties end with the id, ascending, so that pages never overlap. The catalog gives them newest first already."""
+    if sort == "newest":
+        return
     keys: dict[Sort, Callable[[Row], tuple[Any, ...]]] = {
-        "newest": lambda row: (-row.artifact.created_at, row.artifact.id),
         "oldest": lambda row: (row.artifact.created_at, row.artifact.id),
         "largest": lambda row: (-row.artifact.size, row.artifact.id),
         "smallest": lambda row: (row.artifact.size, row.artifact.id),
@@ -414,14 +339,18 @@ def _sort(rows: list[Row], sort: Sort, chunks: Sequence[_Chunk]) -> None:
 
 @lru_cache(maxsize=131_072)
 def _path(path: str) -> tuple[str, str]:
-    """A path folded, and its terms with blanks around them (a fraction of the memory of a set)."""
-    return fold(path), f" {' '.join(terms(path))} "
+    return fold(path), _padded(path)
 
 
 @lru_cache(maxsize=65_536)
-def _label(text: str) -> frozenset[str]:
-    """The terms of a title, state, role, stage or media type."""
-    return frozenset(terms(text))
+def _padded(text: str) -> str:
+    """The terms of a text with blanks around each: a fraction of the memory of a set."""
+    return f" {' '.join(terms(text))} "
+
+
+@lru_cache(maxsize=65_536)
+def _folded(text: str) -> str:
+    return fold(text)
 
 
 def _labels(row: Row) -> tuple[str | None, ...]:
@@ -454,33 +383,31 @@ class _Chunk:
         """The rows that match."""
         if not self.words:
             return [row for row in rows if self._literal(row)]
-        content = {word: search.match(workspace, word) for word in self.words}
-        return [row for row in rows if self.folded in _path(row.artifact.path)[0] or self._everywhere(row, content)]
+        sought = [(f" {word} ", search.match(workspace, word)) for word in self.words]
+        folded = self.folded
+        return [
+            row
+            for row in rows
+            if folded in row.folded_path
+            or all(
+                word in row.path_terms or word in row.label_terms or row.artifact.id in found for word, found in sought
+            )
+        ]
 
     def _literal(self, row: Row) -> bool:
-        if self.folded in _path(row.artifact.path)[0]:
+        if self.folded in row.folded_path:
             return True
-        return any(self.folded in fold(label) for label in _labels(row) if label is not None)
-
-    def _everywhere(self, row: Row, content: Mapping[str, set[str]]) -> bool:
-        path = _path(row.artifact.path)[1]
-        return all(
-            f" {word} " in path
-            or row.artifact.id in found
-            or any(word in _label(label) for label in _labels(row) if label is not None)
-            for word, found in content.items()
-        )
+        return any(self.folded in _folded(label) for label in _labels(row) if label is not None)
 
     def score(self, row: Row) -> int:
-        """Where the best hit is: 8 all words in the file name, 4 in the path, 2 in the titles, 1 elsewhere."""
-        path = row.artifact.path
-        if self.folded in fold(path.rsplit("/", 1)[-1]):
+        """Where the best hit is: 8 in the file name, 4 in the path, 2 in the titles, 1 elsewhere."""
+        if self.folded in row.folded_path.rsplit("/", 1)[-1]:
             return 8
-        folded, held = _path(path)
-        if self.folded in folded or (self.words and all(f" {word} " in held for word in self.words)):
+        padded = [f" {word} " for word in self.words]
+        if self.folded in row.folded_path or (padded and all(word in row.path_terms for word in padded)):
             return 4
-        titles = [_label(title) for title in _labels(row)[:3] if title is not None]
-        return 2 if self.words and all(any(word in title for title in titles) for word in self.words) else 1
+        titles = _padded(" ".join(filter(None, _labels(row)[:3])))
+        return 2 if padded and all(word in titles for word in padded) else 1
 
 
 def _highlight(row: Row, chunks: Sequence[_Chunk], content: str | None) -> str:

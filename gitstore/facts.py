@@ -13,7 +13,7 @@ from gitstore import names
 from gitstore.documents import DocumentError, load
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
 from gitstore.repository.commits import Commit, Signature
-from gitstore.repository.objects import EMPTY_TREE, Oid
+from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Difference, TreeView, compare
 
@@ -31,6 +31,17 @@ def author(actor: Actor) -> tuple[str, str]:
     return names.identity(f"{actor.type} key {actor.id}"), names.identity(f"{actor.id}@keys.gitstore.invalid")
 
 
+@lru_cache(maxsize=1024)
+def shown(actor: Actor) -> Actor:
+    """The actor as a trailer can hold it, so that history says the same before and after it is made anew."""
+    return Actor(actor.type, names.one_line(actor.id).replace(" ", "_"), names.one_line(actor.name))
+
+
+def trailer(text: str | None) -> str | None:
+    """A value as a trailer can hold it."""
+    return names.one_line(text, 300) if text is not None else None
+
+
 def message(
     kind: str, name: str, state: str, time: int, who: Provenance, workflow: str | None, task: str | None
 ) -> str:
@@ -38,7 +49,7 @@ def message(
     lines = [
         f"Gitstore-Kind: {kind}",
         f"Gitstore-State: {state}",
-        f"Gitstore-Actor: {who.actor.type} {names.one_line(who.actor.id)} {names.one_line(who.actor.name)}",
+        f"Gitstore-Actor: {who.actor.type} {shown(who.actor).id} {shown(who.actor).name}",
         f"Gitstore-Door: {who.door}",
         f"Gitstore-Time: {time}",
     ]
@@ -48,7 +59,7 @@ def message(
         ("Task", task or who.task_id),
     ):
         if text is not None:
-            lines.append(f"Gitstore-{title}: {names.one_line(text, 300)}")
+            lines.append(f"Gitstore-{title}: {trailer(text)}")
     return f"{names.one_line(name)}\n\n" + "\n".join(lines) + "\n"
 
 
@@ -145,8 +156,3 @@ def walk(
 def server_signature(time: int) -> Signature:
     """The committer of the store's own commits."""
     return Signature(COMMITTER_NAME, COMMITTER_EMAIL, time // 1000)
-
-
-def empty_view(repository: Repository) -> TreeView:
-    """The tree without files."""
-    return TreeView(repository.database, EMPTY_TREE)

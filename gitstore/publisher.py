@@ -25,6 +25,7 @@ LATEST = 1.0  # seconds after which it is published although changes keep coming
 CHECKPOINT = 5.0  # seconds between two checkpoints
 CHECKPOINT_BYTES = 8 << 20
 SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
+ASIDE = ".moving-"  # and the workspace's id: a folder that waits for its new name to be free
 _RETRY = 0.5  # seconds before another try after a failure or a lock
 
 log = logging.getLogger("gitstore.publisher")
@@ -34,13 +35,20 @@ class Publisher:
     """Publishes the workspaces of one store, whose data folder is `root`."""
 
     def __init__(
-        self, disk: Disk, root: str, journal: Journal, secrets: str, watched: Callable[[], list[Workspace]]
+        self,
+        disk: Disk,
+        root: str,
+        journal: Journal,
+        secrets: str,
+        watched: Callable[[], list[Workspace]],
+        tidy: Callable[[], None],
     ) -> None:
         self._disk = disk
         self._root = root
         self._journal = journal
         self._secrets = secrets
         self._watched = watched
+        self._tidy = tidy
         self._dirty: dict[str, Workspace] = {}
         self._again: dict[str, float] = {}
         self._wake = threading.Condition()
@@ -95,6 +103,7 @@ class Publisher:
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
                 self._sweep()
+                self._tidy()
             if now >= self._checkpoint_at or self._journal.backlog > CHECKPOINT_BYTES:
                 self._checkpoint_at = now + CHECKPOINT
                 self._checkpoint()
@@ -190,14 +199,27 @@ class Publisher:
                 return True
         raise Unavailable(f"the branches of {workspace.repository.root} keep being moved by somebody else")
 
+    def _rename(self, workspace: Workspace, root: str) -> None:
+        """Moves a workspace's folder to its new name; out of the way first, if another is about to leave that name."""
+        repository = workspace.repository
+        if repository.kept["main"] is not None:  # else it is still to be made, under its new name
+            if os.path.exists(root):
+                aside = f"{self._root}/workspaces/{ASIDE}{workspace.id}"
+                if repository.root != aside:
+                    self._disk.rename(repository.root, aside)
+                    repository.relocate(aside)
+                raise Unavailable(f"{root} still belongs to a workspace that is being moved or deleted")
+            self._disk.rename(repository.root, root)
+        repository.relocate(root)
+
     def _write(self, workspace: Workspace, batch: list[Change]) -> None:
         repository = workspace.repository
         folder = batch[-1].snapshot.context.fields.slug if batch else None
         root = f"{self._root}/workspaces/{folder}"
         if folder is not None and repository.root != root:
-            if os.path.isdir(repository.root):  # else it is still to be made, under its new name
-                self._disk.rename(repository.root, root)
-            repository.relocate(root)
+            self._rename(workspace, root)
+        elif repository.kept["main"] is None and repository.belongs_to() not in (None, workspace.id):
+            raise Unavailable(f"{root} still belongs to a workspace that is being moved or deleted")
         heads = {}
         for change in batch:
             heads.update(change.heads)

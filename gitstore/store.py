@@ -28,7 +28,7 @@ from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageF
 from gitstore.history import History
 from gitstore.model import Branch, Provenance, Touch
 from gitstore.pending import Pending
-from gitstore.publisher import Publisher
+from gitstore.publisher import ASIDE, Publisher
 from gitstore.repository import journal
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
@@ -151,7 +151,12 @@ class Store:
         self._find_workspaces()
         self.journal = journal.Journal(self._disk, str(layout.journal), self._settled)
         self.publisher = Publisher(
-            self._disk, str(layout.root), self.journal, str(layout.secrets), lambda: list(self._hot.values())
+            self._disk,
+            str(layout.root),
+            self.journal,
+            str(layout.secrets),
+            lambda: list(self._hot.values()),
+            self.make_room,
         )
         self.journal.start()
         self.publisher.start()
@@ -188,19 +193,36 @@ class Store:
             else:
                 waiting.setdefault(record.workspace, []).append(record)
         for workspace, found in waiting.items():
+            self._move_aside(found, homes[workspace])
+        for workspace, found in waiting.items():
             self._replay_one(found, homes[workspace], restarted, since)
         if records:
             self._disk.sync_all(str(self.layout.root))
         journal.forget(self._disk, str(self.layout.journal))
 
+    @staticmethod
+    def _final(records: Sequence[journal.Record], folder: str) -> str:
+        """The name a workspace's folder comes to, having begun as `folder`."""
+        return next((record.renamed for record in reversed(records) if record.renamed is not None), folder)
+
+    def _move_aside(self, records: Sequence[journal.Record], folder: str) -> None:
+        """Takes a folder that gets another name out of the way: the names may go round in a circle."""
+        final = self._final(records, folder)
+        if self._is(final, records[0].workspace):
+            return
+        for name in {folder, *(record.renamed for record in records if record.renamed is not None)}:
+            if self._is(name, records[0].workspace):
+                aside = f"{ASIDE}{records[0].workspace}"
+                self._disk.rename(str(self.layout.workspaces / name), str(self.layout.workspaces / aside))
+                return
+
     def _replay_one(self, records: Sequence[journal.Record], folder: str, restarted: bool, since: float) -> None:
         if not records:
             return
-        known = [folder, *(record.renamed for record in records if record.renamed is not None)]
-        final = known[-1]
-        home = next((name for name in reversed(known) if self._is(name, records[0].workspace)), folder)
-        if home != final and (self.layout.workspaces / home).exists():
-            self._disk.rename(str(self.layout.workspaces / home), str(self.layout.workspaces / final))
+        final = self._final(records, folder)
+        aside = self.layout.workspaces / f"{ASIDE}{records[0].workspace}"
+        if aside.exists():
+            self._disk.rename(str(aside), str(self.layout.workspaces / final))
         root = str(self.layout.workspaces / final)
         repository = Repository(self._disk, root, self._trees)
         if not os.path.isdir(f"{root}/.git") and records[0].moves and records[0].moves[0].old is not None:
@@ -349,8 +371,13 @@ class Store:
             self._make_room()
             return workspace
 
+    def make_room(self) -> None:
+        """Lets the workspaces that were not asked for lately leave memory, as far as nothing is under way in them."""
+        with self._opening:
+            self._make_room()
+
     def _make_room(self) -> None:
-        for identity in list(self._hot):
+        for identity in list(self._hot)[:-1]:  # never the one that was asked for just now
             if len(self._hot) <= self.options.hot:
                 return
             if self._hot[identity].close():
@@ -391,6 +418,15 @@ class Store:
         row = self.catalog.workspace(found) if found is not None else None
         return found if row is not None and names.fold(row.slug) == folded else None
 
+    def _stranger(self, folded: str) -> bool:
+        """Whether a folder with this name is there that is none of ours (one of ours is about to leave it)."""
+        for name in os.listdir(self.layout.workspaces):
+            if names.fold(name) == folded:
+                folder = Repository(self._disk, str(self.layout.workspaces / name), self._trees)
+                known = folder.belongs_to()
+                return known is None or self.catalog.workspace(known) is None
+        return False
+
     @contextmanager
     def _claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[object]], None]]:
         """Holds a slug until the change that takes it is settled; what is yielded is told of that change."""
@@ -399,7 +435,7 @@ class Store:
             holder = self._holder(folded)
             if folded in self._taken or (holder is not None and holder != owner):
                 raise Conflict(f"the slug `{slug}` is taken: choose another", details={"slug": slug})
-            if holder is None and any(names.fold(name) == folded for name in os.listdir(self.layout.workspaces)):
+            if holder is None and self._stranger(folded):
                 raise Conflict(
                     f"the folder `workspaces/{slug}` is there already and is no workspace of this store",
                     details={"slug": slug},

@@ -83,6 +83,14 @@ class Repository:
         if (held := refs.read(self.git, refs.SHOWN)) is not None:
             self.shown["main"] = held
 
+    def belongs_to(self) -> str | None:
+        """The id of the workspace whose folder this is on disk; None where there is none."""
+        try:
+            with open(f"{self.git}/gitstore/id", encoding="utf-8") as file:
+                return file.read().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def relocate(self, root: str) -> None:
         """The folder was renamed."""
         self.root = root

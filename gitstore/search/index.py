@@ -225,10 +225,12 @@ class Search:
             goal = self._wanted = self._wanted + 1
             self.failure = None
             self._changed.notify_all()
-            while self._flushed < goal and self._thread.is_alive():
-                self._changed.wait(1.0)
+            while self._flushed < goal:
                 if self.failure is not None:
                     raise StorageFailed(f"the search index cannot be written: {self.failure}")
+                if not self._thread.is_alive():
+                    raise StorageFailed("the search index is closed")
+                self._changed.wait(1.0)
 
     def close(self) -> None:
         """Flush and stop. What the disk refuses now is put again after the next start: its marker stays behind."""

@@ -12,10 +12,12 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from secrets import SystemRandom
 from typing import Any
 
 import msgspec
 import whoosh
+import whoosh.util
 from whoosh.fields import ID, Schema
 from whoosh.filedb.filestore import FileStorage
 from whoosh.index import TOC, FileIndex, clean_files
@@ -27,6 +29,8 @@ STATE = "state.json"
 FAN = 8
 MERGE_MAX = 4096  # a larger segment is left alone: merging costs as much as indexing again
 _NAME = "MAIN"
+# Whoosh names its files by the `random` module: two would share a name if somebody seeded that.
+whoosh.util.random = SystemRandom()
 _CACHED_IDS = 500_000
 
 

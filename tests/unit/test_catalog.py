@@ -136,6 +136,19 @@ def test_an_old_slug_answers_until_another_workspace_takes_it(catalog: Catalog) 
     assert catalog.find("newer") is None
 
 
+def test_an_order_follows_the_rows_that_change(catalog: Catalog) -> None:
+    for number, id_ in enumerate(IDS[:3]):
+        catalog.put_workspace(row(id_, f"s{number}", name=f"{number}", created_at=number, updated_at=number))
+    first, second, third = IDS[:3]
+    for sort in get_args(Sort):
+        catalog.list(sort=sort)
+    catalog.put_workspace(row(second, "s1", name="9", created_at=9, updated_at=9))
+    assert catalog.list(sort="newest")[0] == [second, third, first]
+    assert catalog.list(sort="oldest")[0] == [first, third, second]
+    assert catalog.list(sort="name")[0] == [first, third, second]
+    assert catalog.list(sort="updated")[0] == [second, third, first]
+
+
 def test_a_wrong_sort_or_page_is_refused(catalog: Catalog) -> None:
     for bad in ({"sort": "biggest"}, {"page": 0}, {"per_page": 0}):
         with pytest.raises(errors.Invalid):

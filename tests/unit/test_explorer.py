@@ -471,7 +471,6 @@ worlds = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
-    # Never flushed by itself: Whoosh uses `random`, which must not happen while hypothesis draws.
     with Search(folder / "search", interval=3600) as search:
         catalog = Catalog(folder / "catalog.sqlite")
         yield catalog, search

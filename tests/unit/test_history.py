@@ -149,6 +149,18 @@ def test_a_large_commit_shows_100_changes_and_keeps_all(history: History) -> Non
     assert len(history.last_touches("w", "main", "memory")) == 1_234
 
 
+def test_totals_are_counted_anew_when_a_line_was_forgotten(history: History) -> None:
+    query = TimelineQuery(key="a")
+    history.append([("w", commit([memory("a")]))])
+    assert history.timeline("w", query).total == 1
+    history.forget_branch("w", "main")
+    history.append([("w", commit([memory("b")]))])
+    assert history.timeline("w", query).total == 0
+    history.forget("w")
+    history.append([("w", commit([memory("a")]))])
+    assert history.timeline("w", query).total == 1
+
+
 def test_an_unknown_workspace_has_no_history(history: History) -> None:
     assert history.timeline("w").total == 0
     assert history.heads() == {}

@@ -230,6 +230,13 @@ def test_a_full_disk_is_an_error_and_nothing_is_forgotten(folder, monkeypatch):
         assert search.match(ONE, "word") == {"a"}
 
 
+def test_a_closed_index_cannot_be_flushed(folder):
+    search = Search(folder)
+    search.close()
+    with pytest.raises(StorageFailed, match="closed"):
+        search.flush()
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageFailed):
@@ -280,6 +287,17 @@ def test_a_stop_does_not_wait_for_a_merge(folder, monkeypatch):
         assert search.damage is None
         assert search.match(ONE, "w3x2999") == {"id3"}
         assert search.match(ONE, "last") == {"last"}
+
+
+def test_segments_have_names_of_their_own_whatever_is_done_to_the_random_module(folder):
+    with Search(folder, interval=60) as search:
+        for number in range(4):
+            random.seed(1)
+            before = random.getstate()
+            search.put(ONE, f"id{number}", "word")
+            search.flush()
+            assert random.getstate() == before
+        assert len(search.match(ONE, "word")) == 4
 
 
 def test_readers_and_writers_in_many_threads_agree(folder):
@@ -422,9 +440,11 @@ WRITER = textwrap.dedent(
 @pytest.mark.timeout(300)
 def test_killed_at_any_moment_the_marker_is_never_ahead_of_the_index(folder):
     rounds = int(os.environ.get("GITSTORE_KILLS", "8"))
+    until = time.monotonic() + 60
     dice = random.Random(7)
     reached = 0
-    for _ in range(rounds):
+    while rounds > 0 or (reached == 0 and time.monotonic() < until):
+        rounds -= 1
         writer = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", WRITER, str(folder), ONE, TWO], stdout=subprocess.PIPE, text=True
         )

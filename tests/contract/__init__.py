@@ -1,0 +1,1 @@
+"""What the HTTP interface promises, held against a server that really listens."""

@@ -1,0 +1,286 @@
+"""The store as a whole: what is written is there after a restart, from the branches alone, whoever moved them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitstore import artifacts, evidence, memory, settings, spec, workflows, workspaces
+from gitstore.changes import Outcome, Snapshot
+from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
+from gitstore.explorer import Explorer, ExplorerQuery
+from gitstore.history import TimelineQuery
+from gitstore.model import Actor, Provenance
+from gitstore.pending import Pending
+from gitstore.store import Options, Store
+from gitstore.work import Work
+
+WHO = Provenance(Actor("admin", "kabc1234", "The admin's  key"), request_id="r-1", workflow_id="wf  1")
+
+
+def settle(pending: Pending[Outcome[Any]]) -> Outcome[Any]:
+    return pending.result(10)
+
+
+def make(store: Store, slug: str, **more: Any) -> str:
+    wanted = {"name": slug.title(), "slug": slug, **more}
+    return settle(store.create(slug, lambda draft: workspaces.create(draft, wanted), WHO)).snapshot.workspace
+
+
+def put(store: Store, ref: str, **updates: Any) -> Snapshot:
+    return settle(store.apply(ref, "main", lambda draft: memory.set(draft, updates), WHO)).snapshot
+
+
+def git(store: Store, slug: str, *words: str) -> str:
+    where = store.layout.workspaces / slug
+    done = subprocess.run(
+        ["git", "-C", str(where), "-c", "user.name=Pat", "-c", "user.email=pat@example.org", *words],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def published(store: Store, ref: str) -> None:
+    assert store.publisher.publish(store.load(ref))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "data") as store:
+        yield store
+
+
+def test_what_is_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        identity = make(store, "alpha", memory={"a": 1}, settings={"x": {"b": 1, "a": 2}})
+        put(store, "ALPHA", **{"key / with": {"deep": [1, 2.5, None]}})
+        body = {"tools": {"available": ["grep"]}}
+        settle(store.apply(identity, "main", lambda draft: spec.put(draft, body), WHO))
+        before = store.load(identity).visible.record()
+    with Store.open(tmp_path / "data") as store:
+        snapshot = store.load(identity.upper()).visible
+        assert snapshot.record() == before
+        assert snapshot.spec_version == 1
+        published(store, identity)
+        assert git(store, "alpha", "status", "--porcelain") == ""
+        assert git(store, "alpha", "fsck", "--strict", "--full") == ""
+
+
+def everything(store: Store, identity: str) -> Any:
+    """All that the derived indexes answer about a workspace."""
+    timeline = store.history.timeline(identity, TimelineQuery(per_page=1000))
+    found = Explorer(store.catalog, store.search).explore(identity, ExplorerQuery(q="quarterly"), 10**15)
+    return (
+        timeline.entries,
+        store.history.file_stats(identity),
+        store.history.versions(identity, "spec"),
+        store.catalog.workspace(identity),
+        store.catalog.records([identity]),
+        store.catalog.workflows(identity),
+        store.catalog.tasks(identity),
+        store.catalog.artifacts(identity, now=0),
+        found.rows,
+        store.catalog.list("alp"),
+    )
+
+
+def test_the_derived_indexes_come_back_the_same(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        identity = make(store, "alpha", memory={"a": 1})
+        work = Work(store)
+        for n in range(5):
+            put(store, identity, **{"k" * (1 + 60 * n): n, "Über": n})
+        settle(work.create_workflow(identity, workflows.New(name="Nightly run", id="wf 1"), WHO))
+        settle(work.put_task("wf 1", "task-1", workflows.TaskPut(title="Check"), WHO))
+        new = artifacts.check(artifacts.New(path="out/r.md", content=b"the quarterly report", task_id="task-1"))
+        settle(work.add_artifact(identity, new, WHO))
+        settle(work.update_workflow("wf 1", workflows.Patch(state="completed"), WHO))
+        settle(store.update(identity, lambda draft: workspaces.update(draft, {"slug": "alpine"}), WHO, slug="alpine"))
+        settle(store.apply(identity, "main", lambda draft: memory.delete(draft, "Über"), WHO))
+        before = everything(store, identity)
+        assert len(before[0]) == 12
+        assert before[0][0].facts.actor.name == "The admin's  key"
+        assert len(before[8]) == 1
+    shutil.rmtree(tmp_path / "data/derived")
+    with Store.open(tmp_path / "data") as store:
+        after = everything(store, identity)
+        for old, new_one in zip(before, after, strict=True):
+            assert new_one == old
+        assert store.find("alpha") == identity
+
+
+def test_a_slug_is_free_at_once_and_an_old_one_answers(store: Store) -> None:
+    one = make(store, "alpha")
+    with pytest.raises(Conflict):
+        make(store, "Alpha")
+    settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO, slug="beta"))
+    assert store.find("alpha") == store.find("BETA") == one
+    two = make(store, "alpha")
+    assert store.find("alpha") == two
+    store.delete(two, lambda snapshot: snapshot.workspace).result(10)
+    with pytest.raises(NotFound):
+        store.load(two)
+    three = make(store, "alpha")
+    published(store, three)
+    published(store, one)
+    assert sorted(path.name for path in store.layout.workspaces.iterdir()) == ["alpha", "beta"]
+    assert len(list(store.layout.trash.iterdir())) == 1
+    assert git(store, "beta", "status", "--porcelain") == ""
+
+
+def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
+    def rename(one: str, slug: str) -> None:
+        settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": slug}), WHO, slug=slug))
+
+    one, two = make(store, "alpha", memory={"n": 1}), make(store, "beta", memory={"n": 2})
+    published(store, one)
+    published(store, two)
+    rename(one, "gamma")
+    rename(two, "alpha")
+    rename(one, "beta")
+    deadline = time.monotonic() + 5
+    while store.load(one).unpublished or store.load(two).unpublished:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text() == "1\n"
+    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text() == "2\n"
+    assert sorted(path.name for path in store.layout.workspaces.iterdir()) == ["alpha", "beta"]
+
+
+def test_a_slug_that_changes_before_the_folder_is_made(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        one = make(store, "alpha")
+        settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO, slug="beta"))
+    with Store.open(tmp_path / "data") as store:
+        assert store.load("beta").visible.context.fields.slug == "beta"
+        assert git(store, "beta", "status", "--porcelain") == ""
+
+
+def test_a_secret_is_sealed_and_never_in_the_repository(tmp_path: Path) -> None:
+    secret = "the-token-" + "x" * 8
+    with Store.open(tmp_path / "data") as store:
+        one = make(store, "alpha", settings={"credentials": {"git_token": secret}, "y": 1})
+    with Store.open(tmp_path / "data") as store:
+        sealed = store.load(one).visible.sealed[settings.GIT_TOKEN]
+        assert store.vault.unseal(one, settings.GIT_TOKEN, sealed) == secret
+    for path in (tmp_path / "data").rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_a_commit_by_hand_is_taken_in(store: Store) -> None:
+    one = make(store, "alpha", memory={"a": 1})
+    published(store, one)
+    where = store.layout.workspaces / "alpha"
+    (where / "memory/b.yaml").write_text("2\n")
+    git(store, "alpha", "add", "-A")
+    git(store, "alpha", "commit", "-qm", "by hand")
+    head = git(store, "alpha", "rev-parse", "HEAD").strip()
+    put(store, one, c=3)
+    published(store, one)
+    snapshot = store.load(one).visible
+    assert list(snapshot.context.memory) == ["a", "b", "c"]
+    assert git(store, "alpha", "status", "--porcelain") == ""
+    assert head in git(store, "alpha", "rev-list", "main").split()
+    entries = store.history.timeline(one, TimelineQuery()).entries
+    assert {entry.facts.kind for entry in entries} == {"workspace.created", "memory.updated", "merge"}
+    assert git(store, "alpha", "fsck", "--strict", "--full") == ""
+
+
+def test_a_commit_by_hand_alone_keeps_its_id(store: Store) -> None:
+    one = make(store, "alpha", memory={"a": 1})
+    published(store, one)
+    (store.layout.workspaces / "alpha/memory/a.yaml").write_text("# mine\n2\n")
+    git(store, "alpha", "commit", "-qam", "by hand")
+    head = git(store, "alpha", "rev-parse", "HEAD").strip()
+    published(store, one)
+    snapshot = store.load(one).visible
+    assert snapshot.main.head == head
+    assert snapshot.context.memory_json() == b'{"a":2}'
+    entry = store.history.timeline(one, TimelineQuery()).entries[0]
+    assert (entry.facts.kind, entry.facts.actor.name, entry.facts.door) == ("edit", "Pat", "disk")
+
+
+@pytest.mark.parametrize("how", [("commit", "-q", "--amend", "-m", "amended"), ("reset", "-q", "--hard", "HEAD~1")])
+def test_a_rewrite_by_hand_loses_nothing(store: Store, how: tuple[str, ...]) -> None:
+    one = make(store, "alpha", memory={"a": 1})
+    put(store, one, b=2)
+    published(store, one)
+    before = store.load(one).visible.main.head
+    git(store, "alpha", *how)
+    put(store, one, c=3)
+    published(store, one)
+    line = git(store, "alpha", "rev-list", "--first-parent", "main").split()
+    assert before in line
+    assert store.load(one).visible.main.head == line[0]
+    assert "c" in store.load(one).visible.context.memory
+    assert git(store, "alpha", "status", "--porcelain") == ""
+
+
+def test_a_move_made_while_the_store_was_closed(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        one = make(store, "alpha", memory={"a": 1})
+    with Store.open(tmp_path / "data") as store:
+        pass
+    where = tmp_path / "data/workspaces/alpha"
+    (where / "memory/b.yaml").write_text("by hand\n")
+    subprocess.run(["git", "-C", str(where), "add", "-A"], check=True)
+    subprocess.run(
+        ["git", "-C", str(where), "-c", "user.name=P", "-c", "user.email=p@p", "commit", "-qm", "x"], check=True
+    )
+    with Store.open(tmp_path / "data") as store:
+        deadline = time.monotonic() + 5
+        while "b" not in store.load(one).visible.context.memory and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert store.load(one).visible.context.memory_json() == b'{"a":1,"b":"by hand"}'
+
+
+def test_workspaces_leave_memory_and_come_back(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data", Options(hot=3)) as store:
+        ids = [make(store, f"w{n}", memory={"n": n}) for n in range(12)]
+        for one in ids:
+            published(store, one)
+        for n, one in enumerate(ids):
+            assert store.load(one).visible.context.memory_json() == b'{"n":%d}' % n
+        store.make_room()
+        assert sum(store.hot(one) is not None for one in ids) <= 3
+        for n, one in enumerate(ids):
+            put(store, one, m=n)
+        for n, one in enumerate(ids):
+            assert store.load(one).visible.context.memory_json() == b'{"m":%d,"n":%d}' % (n, n)
+
+
+def test_only_one_process_has_a_store(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data"), pytest.raises(StoreBusy):
+        Store.open(tmp_path / "data")
+    Store.open(tmp_path / "data").close()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(Conflict):
+        Store.open(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "store.lock"]
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    Store.open(tmp_path / "data").close()
+    (tmp_path / "data/store.yaml").write_text("format: 2\n")
+    with pytest.raises(FormatUnknown):
+        Store.open(tmp_path / "data")
+
+
+def test_an_unreadable_workflow_does_not_hide_the_others(store: Store) -> None:
+    one = make(store, "alpha")
+    settle(Work(store).create_workflow(one, workflows.New(name="good", id="good"), WHO))
+    path = "workflows/zz/bad.yaml"
+    settle(store.apply(one, "evidence", lambda draft: draft.write(path, b"name: [broken\n"), WHO))
+    assert [found.id for found in store.catalog.workflows(one)] == ["good"]
+    assert list(evidence.changed(one, store.load(one).visible.tree("evidence"), [path], time=0))
