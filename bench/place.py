@@ -1,0 +1,173 @@
+"""Where a benchmark runs: a data folder on the project's disk, a real server process, and the references."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gitstore import files, memory, workspaces
+from gitstore.model import Actor, Provenance
+from gitstore.store import Store
+
+KEY = "bench-key-that-is-only-used-here"
+WHO = Provenance(Actor("admin", "bench", "bench"))
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A new folder on the disk the project is on: a disk in memory would make every sync free."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "build"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Server:
+    """A server process; `ready` is how long it took to answer, `cpu` what it has used since, in seconds."""
+
+    def __init__(self, data: Path, *arguments: str) -> None:
+        self.port = free_port()
+        environment = {**os.environ, "GITSTORE_ADMIN_KEY": KEY}
+        start = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", str(self.port), *arguments],
+            env=environment, stdout=subprocess.DEVNULL, cwd=ROOT,
+        )  # fmt: skip
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as link:
+                    link.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    if link.recv(15).startswith(b"HTTP/1.1 200"):
+                        break
+            except OSError:
+                if self.process.poll() is not None:
+                    raise RuntimeError("the server ended") from None
+            time.sleep(0.005)
+        self.ready = time.perf_counter() - start
+
+    @property
+    def cpu(self) -> float:
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def resident(self) -> float:
+        """MiB of memory in use."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * 4096 / 2**20
+
+    def load(self, connections: int, seconds: float, requests: list[tuple[str, str, Any]]) -> dict[str, float]:
+        return drive(self.port, connections, seconds, requests)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@contextmanager
+def serving(data: Path, *arguments: str) -> Iterator[Server]:
+    server = Server(data, *arguments)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def drive(port: int, connections: int, seconds: float, requests: list[tuple[str, str, Any]]) -> dict[str, float]:
+    lines = "\n".join(json.dumps(one) for one in requests)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load", str(port), str(connections), str(seconds), KEY],
+        input=lines, capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    seen: dict[str, float] = json.loads(done.stdout)
+    if seen["failed"]:
+        raise RuntimeError(f"{seen['failed']} of {seen['count']} requests failed")
+    return seen
+
+
+def git_loop(where: Path, count: int = 100) -> float:
+    """Commits a second of `git add` + `git commit`, one small YAML change each: the reference of every write."""
+    path = where / "git-loop"
+    subprocess.run(["git", "init", "-q", str(path)], check=True)
+    (path / "memory").mkdir()
+    git = ["git", "-C", str(path), "-c", "user.name=b", "-c", "user.email=b@b"]
+    start = time.perf_counter()
+    for n in range(count):
+        (path / f"memory/key-{n % 20}.yaml").write_text(f"owner: team\nn: {n}\n")
+        subprocess.run([*git, "add", "memory"], check=True)
+        subprocess.run([*git, "commit", "-qm", f"memory: set key-{n % 20}"], check=True)
+    rate = count / (time.perf_counter() - start)
+    shutil.rmtree(path)
+    return rate
+
+
+def fdatasync(where: Path, count: int = 200) -> float:
+    """Median ms of appending 400 bytes to a file and syncing it."""
+    fd = os.open(where / "sync", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        os.write(fd, b"x" * 400)
+        os.fdatasync(fd)
+        taken.append((time.perf_counter() - start) * 1e3)
+    os.close(fd)
+    return statistics.median(taken)
+
+
+def patch(slug: str, key: str, n: int) -> tuple[str, str, Any]:
+    """The small change all write benchmarks make."""
+    return (
+        "PATCH",
+        f"/api/v1/workspaces/{slug}/memory",
+        {"key": key, "value": {"owner": "platform-team", "n": n, "note": "a short text of some forty bytes, no more"}},
+    )
+
+
+def make_workspaces(data: Path, count: int, prefix: str = "w") -> None:
+    """Workspaces with a little memory, made through the library."""
+    with Store.open(data) as store:
+        pending = []
+        for n in range(count):
+            wanted = {
+                "name": f"Workspace {n}", "slug": f"{prefix}{n}", "description": f"number {n} of many",
+                "memory": {"domain": "platform", "n": n}, "settings": {"workspace_brief": "a brief"},
+            }  # fmt: skip
+            slug = f"{prefix}{n}"
+            pending.append(store.create(slug, lambda draft, wanted=wanted: workspaces.create(draft, wanted), WHO))
+            if len(pending) == 100:
+                pending[-1].result()
+                pending = []
+        for one in pending:
+            one.result()
+
+
+def grow(data: Path, slug: str, commits: int, stored: int) -> None:
+    """Gives a workspace many files and a long history, through the library."""
+    with Store.open(data) as store:
+        for at in range(0, stored, 10):
+            uploads = [files.upload(file_name=f"note-{n}.md", content=b"# note %d\n" % n) for n in range(at, at + 10)]
+            pending = store.apply(slug, "main", lambda draft, uploads=uploads: files.put(draft, uploads), WHO)
+        for n in range(commits):
+            pending = store.apply(slug, "main", lambda draft, n=n: memory.set(draft, {f"key-{n % 50}": {"n": n}}), WHO)
+            if n % 500 == 0:
+                pending.result()
+        pending.result()
