@@ -220,7 +220,7 @@ def canonical(host: str) -> str | Address:
             raise RefusedAddress("the host is not a plain IPv6 address") from None
     text = text.removesuffix(".")
     labels = text.split(".")
-    if not text.isascii() or len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise RefusedAddress("the host is not a plain host name (an international name is written in its xn-- form)")
     if _NUMBER.fullmatch(labels[-1]):
         try:

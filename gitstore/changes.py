@@ -341,7 +341,7 @@ class Workspace:
             sealed=sealed, sealed_generation=generation,
         )  # fmt: skip
         record = journal.Record(
-            self.id, self.folder, moves, tuple((o.id, o.base, o.pack()) for o in objects), sealed_file,
+            self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
             slug if slug != self.folder else None,
         )  # fmt: skip
         return self._hand_in(Change(self, record, snapshot, objects), facts, value)
@@ -447,7 +447,7 @@ class Workspace:
             )  # fmt: skip
             record = journal.Record(
                 self.id, self.folder, (journal.Move(branch, old.oid, new),),
-                tuple((o.id, o.base, o.pack()) for o in objects),
+                tuple((o.id, o.base, o.entry(fast=True)) for o in objects),
             )  # fmt: skip
             pending = self._hand_in(Change(self, record, snapshot, objects), facts, clashes)
             self.repository.shown[branch] = found

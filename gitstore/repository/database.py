@@ -147,7 +147,7 @@ class Database:
             for item in wanted:
                 write_loose(self._disk, self.objects, self.scratch, item)
         else:
-            self.write_entries((item.id, item.base, item.pack()) for item in wanted)
+            self.write_entries((item.id, item.base, item.entry()) for item in wanted)
 
     def write_entries(self, entries: Iterable[tuple[Oid, Oid | None, bytes]], *, force: bool = False) -> None:
         """Writes pack entries (id, base of a delta, bytes) as one pack, in an order in which bases come first.
@@ -161,7 +161,7 @@ class Database:
                 continue
             if base is not None and base not in pack:
                 kind, data = self.get(base)
-                pack[base] = Object(kind, data, oid=base).pack()
+                pack[base] = Object(kind, data, oid=base).entry()
             pack[oid] = entry
         if pack:
             write_pack(self._disk, self.objects, self.scratch, pack, force=force)

@@ -6,6 +6,7 @@ Formats: gitformat-pack(5), and "Object Storage Format" in git's documentation.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from hashlib import sha1
 from typing import Final, NewType
@@ -19,30 +20,38 @@ TAG: Final = 4
 REF_DELTA: Final = 7
 NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 
+_BLOCK = struct.Struct("<HH")
+
 EMPTY_TREE: Final = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"))
 
 
 class Object:
-    """One object to be stored. `entry` is what stands for it in a pack: whole, or as a delta of `base`."""
+    """One object to be stored. In a pack it stands whole, or as a delta of `base`."""
 
-    __slots__ = ("base", "data", "entry", "id", "kind")
+    __slots__ = ("base", "data", "delta", "id", "kind")
 
     def __init__(self, kind: int, data: bytes, *, oid: Oid | None = None) -> None:
         self.id: Oid = oid if oid is not None else identify(kind, data)
         self.kind = kind
         self.data = data
         self.base: Oid | None = None
-        self.entry: bytes | None = None
+        self.delta: bytes | None = None
 
-    def pack(self) -> bytes:
-        """The entry, made on first use."""
-        if self.entry is None:
-            self.entry = _header(self.kind, len(self.data)) + deflate(self.data)
-        return self.entry
+    def entry(self, *, fast: bool = False) -> bytes:
+        """What stands for the object in a pack.
 
-    def pack_as_delta(self, base: Oid, size: int, start: int, end: int, insert: bytes) -> None:
+        `fast` leaves small data as it is: a compressor lets go of the interpreter's lock at every call, and on the way
+        to the journal each of those is a wait for another thread.
+        """
+        squeeze = stored if fast else deflate
+        if self.base is not None and self.delta is not None:
+            return _header(REF_DELTA, len(self.delta)) + self.base + squeeze(self.delta)
+        return _header(self.kind, len(self.data)) + squeeze(self.data)
+
+    def lean_on(self, base: Oid, size: int, start: int, end: int, insert: bytes) -> None:
         """Stores the object as its base (of `size` bytes) with `base[start:end]` replaced by `insert`."""
-        delta = b"".join(
+        self.base = base
+        self.delta = b"".join(
             (
                 _size(size),
                 _size(len(self.data)),
@@ -51,8 +60,6 @@ class Object:
                 _copy(end, size - end),
             )
         )
-        self.base = base
-        self.entry = _header(REF_DELTA, len(delta)) + base + deflate(delta)
 
 
 class Blob(Object):
@@ -81,6 +88,14 @@ def deflate(data: bytes) -> bytes:
         return zlib.compress(data, 1)
     small = zlib.compressobj(1, zlib.DEFLATED, 12, 4)
     return small.compress(data) + small.flush()
+
+
+def stored(data: bytes) -> bytes:
+    """The data as a zlib stream of one stored block (RFC 1951, 3.2.4); what is too long for one is deflated."""
+    size = len(data)
+    if size > 0xFFFF:
+        return deflate(data)
+    return b"".join((b"\x78\x01\x01", _BLOCK.pack(size, size ^ 0xFFFF), data, zlib.adler32(data).to_bytes(4, "big")))
 
 
 def _header(kind: int, size: int) -> bytes:

@@ -114,7 +114,7 @@ class Tree:
         tree = Tree(keys, entries, data)
         # A single change is a three-part delta; a long flat tree then costs a commit 60 bytes, not a copy of itself.
         if own is not None and len(spans) == 1 and self.depth < _DEPTH and len(self.data) > 200:
-            new.pack_as_delta(own, len(self.data), *spans[0])
+            new.lean_on(own, len(self.data), *spans[0])
             tree.depth = self.depth + 1
         return tree, new
 

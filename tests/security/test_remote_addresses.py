@@ -715,6 +715,7 @@ SERVICE = packet(b"# service=git-upload-pack\n") + b"0000"
         b"<!DOCTYPE html><title>git</title>",
         packet(b"# service=git-receive-pack\n") + b"0000",
         packet(b"# service=git-upload-pack\n") + packet(OID + b" HEAD\n"),
+        SERVICE + b"fff1" + OID + b" refs/heads/" + b"x" * (0xFFF1 - 4 - 52) + b"0000",  # one byte too long
         SERVICE,
         SERVICE + b"00",
         SERVICE + b"0008abc",
@@ -789,6 +790,11 @@ def test_what_a_status_means(listen: Callable[..., Listener], status: str, reaso
     report = check(listen(says(answer(said.encode(), status=status + said))).url)
     assert report.reason == reason
     assert said not in report.message
+
+
+def test_the_longest_packet_is_read(listen: Callable[..., Listener]) -> None:
+    body = SERVICE + b"fff0" + OID + b" refs/heads/" + b"x" * (0xFFF0 - 4 - 52) + b"0000"
+    assert check(listen(says(answer(body))).url, "x" * (0xFFF0 - 4 - 52)).ok
 
 
 def test_an_error_packet_is_not_passed_on(listen: Callable[..., Listener]) -> None:
