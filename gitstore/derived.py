@@ -28,7 +28,15 @@ from gitstore.search import Search, text_of
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 _BATCH = 500  # commits or artifacts between two transactions of a catch-up
 
+_WAITING = 200  # changes that may wait for a query; taking them in then takes some milliseconds
+_QUIET = frozenset({"memory.updated", "memory.deleted", "spec.updated", "settings.updated"})
+
 log = logging.getLogger("gitstore.derived")
+
+
+def _urgent(change: Change) -> bool:
+    """Whether a look-up that does not ask first could miss the change: names, ids, and what the explorer shows."""
+    return any(fact.kind not in _QUIET or fact.branch != "main" for fact in change.facts)
 
 
 class Derived:
@@ -39,25 +47,43 @@ class Derived:
         self._catalog = catalog
         self._search = search
         self._lock = threading.RLock()
+        self._waiting: list[Change] = []
         self.stale: set[str] = set()  # workspaces whose indexes missed a change and must catch up
 
     def apply(self, changes: list[Change]) -> None:
-        """Takes in a group of changes that just became durable, before anybody is told of them."""
+        """Takes in a group of changes that just became durable, before anybody is told of them.
+
+        What can only be seen through a query waits for one, or for company: `flush` comes before every answer.
+        """
         with self._lock:
-            try:
-                self._history.append((change.owner.id, fact) for change in changes for fact in change.facts)
-                with self._catalog.batch():
-                    last: dict[str, Snapshot] = {}
-                    for change in changes:
-                        self._evidence(change)
-                        last[change.owner.id] = change.snapshot
-                    for snapshot in last.values():
-                        self._workspace(snapshot)
-            except Exception:
-                # The changes are durable in git whatever happens here: the writers must be told so. What the indexes
-                # missed is made good by a catch-up from the branches.
-                log.exception("the derived indexes missed a change; they will catch up from git")
-                self.stale.update(change.owner.id for change in changes)
+            self._waiting += changes
+            if len(self._waiting) >= _WAITING or any(map(_urgent, changes)):
+                self._flush()
+
+    def flush(self) -> None:
+        """Brings the indexes up to everything that is durable. Costs nothing where they are."""
+        if self._waiting:
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
+        changes, self._waiting = self._waiting, []
+        if not changes:
+            return
+        try:
+            self._history.append((change.owner.id, fact) for change in changes for fact in change.facts)
+            with self._catalog.batch():
+                last: dict[str, Snapshot] = {}
+                for change in changes:
+                    self._evidence(change)
+                    last[change.owner.id] = change.snapshot
+                for snapshot in last.values():
+                    self._workspace(snapshot)
+        except Exception:
+            # The changes are durable in git whatever happens here, and whoever made them must be told so. What the
+            # indexes missed is made good by a catch-up from the branches.
+            log.exception("the derived indexes missed a change; they will catch up from git")
+            self.stale.update(change.owner.id for change in changes)
 
     def _workspace(self, snapshot: Snapshot) -> None:
         encoded, _ = snapshot.record()
@@ -151,6 +177,7 @@ class Derived:
     def catch_up(self, workspace: str, repository: Repository, snapshot: Callable[[], Snapshot]) -> None:
         """Brings every index of a workspace up to its branches. `snapshot` is asked for when history is up to date."""
         with self._lock:
+            self._flush()
             for branch in BRANCHES:
                 self._history_of(workspace, branch, repository)
             state = snapshot()
@@ -216,6 +243,7 @@ class Derived:
     def forget(self, workspace: str) -> None:
         """A workspace was deleted."""
         with self._lock:
+            self._flush()
             self._history.forget(workspace)
             self._catalog.remove_workspace(workspace)
             self._search.forget(workspace)

@@ -242,13 +242,11 @@ class _Joined:
         items = {(row.work_item_id, row.workflow_id or ""): row for row in rows if row.work_item_id is not None}
         tasks = {row.artifact.task_id: row for row in rows if row.artifact.task_id is not None}
         return {
-            "workflows": [
-                {"id": flow, "name": name} for name, flow in _first((name, id_) for id_, name in flows.items())
-            ],
+            "workflows": [{"id": key, "name": flows[key]} for key in _first((flows[key], key) for key in flows)],
             "work_items": [
-                self._item_facet(items[key]) for _, key in _first((r.work_item_title, k) for k, r in items.items())
+                self._item_facet(items[key]) for key in _first((items[key].work_item_title, key) for key in items)
             ],
-            "tasks": [self._task_facet(tasks[key]) for _, key in _first((r.task_title, k) for k, r in tasks.items())],
+            "tasks": [self._task_facet(tasks[key]) for key in _first((tasks[key].task_title, key) for key in tasks)],
             "stages": _named(row.stage_name for row in rows),
             "roles": _named(row.role for row in rows),
             "content_types": _named(row.artifact.content_type for row in rows),

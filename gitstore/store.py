@@ -143,10 +143,10 @@ class Store:
         self._opening = threading.Lock()
         self.naming = threading.RLock()
         self._taken: set[str] = set()
-        self.history = History(layout.derived / "history.sqlite")
-        self.catalog = Catalog(layout.derived / "catalog.sqlite")
+        self._history = History(layout.derived / "history.sqlite")
+        self._catalog = Catalog(layout.derived / "catalog.sqlite")
         self.search = Search(layout.derived / "search")
-        self.derived = Derived(self.history, self.catalog, self.search)
+        self.derived = Derived(self._history, self._catalog, self.search)
         self._replay()
         self._find_workspaces()
         self.journal = journal.Journal(self._disk, str(layout.journal), self._settled)
@@ -156,7 +156,7 @@ class Store:
             self.journal,
             str(layout.secrets),
             lambda: list(self._hot.values()),
-            self.make_room,
+            self._tidy,
         )
         self.journal.start()
         self.publisher.start()
@@ -166,12 +166,29 @@ class Store:
         self.journal.stop()
         self.publisher.stop()
         self.journal.checkpoint(str(self.layout.root))
+        self.derived.flush()
         self.search.close()
-        self.catalog.close()
-        self.history.close()
+        self._catalog.close()
+        self._history.close()
         for workspace in self._hot.values():
             workspace.repository.database.close()
         self._hold.release()
+
+    @property
+    def history(self) -> History:
+        """The history index, up to everything that is durable."""
+        self.derived.flush()
+        return self._history
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, up to everything that is durable."""
+        self.derived.flush()
+        return self._catalog
+
+    def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
+        """The durable commit that last changed a path."""
+        return self.history.last_touch(workspace, branch, path)
 
     def __enter__(self) -> Store:
         return self
@@ -281,7 +298,7 @@ class Store:
                     heads[branch] = head.hex() if head is not None else None
                 moved = repository.foreign() is not None or repository.shown != repository.kept
                 if moved or rebuild or self.derived.behind(workspace, heads):
-                    self._catch_up(workspace, entry.name, repository)
+                    self._catch_up(workspace, repository)
             except Damaged as error:
                 log.error("%s cannot be opened: %s", entry.path, error)
             finally:
@@ -300,7 +317,7 @@ class Store:
             raise Damaged(f"{folder}/workspace.yaml has no id")
         return identity.lower()
 
-    def _catch_up(self, workspace: str, folder: str, repository: Repository) -> None:
+    def _catch_up(self, workspace: str, repository: Repository) -> None:
         self.derived.catch_up(workspace, repository, lambda: self._snapshot(workspace, repository))
 
     # -- workspaces in memory -------------------------------------------------------------------------------------
@@ -339,14 +356,14 @@ class Store:
 
     def find(self, reference: str) -> str:
         """The id of a workspace, given its id in any case, its slug, or a slug it had. Raises NotFound."""
-        found = self.catalog.find(reference)
+        found = self._catalog.find(reference)
         if found is None:
             raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
         return found
 
     def hot(self, reference: str) -> Workspace | None:
         """The workspace if it is in memory: then asking costs nothing."""
-        found = self.catalog.find(reference)
+        found = self._catalog.find(reference)
         workspace = self._hot.get(found) if found is not None else None
         return workspace if workspace is not None and not workspace.closed else None
 
@@ -365,11 +382,24 @@ class Store:
             repository = Repository(self._disk, str(self.layout.workspaces / folder), self._trees)
             repository.open()
             workspace = Workspace(
-                self._snapshot(identity, repository), repository, folder, self._submit, self.history, self.vault
+                self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault
             )
             self._hot[identity] = workspace
             self._make_room()
             return workspace
+
+    def _tidy(self) -> None:
+        """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
+        self.derived.flush()
+        for identity in list(self.derived.stale):
+            workspace = self._hot.get(identity)
+            if workspace is None or not workspace.unpublished:
+                row = self._catalog.workspace(identity)
+                loaded = workspace if workspace is not None else self.load(identity) if row is not None else None
+                if loaded is not None:
+                    with loaded.publishing:
+                        self._catch_up(identity, loaded.repository)
+        self.make_room()
 
     def make_room(self) -> None:
         """Lets the workspaces that were not asked for lately leave memory, as far as nothing is under way in them."""
@@ -395,10 +425,6 @@ class Store:
         for change in changes:
             self.publisher.changed(change.owner)
 
-    def touch(self, snapshot: Snapshot, branch: Branch, path: str) -> Touch | None:
-        """The durable commit that last changed a path."""
-        return self.history.last_touch(snapshot.workspace, branch, path)
-
     def apply(
         self, reference: str, branch: Branch, operation: Callable[[Draft], T], who: Provenance
     ) -> Pending[Outcome[T]]:
@@ -414,8 +440,8 @@ class Store:
 
     def _holder(self, folded: str) -> str | None:
         """The workspace that has this slug now (one that had it before gives it up)."""
-        found = self.catalog.find(folded)
-        row = self.catalog.workspace(found) if found is not None else None
+        found = self._catalog.find(folded)
+        row = self._catalog.workspace(found) if found is not None else None
         return found if row is not None and names.fold(row.slug) == folded else None
 
     def _stranger(self, folded: str) -> bool:
@@ -424,7 +450,7 @@ class Store:
             if names.fold(name) == folded:
                 folder = Repository(self._disk, str(self.layout.workspaces / name), self._trees)
                 known = folder.belongs_to()
-                return known is None or self.catalog.workspace(known) is None
+                return known is None or self._catalog.workspace(known) is None
         return False
 
     @contextmanager
@@ -455,7 +481,7 @@ class Store:
     ) -> Pending[Outcome[T]]:
         """Makes a workspace with its first commit. Raises Conflict where the slug or the id is taken."""
         identity = identity or names.new_id()
-        if identity in self.catalog.workspaces():
+        if self._catalog.workspace(identity) is not None:
             raise Conflict(f"there is a workspace with the id {identity} already")
         with self._claim(slug) as claimed:
             repository = Repository(self._disk, str(self.layout.workspaces / slug), self._trees, workspace=identity)
@@ -465,7 +491,7 @@ class Store:
                 identity, Context(policy=self.options.secrets), {"main": NOWHERE, "evidence": NOWHERE}, repository,
                 created_at=0, spec_version=0, sealed={}, sealed_generation=0,
             )  # fmt: skip
-            workspace = Workspace(empty, repository, slug, self._submit, self.history, self.vault)
+            workspace = Workspace(empty, repository, slug, self._submit, self, self.vault)
             workspace.on_first = self._admit
             pending = workspace.apply("main", operation, who)
             claimed(pending)  # type: ignore[arg-type]  # only its settling matters

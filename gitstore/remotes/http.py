@@ -204,9 +204,8 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, remote: Remote, channel: _Channel) -> None:
         host = f"[{remote.host}]" if ":" in remote.host else remote.host
         super().__init__(host, remote.port)
-        self.default_port = (
-            remote.port if remote.default_port else 0
-        )  # the Host header leaves out the scheme's own port
+        # The Host header leaves out the port only where it is the scheme's own.
+        self.default_port = remote.port if remote.default_port else 0
         self.sock = channel
         self.auto_open = 0
 

@@ -66,7 +66,7 @@ def _stat(call: Call, snapshot: Snapshot, key: str) -> FileStat:
 
 def _etag(call: Call, snapshot: Snapshot, stored: StoredFile) -> str:
     store = call.app.store
-    return files.etag(stored, files.touched(stored, lambda path: store.touch(snapshot, "main", path)))
+    return files.etag(stored, files.touched(stored, lambda path: store.last_touch(snapshot.workspace, "main", path)))
 
 
 def _find(call: Call, snapshot: Snapshot) -> StoredFile:

@@ -63,7 +63,7 @@ async def read(call: Call) -> Reply:
     entry = snapshot.context.memory.get(call.params["key"])
     if entry is None:
         raise NotFound(f"the memory has no key `{names.one_line(call.params['key'], 80)}`")
-    data = record.render_memory_entry(entry, call.app.store.touch(snapshot, "main", entry.path))
+    data = record.render_memory_entry(entry, call.app.store.last_touch(snapshot.workspace, "main", entry.path))
     return Reply(data, etag=values.etag(data))
 
 

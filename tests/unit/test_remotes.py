@@ -436,12 +436,18 @@ def test_what_ssh_says_becomes_a_reason(client: Client, said: str, status: int, 
         "sys.stdout.write('-001'); sys.exit(0)",
         "sys.stdout.write('fff'); sys.exit(0)",
         "os.write(1, b'0006v\\n' * 2); sys.exit(0)",
-        "\nwhile True: os.write(1, b'00330000000000000000000000000000000000000000 refs/x\\n' * 1000)",
         "os.write(1, b'000eversion 2\\n0000')",
     ],
 )
 def test_what_is_not_git_over_ssh(client: Client, script: str) -> None:
     assert check("git@127.0.0.1:x", "main", ssh=client.does(script)).reason == "not_a_git_server"
+
+
+def test_a_gigabyte_over_ssh_is_not_read(client: Client) -> None:
+    endless = "\nwhile True: os.write(1, b'041e' + b'0' * 40 + b' refs/tags/' + b'x' * 999)"
+    report = check("git@127.0.0.1:x", "main", ssh=client.does(endless))
+    assert report.reason == "not_a_git_server"
+    assert "4 MiB" in report.message
 
 
 def running() -> bytes:
@@ -461,7 +467,7 @@ def running() -> bytes:
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(30)",
         "import time\nwhile True: os.write(2, b'x' * 65536)",
         "import time\nwhile True: os.write(1, b'0'); time.sleep(0.1); os.write(1, b'004')",
-        "import subprocess; subprocess.run(['sleep', '30'])",
+        "import subprocess; subprocess.run(['sleep', '31.4159'])",
         "os.close(1); os.close(2); import time; time.sleep(30)",
     ],
 )
@@ -471,6 +477,7 @@ def test_a_slow_ssh_client_is_ended_with_its_children(client: Client, script: st
     assert time.monotonic() - start < 3
     assert report.reason in ("timeout", "not_a_git_server")
     assert str(client.program).encode() not in running()
+    assert b"31.4159" not in running()
 
 
 def test_no_ssh_client() -> None:
