@@ -381,16 +381,19 @@ class _Chunk:
         """The rows that match."""
         if not self.words:
             return [row for row in rows if self._literal(row)]
-        sought = [(f" {word} ", search.match(workspace, word)) for word in self.words]
-        folded = self.folded
-        return [
-            row
-            for row in rows
-            if folded in row.folded_path
-            or all(
-                word in row.path_terms or word in row.label_terms or row.artifact.id in found for word, found in sought
-            )
-        ]
+        folded, kept = self.folded, list(rows)
+        for word in self.words:
+            found = search.match(workspace, word)
+            padded = f" {word} "
+            kept = [
+                row
+                for row in kept
+                if padded in row.path_terms
+                or padded in row.label_terms
+                or row.artifact.id in found
+                or folded in row.folded_path
+            ]
+        return kept
 
     def _literal(self, row: Row) -> bool:
         if self.folded in row.folded_path:

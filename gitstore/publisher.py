@@ -72,6 +72,11 @@ class Publisher:
         if self._thread.ident is not None:
             self._thread.join()
 
+    @property
+    def waiting(self) -> int:
+        """How many workspaces have changes that are not published yet."""
+        return len(self._dirty)
+
     def changed(self, workspace: Workspace) -> None:
         """A change of this workspace became durable."""
         if workspace.id not in self._dirty:

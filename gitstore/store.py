@@ -186,6 +186,11 @@ class Store:
         self.derived.flush()
         return self._catalog
 
+    @property
+    def in_memory(self) -> int:
+        """How many workspaces are in memory."""
+        return len(self._hot)
+
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The durable commit that last changed a path."""
         return self.history.last_touch(workspace, branch, path)

@@ -61,4 +61,21 @@ def make_app(
     """An App ready to be listened for (`server.listen`). Accepts the admin key of the settings. Makes no thread yet."""
     if settings.admin_key:
         keys.bootstrap(settings.admin_key)
-    return App(routes(settings, more), settings, keys, store, metrics)
+    app = App(routes(settings, more), settings, keys, store, metrics)
+    if store is not None:
+        _watch(app, store)
+    return app
+
+
+def _watch(app: App, store: Store) -> None:
+    """The store's figures, read at each scrape."""
+    journal, publisher = store.journal, store.publisher
+    gauge = app.metrics.gauge
+    gauge("journal_records", "Changes made durable since the start", lambda: float(journal.records))
+    gauge("journal_groups", "Syncs that made them durable", lambda: float(journal.groups))
+    gauge("journal_bytes", "Bytes of the journal file in use", lambda: float(journal.backlog))
+    gauge("published_changes", "Changes published since the start", lambda: float(publisher.published))
+    gauge("publication_waiting", "Workspaces that wait for publication", lambda: float(publisher.waiting))
+    gauge("publication_failures", "Workspaces that cannot be published", lambda: float(len(publisher.failures)))
+    gauge("search_backlog", "Documents that wait for the search index", lambda: float(store.search.backlog))
+    gauge("workspaces_in_memory", "Workspaces that are in memory", lambda: float(store.in_memory))

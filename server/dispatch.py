@@ -121,6 +121,11 @@ class App:
         return self._store
 
     @property
+    def stored(self) -> bool:
+        """Whether there is a store (tests of the frame alone have none)."""
+        return self._store is not None
+
+    @property
     def work(self) -> Work:
         """Workflows, tasks and artifacts of the store."""
         if self._work is None:

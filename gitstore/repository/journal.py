@@ -253,6 +253,11 @@ class Journal:
         return len(done)
 
     @property
+    def failing(self) -> bool:
+        """Whether the disk refused the last write: writers are turned away until it takes one again."""
+        return self._failing
+
+    @property
     def backlog(self) -> int:
         """Bytes in the file in use; what a start would have to replay at most, apart from files not yet forgotten."""
         return self._size

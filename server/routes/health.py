@@ -26,6 +26,8 @@ def ready(call: Call) -> Reply:
     problem = call.app.keys.problem
     if problem is not None:
         raise errors.Unavailable("the keys cannot be read; the server's log says why")
+    if call.app.stored and call.app.store.journal.failing:
+        raise errors.Unavailable("the disk refuses the journal; reads are served, writes are not")
     return Reply({"status": "ok", "version": VERSION})
 
 

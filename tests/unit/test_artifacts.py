@@ -52,9 +52,7 @@ def test_the_same_path_again_is_another_artifact(branch):
     assert len(branch.files) == 4
 
 
-@pytest.mark.parametrize(
-    "name", ["artifact.yaml", "ARTIFACT.YAML", "a.meta.yaml", "größe ☂.bin", "x" * 255, ".env"]
-)
+@pytest.mark.parametrize("name", ["artifact.yaml", "ARTIFACT.YAML", "a.meta.yaml", "größe ☂.bin", "x" * 255, ".env"])
 def test_any_file_name_is_kept_beside_the_document(branch, name):
     made = add(branch, path=f"deep/er/{name}", content=Blob(b"\x00\xff"))
     folder = names.artifact_folder(made.id)

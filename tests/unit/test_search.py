@@ -413,6 +413,7 @@ TestModel.settings = settings(
 WRITER = textwrap.dedent(
     """
     import sys
+    import time
     from pathlib import Path
     from gitstore.search import Search
 
@@ -431,6 +432,8 @@ WRITER = textwrap.dedent(
             assert search.mark(one, str(number), search.marker(one))
         if number % 40 == 0:
             search.forget(two)
+        if number % 5 == 0:
+            time.sleep(0.001)
         search.put(two, f"id{number}", "word")
         assert search.mark(two, str(number), search.marker(two))
     """
