@@ -17,12 +17,12 @@ from gitstore import evidence, media, names, values
 from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.model import WORKFLOW_ENDED, Artifact, Task, Workflow
 from gitstore.precondition import NONE, Precondition
+from gitstore.repository.objects import Blob
 from gitstore.rules import Policy, fault, mapping, no_secret, text
 from gitstore.workflows import DAYS_MAX, find_task
 
 if TYPE_CHECKING:
     from gitstore.changes import Draft
-    from gitstore.repository.objects import Blob
 
 PREVIEW_MAX = 1_048_576
 PREVIEW_TEXT = frozenset(
@@ -80,7 +80,7 @@ def check(new: New, policy: Policy = "refuse") -> New:
 
     return New(
         path=path,
-        content=new.content,
+        content=Blob(data) if isinstance(new.content, bytes) else new.content,
         content_type=media.guess(path) if new.content_type is None else media.check(new.content_type),
         metadata=metadata,
         request_id=request_id,

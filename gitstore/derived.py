@@ -19,7 +19,7 @@ from gitstore.documents import DocumentError, load
 from gitstore.errors import Damaged
 from gitstore.facts import line, walk
 from gitstore.history import History, TimelineQuery
-from gitstore.model import Artifact, Branch, Task, Workflow
+from gitstore.model import Artifact, Branch, Task, Touch, Workflow
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView, compare
@@ -225,13 +225,19 @@ class Derived:
         else:
             old = repository.tree(Oid(bytes.fromhex(indexed)))
         new = repository.tree(head)
-        paths = [difference.path for difference in compare(repository.database, old.root, new.root)]
-        for at in range(0, len(paths), _BATCH):
+        places: dict[str, Touch] = {}
+        for difference in compare(repository.database, old.root, new.root):
+            touch = self._history.last_touch(workspace, "evidence", difference.path)
+            if touch is None:
+                raise Damaged(f"history does not know {difference.path} of workspace {workspace}")
+            place = evidence.folder_of(difference.path) or difference.path
+            if place not in places or places[place].time <= touch.time:
+                places[place] = touch  # of a record with several files the last change of any counts
+        waiting = list(places.items())
+        for at in range(0, len(waiting), _BATCH):
             with self._catalog.batch():
-                for path in paths[at : at + _BATCH]:
-                    touch = self._history.last_touch(workspace, "evidence", path)
-                    if touch is None:
-                        raise Damaged(f"history does not know {path} of workspace {workspace}")
+                for place, touch in waiting[at : at + _BATCH]:
+                    path = place if place.endswith(".yaml") else f"{place}/{evidence.ARTIFACT_DOCUMENT}"
                     self.records(workspace, new, [path], time=touch.time, commit=touch.commit)
             if self._search.backlog > 20_000:
                 self._search.flush()

@@ -48,6 +48,13 @@ def check_component(name: str, *, longest: int = 255) -> None:
         raise Invalid(f"`{shown}` cannot be a file or folder name: {why}")
 
 
+def means_git(name: str) -> bool:
+    """Whether some git or file system takes the name for `.git` (`.GIT`, `git~1`, `.git `, `.g\u200cit` …)."""
+    plain = unicodedata.normalize("NFKC", name.translate(_IGNORABLE)).casefold()
+    stems = (text.split(":", 1)[0].rstrip(". ") for text in (name.casefold(), plain))
+    return any(stem in (".git", "git~1") for stem in stems)
+
+
 def _fault(name: str, longest: int) -> str | None:
     if name in ("", ".", ".."):
         return "it is empty or means a folder"

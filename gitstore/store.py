@@ -396,6 +396,9 @@ class Store:
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
         self.derived.flush()
+        if self.search.claim_rebuild():
+            log.warning("the search index was damaged; it is being made again from git")
+            self.derived.stale.update(self._catalog.workspaces())
         for identity in list(self.derived.stale):
             workspace = self._hot.get(identity)
             if workspace is None or not workspace.unpublished:

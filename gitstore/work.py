@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from gitstore import artifacts, evidence, names, workflows
-from gitstore.catalog import request_scope
 from gitstore.changes import Draft, Outcome
 from gitstore.errors import Conflict, NotFound
 from gitstore.model import Artifact, Provenance, Task, Workflow
@@ -42,7 +41,6 @@ class Work:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._making: set[tuple[str, str]] = set()
-        self._asked: dict[tuple[str, str], tuple[str | None, Pending[Outcome[Artifact]]]] = {}
 
     # -- workflows and tasks --------------------------------------------------------------------------------------
 
@@ -129,23 +127,39 @@ class Work:
         return self._store.apply(workspace, "evidence", operation, who)
 
     def put_work_item(
-        self, identity: str, item: str, put: workflows.ItemPut, who: Provenance
+        self,
+        identity: str,
+        item: str,
+        put: workflows.ItemPut,
+        who: Provenance,
+        precondition: Precondition = NONE,
     ) -> Pending[Outcome[Workflow]]:
-        """Adds or changes one item of a workflow's board."""
+        """Adds or changes one item of a workflow's board. Raises NotFound, PreconditionFailed, Invalid."""
         workspace, _ = self.workflow(identity)
-        return self._store.apply(
-            workspace, "evidence", lambda draft: workflows.put_work_item(draft, identity, item, put), who
-        )
 
-    def put_task(self, identity: str, task: str, put: workflows.TaskPut, who: Provenance) -> Pending[Outcome[Task]]:
+        def operation(draft: Draft) -> Workflow:
+            return workflows.put_work_item(
+                draft,
+                identity,
+                item,
+                put,
+                precondition=precondition,
+                tasks=lambda: self._store.catalog.tasks_of(identity, workspace),
+            )
+
+        return self._store.apply(workspace, "evidence", operation, who)
+
+    def put_task(
+        self, identity: str, task: str, put: workflows.TaskPut, who: Provenance, precondition: Precondition = NONE
+    ) -> Pending[Outcome[Task]]:
         """Adds or changes a task of a workflow. Raises Conflict where the id is taken elsewhere in the store."""
         workspace, _ = self.workflow(identity)
+
+        def operation(draft: Draft) -> Task:
+            return workflows.put_task(draft, identity, task, put, precondition=precondition)
+
         with self._only("task", evidence.check_id(task), workspace) as hand:
-            return hand(
-                self._store.apply(
-                    workspace, "evidence", lambda draft: workflows.put_task(draft, identity, task, put), who
-                )
-            )
+            return hand(self._store.apply(workspace, "evidence", operation, who))
 
     def planning(self, reference: str, brief: str, name: str | None, who: Provenance) -> Pending[Outcome[Workflow]]:
         """A workflow that plans the workspace's work."""
@@ -201,46 +215,9 @@ class Work:
 
         A `request_id` that was answered before gives that answer again; with another content it is a Conflict.
         """
-        workspace = self._store.find(reference)
-
-        def add() -> Pending[Outcome[Artifact]]:
-            return self._store.apply(
-                workspace, "evidence", lambda draft: artifacts.add(draft, new, task_required=task_required), who
-            )
-
-        if new.request_id is None:
-            return add()
-        task = self._store.catalog.task(new.task_id) if new.task_id is not None else None
-        workflow = new.workflow_id or (task[1].workflow_id if task is not None else None)
-        scope = request_scope(workspace, workflow, new.task_id)
-        mark = (scope, new.request_id)
-        digest = artifacts.request_digest(new)
-        with self._store.naming:
-            before = self._store.catalog.request(scope, new.request_id, now=_now())
-            if before is not None:
-                known = self._store.catalog.artifact(workspace, before, now=_now())
-                if known is not None:
-                    self._same(known.request_digest, digest, new.request_id)
-                    return Pending.of(Outcome(known, self._store.load(workspace).visible, None))
-            if (asked := self._asked.get(mark)) is not None:
-                self._same(asked[0], digest, new.request_id)
-                return asked[1]
-            pending = add()
-            if not pending.settled:
-                self._asked[mark] = (digest, pending)
-                pending.add_done_callback(lambda _: self._forget(mark))
-            return pending
-
-    def _forget(self, mark: tuple[str, str]) -> None:
-        self._asked.pop(mark, None)
-
-    @staticmethod
-    def _same(before: str | None, now: str, request: str) -> None:
-        if before != now:
-            raise Conflict(
-                f"the request_id `{names.one_line(request, 80)}` was used before for something else: use a new one",
-                details={"request_id": request},
-            )
+        return self._store.apply(
+            reference, "evidence", lambda draft: artifacts.add(draft, new, task_required=task_required), who
+        )
 
     def delete_artifact(
         self, workspace: str, artifact: Artifact, who: Provenance, precondition: Precondition, etag: str

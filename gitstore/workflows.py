@@ -151,11 +151,27 @@ def update(
     return _store(draft, path, before, after, kind, subject)
 
 
-def put_work_item(draft: Draft, workflow_id: str, identity: str, put: ItemPut) -> Workflow:
-    """Add a work item to a workflow's board, or change the one with this id. Raises NotFound, Invalid."""
+def put_work_item(
+    draft: Draft,
+    workflow_id: str,
+    identity: str,
+    put: ItemPut,
+    *,
+    precondition: Precondition = NONE,
+    tasks: Callable[[], Iterable[Task]] = tuple,
+) -> Workflow:
+    """Add a work item to a workflow's board, or change the one with this id.
+
+    `If-Match` is held against the workflow, which is what is answered; `If-None-Match: *` makes a new item only.
+    `tasks` is as in `update`. Raises NotFound, PreconditionFailed, Invalid.
+    """
     path, before = _open(draft, workflow_id)
     evidence.check_id(identity)
     old = next((item for item in before.work_items if item.id == identity), None)
+    if precondition != NONE:
+        board = etag(before, tasks(), draft.workspace)
+        Precondition(if_match=precondition.if_match).check(board)
+        Precondition(if_none_match=precondition.if_none_match).check(board if old is not None else None)
     item = _checked(_set(old or WorkItem(id=identity, title=identity), put), "")
     if old is None:
         items = (*before.work_items, item)
@@ -165,11 +181,13 @@ def put_work_item(draft: Draft, workflow_id: str, identity: str, put: ItemPut) -
     return _store(draft, path, before, after, "work_item.updated", f"work item: {_called(item)} is {item.state}")
 
 
-def put_task(draft: Draft, workflow_id: str | None, identity: str, put: TaskPut) -> Task:
+def put_task(
+    draft: Draft, workflow_id: str | None, identity: str, put: TaskPut, *, precondition: Precondition = NONE
+) -> Task:
     """Add a task to a workflow (or, with None, to the workspace), or change the one with this id.
 
-    Raises NotFound for an unknown workflow, Conflict if the task belongs to another one, Invalid for a field that
-    breaks a rule.
+    Raises NotFound for an unknown workflow, Conflict if the task belongs to another one, PreconditionFailed (against
+    `task_etag`), Invalid for a field that breaks a rule.
     """
     if workflow_id is not None:
         _open(draft, workflow_id)
@@ -179,6 +197,7 @@ def put_task(draft: Draft, workflow_id: str | None, identity: str, put: TaskPut)
             f"the task {identity!r} belongs to the workflow {old.workflow_id!r}",
             details={"id": identity, "workflow_id": old.workflow_id},
         )
+    precondition.check(None if old is None else task_etag(old))
     fresh = old or Task(id=identity, title=identity, created_at=draft.now, updated_at=draft.now)
     task: Task = _set(msgspec.structs.replace(fresh, workflow_id=workflow_id), put)
     task = msgspec.structs.replace(
@@ -264,6 +283,11 @@ def task_json(task: Task) -> dict[str, Any]:
 def etag(workflow: Workflow, tasks: Iterable[Task], workspace_id: str) -> str:
     """The ETag (without quotes) of a workflow's answer."""
     return values.etag(values.encode(workflow_json(workflow, tasks, workspace_id)))
+
+
+def task_etag(task: Task) -> str:
+    """The ETag (without quotes) of a task's answer."""
+    return values.etag(values.encode(task_json(task)))
 
 
 def check_metadata(value: object) -> dict[str, Any]:

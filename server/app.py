@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     """The route table. `more` is added to it; tests of the frame add small routes of their own."""
     resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, remotes, keys)
-    table = (*health.routes(settings.metrics_open), *(route for one in resources for route in one.ROUTES), *more)
-    text = msgspec.json.encode(openapi.document(table, settings.public_url))
-    tag = values.etag(text)
 
     def document(call: Call) -> Raw:
         """This document."""
@@ -47,7 +44,10 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     about = Route(
         "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
     )
-    return (*table, about)
+    table = (*health.routes(settings.metrics_open), *(route for one in resources for route in one.ROUTES), *more, about)
+    text = msgspec.json.encode(openapi.document(table, settings.public_url))
+    tag = values.etag(text)
+    return table
 
 
 def make_app(

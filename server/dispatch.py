@@ -255,7 +255,8 @@ class App:
         length = headers.get(hdrs.CONTENT_LENGTH)
         empty = length == "0" or (length is None and hdrs.TRANSFER_ENCODING not in headers)
         typed = hdrs.CONTENT_TYPE in headers
-        value: Any = msgspec.UNSET
+        value: Any = msgspec.UNSET  # None is a body too: the JSON text `null`
+        uploaded = False
         if empty and (bound.route.body_optional or not typed):
             if bound.route.body_optional:
                 value = {}
@@ -266,14 +267,16 @@ class App:
             said = f"{call.media_type!r}" if typed else "nothing"
             raise errors.UnsupportedType(f"the body must be {accepted} (UTF-8); the Content-Type says {said}")
         else:
-            value = None
+            uploaded = True
 
         faults: list[tuple[str, str]] = []
         if bound.query is not None:
             call.query, faults = bound.query.read(call.text)
-        if value is msgspec.UNSET:
+        if uploaded:
+            pass
+        elif value is msgspec.UNSET:
             faults.append(("", "a body is required"))
-        elif value is not None and bound.body is not None:
+        elif bound.body is not None:
             try:
                 call.body = msgspec.convert(value, bound.body)
             except msgspec.ValidationError as error:

@@ -202,8 +202,7 @@ class _Connection(http.client.HTTPConnection):
     """A connection that is already made, so that no name is looked up again."""
 
     def __init__(self, remote: Remote, channel: _Channel) -> None:
-        host = f"[{remote.host}]" if ":" in remote.host else remote.host
-        super().__init__(host, remote.port)
+        super().__init__(remote.host, remote.port)
         # The Host header leaves out the port only where it is the scheme's own.
         self.default_port = remote.port if remote.default_port else 0
         self.sock = channel

@@ -294,6 +294,28 @@ def read(folder: str) -> tuple[list[Record], bool]:
     return records, restarted
 
 
+def faults(folder: str) -> list[str]:
+    """Which files hold less than a later one says they do: something in them that was promised cannot be read.
+
+    A tail that cannot be read without such a word was never acknowledged, and is no fault.
+    """
+    ends: dict[int, int] = {}
+    valid: dict[int, int] = {}
+    for number, path in _files(folder):
+        with open(path, "rb") as file:
+            frames = list(_frames(file.read()))
+        if frames:
+            header = msgspec.msgpack.decode(frames[0][1], type=_Header)
+            if header.before >= 0:
+                valid[header.before] = header.valid
+        ends[number] = frames[-1][0] if frames else 0
+    return [
+        f"{folder}/{number:016x}.log can be read up to byte {end} of the {valid[number]} that count"
+        for number, end in ends.items()
+        if end < valid.get(number, 0)
+    ]
+
+
 def forget(disk: Disk, folder: str) -> None:
     """Removes every file; their records have been published and synced."""
     for _, path in _files(folder):

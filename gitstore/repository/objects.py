@@ -28,7 +28,7 @@ EMPTY_TREE: Final = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 class Object:
     """One object to be stored. In a pack it stands whole, or as a delta of `base`."""
 
-    __slots__ = ("base", "data", "delta", "id", "kind")
+    __slots__ = ("base", "data", "delta", "id", "kind", "ready")
 
     def __init__(self, kind: int, data: bytes, *, oid: Oid | None = None) -> None:
         self.id: Oid = oid if oid is not None else identify(kind, data)
@@ -36,6 +36,7 @@ class Object:
         self.data = data
         self.base: Oid | None = None
         self.delta: bytes | None = None
+        self.ready: bytes | None = None  # the entry, where it was made beforehand
 
     def entry(self, *, fast: bool = False) -> bytes:
         """What stands for the object in a pack.
@@ -43,10 +44,12 @@ class Object:
         `fast` leaves small data as it is: a compressor lets go of the interpreter's lock at every call, and on the way
         to the journal each of those is a wait for another thread.
         """
+        if self.ready is not None:
+            return self.ready
         squeeze = stored if fast else deflate
         if self.base is not None and self.delta is not None:
-            return _header(REF_DELTA, len(self.delta)) + self.base + squeeze(self.delta)
-        return _header(self.kind, len(self.data)) + squeeze(self.data)
+            return entry_header(REF_DELTA, len(self.delta)) + self.base + squeeze(self.delta)
+        return entry_header(self.kind, len(self.data)) + squeeze(self.data)
 
     def lean_on(self, base: Oid, size: int, start: int, end: int, insert: bytes) -> None:
         """Stores the object as its base (of `size` bytes) with `base[start:end]` replaced by `insert`."""
@@ -63,12 +66,14 @@ class Object:
 
 
 class Blob(Object):
-    """The content of one file."""
+    """The content of one file. Large content is deflated here, where no lock is held."""
 
     __slots__ = ()
 
     def __init__(self, data: bytes) -> None:
         super().__init__(BLOB, data)
+        if len(data) > 0xFFFF:
+            self.ready = entry_header(BLOB, len(data)) + deflate(data)
 
 
 def identify(kind: int, data: bytes) -> Oid:
@@ -98,7 +103,7 @@ def stored(data: bytes) -> bytes:
     return b"".join((b"\x78\x01\x01", _BLOCK.pack(size, size ^ 0xFFFF), data, zlib.adler32(data).to_bytes(4, "big")))
 
 
-def _header(kind: int, size: int) -> bytes:
+def entry_header(kind: int, size: int) -> bytes:
     """An entry's type and length: 4 bits of length in the first byte, 7 in each that follows."""
     byte = (kind << 4) | (size & 15)
     size >>= 4

@@ -66,7 +66,7 @@ def read_identity(call: Call) -> Reply:
     """The key of this request."""
     grant = call.grant
     assert grant is not None
-    return Reply(
+    data = values.encode(
         {
             "id": grant.id,
             "name": grant.name,
@@ -75,6 +75,7 @@ def read_identity(call: Call) -> Reply:
             "expires_at": _iso(grant.expires_at),
         }
     )
+    return Reply(data, etag=values.etag(data))
 
 
 def paged(everything: list[Any], query: Paging) -> Reply:

@@ -106,17 +106,18 @@ async def put_work_item(call: Call) -> Reply:
     """Adds a work item or changes it."""
     put = _set(call.body, workflows.ItemPut)
     workspace, _ = call.app.work.workflow(call.params["id"])
-    pending = call.app.work.put_work_item(call.params["id"], call.params["item"], put, call.provenance)
+    who, precondition = call.provenance, call.precondition
+    pending = call.app.work.put_work_item(call.params["id"], call.params["item"], put, who, precondition)
     return _one(call, workspace, (await call.settle(pending)).value)
 
 
 async def put_task(call: Call) -> Reply:
     """Adds a task or changes it."""
     put = _set(call.body, workflows.TaskPut)
-    pending = call.app.work.put_task(call.params["id"], call.params["task"], put, call.provenance)
+    who, precondition = call.provenance, call.precondition
+    pending = call.app.work.put_task(call.params["id"], call.params["task"], put, who, precondition)
     task: Task = (await call.settle(pending)).value
-    data = values.encode(workflows.task_json(task))
-    return Reply(data, etag=values.etag(data))
+    return Reply(workflows.task_json(task), etag=workflows.task_etag(task))
 
 
 _ALL = f"{API}/workspaces/{{id}}/workflows"

@@ -91,7 +91,8 @@ def _impact(call: Call, snapshot: Snapshot) -> DeleteImpact:
 async def impact(call: Call) -> Reply:
     """What a deletion would take."""
     found = await common.workspace(call)
-    return Reply(_impact(call, found.visible))
+    data = _impact(call, found.visible)
+    return Reply(data, etag=values.etag(msgspec.json.encode(data)))
 
 
 async def delete(call: Call) -> Reply:

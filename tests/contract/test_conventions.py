@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contract.client import API, TIME, UUID, Client, every, link, multipart, pages, part, slug
+from contract.client import API, TIME, UUID, Client, every, link, pages, part, slug
 from contract.conftest import ADMIN, SCOPES, Place, Server
 from server.http import RANK, Route
 
@@ -145,7 +145,7 @@ def test_a_wrong_method_is_405_and_says_which_there_are(server: Server, admin: C
             assert answer.status == 405, (method, path)
             if method != "HEAD":
                 assert answer.code == (405, "METHOD_NOT_ALLOWED")
-            assert set(answer.headers["Allow"].split(", ")) == methods | {"OPTIONS"}
+            assert set(answer.headers["Allow"].split(", ")) == methods | {"OPTIONS"}, (method, path)
         assert set(admin.root("OPTIONS", path, key=None).headers["Allow"].split(", ")) == methods | {"OPTIONS"}
 
 
@@ -189,17 +189,8 @@ def test_a_body_and_a_query_of_the_wrong_shape_are_told_together(server: Server,
     answer = admin.post("/workspaces", {"name": "", "slug": 4, "settings": [], "memory": "x", "description": 1.5})
     assert set(answer.pointers) == {"/name", "/slug", "/settings", "/memory", "/description"}
     assert set(admin.post("/workspaces", {}).pointers) == {"/name", "/slug"}
-    assert admin.get("/workspaces?page=0&per_page=101&sort=x&is_active=maybe").pointers == [
-        "/page",
-        "/per_page",
-        "/is_active",
-        "/sort",
-    ] or set(admin.get("/workspaces?page=0&per_page=101&sort=x&is_active=maybe").pointers) == {
-        "/page",
-        "/per_page",
-        "/is_active",
-        "/sort",
-    }
+    bad = admin.get("/workspaces?page=0&per_page=101&sort=x&is_active=maybe")
+    assert set(bad.pointers) == {"/page", "/per_page", "/sort", "/is_active"}
     for body in ([], "text", 5, None, True, 1.5):
         answer = admin.patch(f"{place.at}/memory", json.dumps(body).encode(), headers={"Content-Type": "application/json"})
         assert answer.pointers == [""]
@@ -566,6 +557,7 @@ def test_text_of_every_script_survives(admin: Client, place: Place) -> None:
     value = {"ключ": ["日本語", "🧪", "e\u0301", "é", "\u2028\u2029", "\u202e", "a\tb\r\nc", "\x7f", "\ufeff", "\ufffe", "\U0010ffff"],
              "NO": "no", "~": "~", "1e3": "1e3", "": "", " x ": " x ", "0x10": "0x10"}  # fmt: skip
     answer = admin.patch(f"{place.at}/memory", {"key": "t", "value": value})
+    assert answer.status == 200, answer.body
     assert answer.data["memory"] == {"t": value}
     assert list(admin.get(f"{place.at}/memory/t").data["value"]) == list(value)
 
@@ -726,4 +718,3 @@ def test_a_segment_may_hold_any_text(admin: Client, place: Place) -> None:
     for key in ("a/b", "..", ".", "%", "%2F", "a b", "é", "🧪", "?", "#", "a;b", "con", "-", "\\", "x" * 256):
         assert admin.patch(f"{place.at}/memory", {"key": key, "value": key}).status == 200, key
         assert admin.get(f"{place.at}/memory/{part(key)}").data["value"] == key
-    assert multipart  # used by the tests of files
