@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from gitstore import documents, names
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Damaged, GitstoreError, NotFound, StorageFailed
@@ -98,7 +100,10 @@ class Survey:
     def _read(self) -> None:
         self.close()
         self.standing, self.broken = [], []
-        records, self.restarted = journal.read(str(self.layout.journal))
+        try:
+            records, self.restarted = journal.read(str(self.layout.journal))
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise Damaged(f"the journal in {self.layout.journal} cannot be read: {error}") from error
         waiting: dict[str, list[journal.Record]] = {}
         for record in records:
             if record.trashed is not None:
@@ -150,7 +155,7 @@ class Survey:
             identity = named.lower()
         one = Standing(folder, identity, repository)
         repository.workspace = identity
-        repository.kept, repository.shown = dict(kept), dict(kept)
+        repository.kept, repository.shown = {**kept}, {**kept}
         one.heads.update(kept)
         if identity in waiting:
             self._promised(one, waiting[identity])
