@@ -164,11 +164,10 @@ class Derived:
 
     def behind(self, workspace: str, heads: dict[Branch, str | None]) -> bool:
         """Whether any index reflects other heads than these."""
-        known = self._history.heads()
         wanted = Heads(heads["main"], heads["evidence"])
         return (
             workspace in self.stale
-            or any(known.get((workspace, branch)) != heads[branch] for branch in BRANCHES)
+            or any(self._history.head(workspace, branch) != heads[branch] for branch in BRANCHES)
             or self._catalog.heads(workspace) != wanted
             or self._catalog.indexed(workspace).evidence != wanted.evidence
             or (heads["evidence"] is not None and self._search.marker(workspace) != heads["evidence"])
@@ -188,7 +187,7 @@ class Derived:
 
     def _history_of(self, workspace: str, branch: Branch, repository: Repository) -> None:
         head = repository.kept[branch]
-        known = self._history.heads().get((workspace, branch))
+        known = self._history.head(workspace, branch)
         if head is None:
             if known is not None:
                 self._history.forget_branch(workspace, branch)

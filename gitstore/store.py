@@ -522,6 +522,29 @@ class Store:
             claimed(pending)  # type: ignore[arg-type]  # only its settling matters
             return pending
 
+    def adopt(self, folder: Path, slug: str, identity: str) -> None:
+        """Takes in a whole workspace folder of the same file system, already synced: it is moved to its place, durably,
+        then listed. Where the indexes fail, a start makes them good.
+
+        Raises Conflict where the id or slug is taken, StorageFailed; then the folder is where it was.
+        """
+        with self.naming, self._claim(slug):
+            if self._catalog.workspace(identity) is not None:
+                raise Conflict(f"there is a workspace with the id {identity} already", details={"id": identity})
+            target = self.layout.workspaces / slug
+            try:
+                self._disk.rename(str(folder), str(target))
+            except OSError as error:
+                raise StorageFailed(f"{folder} cannot be moved to {target}: {error.strerror or error}") from error
+            self._disk.sync_folder(str(self.layout.workspaces))
+            self._disk.sync_folder(str(folder.parent))
+            repository = Repository(self._disk, str(target), self._trees)
+            try:
+                repository.open()
+                self._catch_up(identity, repository)
+            finally:
+                repository.database.close()
+
     def delete(self, reference: str, check: Callable[[Snapshot], T]) -> Pending[T]:
         """Moves a workspace to the trash. `check` sees its newest state and may object by raising."""
         workspace = self.load(reference)

@@ -19,6 +19,7 @@ from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Damaged, GitstoreError, NotFound, StorageFailed
 from gitstore.model import Branch
 from gitstore.repository import journal, refs
+from gitstore.repository.check import walk
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Oid
@@ -50,6 +51,23 @@ class Standing:
     def tree(self, branch: Branch) -> TreeView:
         """The files of a branch. Raises Damaged."""
         return self.repository.tree(self.heads[branch])
+
+    def reached(self, progress: Callable[[int], None]) -> set[Oid]:
+        """Every object that the two branches reach, read and found sound; `progress` is told how many so far.
+
+        Raises Damaged for the first that is not.
+        """
+        known: set[Oid] = set()
+
+        def seen(*_: object) -> None:
+            if len(known) % 500 == 0:
+                progress(len(known))
+
+        for fault in walk(
+            self.repository.database, [head for head in self.heads.values() if head], kept=known, seen=seen
+        ):
+            raise Damaged(f"{self.folder}{f', {fault.path}' if fault.path else ''}: {fault.text}")
+        return known
 
     def context(self) -> Context:
         """The parsed context branch; what it cannot read is among its problems. Raises Damaged."""
@@ -140,7 +158,7 @@ class Survey:
                 self.standing.append(one)
 
     def _standing(self, folder: str, repository: Repository, waiting: dict[str, list[journal.Record]]) -> Standing:
-        kept = {branch: refs.read(repository.git, refs.KEPT[branch]) for branch in BRANCHES}
+        kept: dict[str, Oid | None] = {branch: refs.read(repository.git, refs.KEPT[branch]) for branch in BRANCHES}
         identity = _identity(repository)
         if identity is None:
             if kept["main"] is None:
@@ -155,8 +173,9 @@ class Survey:
             identity = named.lower()
         one = Standing(folder, identity, repository)
         repository.workspace = identity
-        repository.kept, repository.shown = {**kept}, {**kept}
-        one.heads.update(kept)
+        repository.kept.update(kept)
+        repository.shown.update(kept)
+        one.heads = {branch: kept[branch] for branch in BRANCHES}
         if identity in waiting:
             self._promised(one, waiting[identity])
         return one

@@ -1,4 +1,4 @@
-"""Real git behind real sockets: `git http-backend` as CGI behind a threaded server on 127.0.0.1, and repositories."""
+"""Real git behind real sockets: `git http-backend` as CGI on 127.0.0.1; and the check that they are checked with."""
 
 import base64
 import os
@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from gitstore.addresses import AddressPolicy
+from gitstore.remotes import REASONS, AccessReport, verify_access
+
+HERE = AddressPolicy(allow=("127.0.0.0/8",))
+TOKEN = "tok-9fQ2mZx7Lk4Vw1"
 EXEC_PATH = subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip()
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -136,3 +141,26 @@ def serving(root: Path, token: str = "", newest: int = 2) -> Iterator[Host]:
         host.shutdown()
         host.server_close()
         thread.join()
+
+
+def check(url: str, branch: str | None = None, token: str | None = None, **options: object) -> AccessReport:
+    options.setdefault("policy", HERE)
+    report = verify_access(url, branch=branch, token=token, **options)  # type: ignore[arg-type]
+    assert report.ok == (report.reason is None)
+    assert report.reason is None or report.reason in REASONS
+    assert report.message
+    assert not report.branch_verified or report.ok
+    assert report.duration_ms >= 0
+    assert TOKEN not in repr(report)
+    return report
+
+
+def fields(report: AccessReport) -> tuple[object, ...]:
+    return (
+        report.ok,
+        report.reason,
+        report.default_branch,
+        report.branch_verified,
+        report.head,
+        report.branches,
+    )
