@@ -138,7 +138,10 @@ def patch(slug: str, key: str, n: int) -> tuple[str, str, Any]:
     return (
         "PATCH",
         f"/api/v1/workspaces/{slug}/memory",
-        {"key": key, "value": {"owner": "platform-team", "n": n, "note": "a short text of some forty bytes, no more"}},
+        {
+            "key": key,
+            "value": {"owner": "platform-team", "n": n, "turn": "TURN", "note": "a short text of thirty bytes"},
+        },
     )
 
 

@@ -34,7 +34,8 @@ class Fault(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
-        return f"{place}: {self.message}{f'. {self.hint}' if self.hint and self.hint not in self.message else ''}"
+        more = f". {self.hint[0].upper()}{self.hint[1:]}" if self.hint and self.hint not in self.message else ""
+        return f"{place}: {self.message}{more}"
 
 
 class Refused(Invalid):
@@ -55,7 +56,9 @@ def of_error(path: str, error: GitstoreError) -> Fault:
         return Fault(shown(path), error.problem, error.hint, error.line, error.column)
     first = ((error.details or {}).get("errors") or [{}])[0] if isinstance(error, SecretFound) else {}
     hint = credentials.HINT if isinstance(error, SecretFound) else ""
-    message = error.message.removeprefix(f"{path}: ").replace(f" {credentials.HINT}", "")
+    message = error.message.removeprefix(f"{path}: ").replace(f" {credentials.HINT}", "").rstrip(".")
+    if first.get("line") is not None:
+        message = str(first["message"])
     return Fault(shown(path), message, hint, first.get("line"), first.get("column"))
 
 
@@ -69,7 +72,7 @@ def main_faults(tree: TreeView, policy: Policy, now: int) -> list[Fault]:
             text = problem.message
             if problem.line is not None:
                 text = text.split(": ", 1)[-1].removesuffix(f"; {problem.hint}")
-            text = text.replace(f" {credentials.HINT}", "")
+            text = text.replace(f" {credentials.HINT}", "").rstrip(".")
             found.append(Fault(problem.path, text, problem.hint, problem.line, problem.column))
     if policy == "refuse":
         found += _texts(tree)

@@ -84,16 +84,18 @@ class Layout:
         """Makes what is missing. A folder that holds other things than a store is left alone (Conflict)."""
         self.root.mkdir(parents=True, exist_ok=True)
         if not self.stamp.exists():
-            strange = [
-                name for name in os.listdir(self.root) if name not in ("store.lock", "store.yaml.new", "secrets")
-            ]
-            if strange and not (self.root / "workspaces").is_dir():
+            # What a first start may leave when it is cut short; keys can be made before it.
+            ours = {"store.lock", "store.yaml.new", "secrets", "keys.yaml", "workspaces", "journal", "derived", "trash"}
+            strange = sorted(set(os.listdir(self.root)) - ours)
+            if strange and not self.workspaces.is_dir():
                 raise Conflict(
                     f"{self.root} is not empty and holds no store (it has `{strange[0]}`): choose another folder"
                 )
         for folder in (self.workspaces, self.journal, self.derived, self.trash):
-            folder.mkdir(exist_ok=True)
+            if not folder.is_dir():
+                disk.mkdir(str(folder))
         if not self.stamp.exists():
+            disk.sync_folder(str(self.root.parent))
             disk.overwrite(f"{self.stamp}.new", documents.dump({"format": FORMAT}))
             disk.sync_file(f"{self.stamp}.new")
             disk.rename(f"{self.stamp}.new", str(self.stamp))

@@ -40,9 +40,12 @@ def read(git: str, ref: str) -> Oid | None:
             text = file.read(64).strip()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return _packed(git, ref)
-    if len(text) != 40:
-        raise Damaged(f"{git}/{ref} does not name a commit: {text[:48]!r}")
-    return Oid(bytes.fromhex(text.decode("ascii", "replace")))
+    try:
+        if len(text) != 40:
+            raise ValueError
+        return Oid(bytes.fromhex(text.decode("ascii")))
+    except ValueError:
+        raise Damaged(f"{git}/{ref} does not name a commit: {text[:48]!r}") from None
 
 
 def _packed(git: str, ref: str) -> Oid | None:

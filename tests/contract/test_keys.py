@@ -182,7 +182,7 @@ def test_the_actor_of_a_change_is_its_key(server: Server, admin: Client, place: 
     assert admin.get(f"{place.at}/memory/k").data["actor"] == actor
     assert admin.get(f"{place.at}/timeline").data[0]["actor"] == actor
     place.published()
-    assert "The Worker" in place.git("log", "-1", "--format=%an")
+    assert place.git("log", "-1", "--format=%an") == f"worker key {key['prefix']}"
     assert key["key"] not in place.git("log", "-1", "--format=raw")
 
 

@@ -337,31 +337,46 @@ class State:
                     found[slot] = what
         return found
 
-    def build(self, target: Path, *, names: Callable[[int], bool], content: Content) -> None:
-        """Makes a folder as the disk is after the cut. `names`: which of the pending changes of names arrived."""
+    def build(self, target: Path, *, names: Callable[[int], bool], content: Content) -> int:
+        """Makes a folder as the disk is after the cut; a number that tells it from others.
+
+        `names`: which of the pending changes of names arrived.
+        """
         found = self._names(self._closed({at for at in range(len(self.pending)) if names(at)}))
         below: dict[int, list[tuple[str, int]]] = {}
         for (folder, name), what in found.items():
             below.setdefault(folder, []).append((name, what))
         target.mkdir(parents=True)
         made: dict[int, Path] = {}
-        self._fill(target, ROOT, below, made, content)
+        tell: list[object] = []
+        self._fill(target, ROOT, below, made, content, tell)
+        return hash(tuple(tell))
 
     def _fill(
-        self, path: Path, folder: int, below: dict[int, list[tuple[str, int]]], made: dict[int, Path], content: Content
+        self,
+        path: Path,
+        folder: int,
+        below: dict[int, list[tuple[str, int]]],
+        made: dict[int, Path],
+        content: Content,
+        tell: list[object],
     ) -> None:
         for name, what in sorted(below.get(folder, ())):
             inner = path / name
+            tell += (name, what)
             if what not in self._modes:
                 inner.mkdir()
-                self._fill(inner, what, below, made, content)
+                self._fill(inner, what, below, made, content, tell)
+                tell.append(None)
             elif what in made:
                 os.link(made[what], inner)
             else:
+                data = content(self.files.get(what) or File())
                 fd = os.open(inner, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._modes[what])
                 with os.fdopen(fd, "wb") as file:
-                    file.write(content(self.files.get(what) or File()))
+                    file.write(data)
                 made[what] = inner
+                tell.append(data)
 
 
 class Cut(NamedTuple):
@@ -403,7 +418,7 @@ def copy_outside(source: Path, target: Path, *, derived: bool) -> None:
         there = source / name
         if name == "derived":
             if derived and there.is_dir():
-                shutil.copytree(there, target / name)
+                shutil.copytree(there, target / name, dirs_exist_ok=True)
         elif there.is_file() and name != "store.lock":
             (target / name).parent.mkdir(mode=0o700, exist_ok=True)
             shutil.copy2(there, target / name)

@@ -1,0 +1,260 @@
+"""Whether the derived indexes say what the branches say: history, catalog and search, row by row.
+
+The databases are copied first, each as of one moment, so that a running server may go on writing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from gitstore import evidence
+from gitstore.catalog import Catalog
+from gitstore.documents import DocumentError, load
+from gitstore.errors import GitstoreError
+from gitstore.facts import line, walk
+from gitstore.history import History
+from gitstore.model import Artifact, Branch, CommitFacts, Task, Workflow
+from gitstore.repository.objects import Oid
+from gitstore.search.segments import STATE, State
+from gitstore.survey import BRANCHES, Standing, Survey, is_open
+
+_REINDEX = "Stop the server and run `gitstore reindex`."
+_HEALS = "The next start brings it up to date."
+
+Severity = Literal["error", "warning"]
+Note = tuple[Severity, str, str, str]
+
+
+class Expected(NamedTuple):
+    """What the indexes must say of one workspace."""
+
+    facts: Mapping[Branch, Sequence[CommitFacts]]
+
+
+def indexes(data: Path, survey: Survey, sound: Sequence[Standing]) -> Iterator[Note]:
+    """Severity, place, message and hint of everything in which an index differs from the `sound` workspaces."""
+    derived = survey.layout.derived
+    running = is_open(data)
+    unclean = running or any(one.waiting for one in survey.standing) or _journalled(survey)
+    with tempfile.TemporaryDirectory(prefix="gitstore-verify-") as scratch:
+        copies: dict[str, Path] = {}
+        for name in ("history.sqlite", "catalog.sqlite"):
+            if not (derived / name).exists():
+                yield "warning", f"derived/{name}", "is missing", "The next start makes it again."
+                continue
+            target = Path(scratch) / name
+            fault = _copied(derived / name, target)
+            if fault is not None:
+                yield "error", f"derived/{name}", fault, _REINDEX
+            else:
+                copies[name] = target
+        if "history.sqlite" in copies and "catalog.sqlite" in copies:
+            # Read again: what the copies have beyond the first survey is in the second.
+            with Survey(data) as later:
+                yield from _compared(copies, sound, later, running=running, unclean=unclean)
+    yield from _search(survey, unclean=unclean)
+
+
+def _journalled(survey: Survey) -> bool:
+    return any(survey.layout.journal.glob("*.log"))
+
+
+def _copied(source: Path, target: Path) -> str | None:
+    """Copies a database as of one moment; why not, if it is damaged."""
+    connection = into = None
+    try:
+        connection = sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=5.0)
+        into = sqlite3.connect(target)
+        connection.backup(into)
+        (verdict,) = into.execute("PRAGMA integrity_check(1)").fetchone()
+        return None if verdict == "ok" else f"is damaged: {verdict}"
+    except sqlite3.DatabaseError as error:
+        return f"is damaged: {error}"
+    finally:
+        for one in (connection, into):
+            if one is not None:
+                one.close()
+
+
+def _compared(
+    copies: Mapping[str, Path], sound: Sequence[Standing], later: Survey, *, running: bool, unclean: bool
+) -> Iterator[Note]:
+    try:
+        history, catalog = History(copies["history.sqlite"]), Catalog(copies["catalog.sqlite"])
+    except GitstoreError as error:
+        yield "error", "derived", error.message, _REINDEX
+        return
+    try:
+        for name, opened in (("history.sqlite", history), ("catalog.sqlite", catalog)):
+            if opened.opened_empty:
+                yield "error", f"derived/{name}", "was written by another release, or is damaged", _REINDEX
+                return
+        now = {one.id: one for one in later}
+        for one in sound:
+            if one.id in now:  # else it was deleted meanwhile
+                yield from _of_workspace(history, catalog, now[one.id], unclean=unclean)
+        if not running:
+            for gone in sorted(set(catalog.workspaces()) - now.keys() - {one.id for one in sound}):
+                yield "error", "derived/catalog.sqlite", f"knows the workspace {gone}, which is not there", _REINDEX
+    finally:
+        history.close()
+        catalog.close()
+
+
+def _of_workspace(history: History, catalog: Catalog, one: Standing, *, unclean: bool) -> Iterator[Note]:
+    known = history.heads()
+    late: Severity = "warning" if unclean else "error"
+    hint = _HEALS if unclean else _REINDEX
+    facts: dict[Branch, list[CommitFacts]] = {}
+    for branch in BRANCHES:
+        head, indexed = one.heads[branch], known.get((one.id, branch))
+        commits = line(one.repository, head, None)
+        on_line = [oid.hex() for oid, _ in commits]
+        place = f"derived/history.sqlite ({one.folder}, {branch})"
+        if indexed is not None and indexed not in on_line:
+            yield "error", place, f"reflects {indexed[:12]}, which is not on the branch", _REINDEX
+            return
+        if indexed != one.head(branch):
+            yield late, place, f"ends at {str(indexed)[:12]}, the branch at {str(one.head(branch))[:12]}", hint
+        reach = on_line.index(indexed) + 1 if indexed is not None else 0
+        facts[branch] = list(walk(one.repository, branch, commits[:reach], 0))
+        yield from _lines(history, one, branch, facts[branch], place)
+    yield from _catalog(history, catalog, one, facts, late, hint)
+
+
+def _lines(history: History, one: Standing, branch: Branch, wanted: list[CommitFacts], place: str) -> Iterator[Note]:
+    bounds = history.bounds(one.id, branch)
+    count = bounds.count if bounds is not None else 0
+    if count != len(wanted):
+        yield "error", place, f"has {count} commits, the branch {len(wanted)}", _REINDEX
+        return
+    for fact in wanted:
+        held = history.commit(one.id, fact.id)
+        if held is None or held != _as_held(fact, held):
+            yield "error", place, f"says something else of commit {fact.id[:12]} than git", _REINDEX
+            return
+
+
+def _as_held(fact: CommitFacts, held: CommitFacts) -> CommitFacts:
+    """What history keeps of a commit's changes is bounded; the paths it shows must be among the commit's."""
+    if held.changes != fact.changes and set(held.changes) <= set(fact.changes):
+        return msgspec.structs.replace(fact, changes=held.changes)
+    return fact
+
+
+def _catalog(
+    history: History,
+    catalog: Catalog,
+    one: Standing,
+    facts: Mapping[Branch, Sequence[CommitFacts]],
+    late: Severity,
+    hint: str,
+) -> Iterator[Note]:
+    place = f"derived/catalog.sqlite ({one.folder})"
+    row = catalog.workspace(one.id)
+    if row is None:
+        yield late, place, "does not know the workspace", hint
+        return
+    on_line = {fact.id for fact in facts["main"]}
+    if row.main is None or row.main not in on_line:
+        yield late if row.main is None else "error", place, f"reflects {row.main}, which history has not", hint
+        return
+    view = one.repository.tree(Oid(bytes.fromhex(row.main)))
+    try:
+        document = load(view.read("workspace.yaml") or b"")
+    except DocumentError:
+        document = None  # the row then keeps what was last good
+    if isinstance(document, dict):
+        for field, default in (("slug", None), ("name", None), ("description", None), ("is_active", True)):
+            said, held = document.get(field, default), getattr(row, field)
+            if said != held:
+                yield "error", place, f"says {held!r} for {field}, workspace.yaml {said!r}", _REINDEX
+    first = facts["main"][0].time
+    if row.created_at != first:
+        yield "error", place, f"says the workspace began at {row.created_at}, its first commit {first}", _REINDEX
+    indexed = catalog.indexed(one.id).evidence
+    if indexed is None and one.heads["evidence"] is None:
+        return
+    if indexed != one.head("evidence"):
+        yield late, place, f"has the evidence up to {str(indexed)[:12]}, not {str(one.head('evidence'))[:12]}", hint
+    if indexed is not None and indexed in {fact.id for fact in facts["evidence"]}:
+        yield from _records(history, catalog, one, indexed, place)
+
+
+def _records(history: History, catalog: Catalog, one: Standing, indexed: str, place: str) -> Iterator[Note]:
+    tree = one.repository.tree(Oid(bytes.fromhex(indexed)))
+    wanted: dict[tuple[str, str], Workflow | Task | Artifact] = {}
+    seen: set[str] = set()
+    for path, _ in tree.walk():
+        if (folder := evidence.folder_of(path)) is not None:
+            if folder in seen:
+                continue
+            seen.add(folder)
+        touch = history.last_touch(one.id, "evidence", path)
+        time = touch.time if touch is not None else 0
+        commit = touch.commit if touch is not None else None
+        for record in evidence.changed(one.id, tree, [path], time=time, commit=commit):
+            if isinstance(record, (Workflow, Task, Artifact)):
+                wanted[type(record).__name__.lower(), record.id] = record
+    lists: list[tuple[str, Callable[[str], Sequence[Workflow | Task | Artifact]]]] = [
+        ("workflow", catalog.workflows),
+        ("task", catalog.tasks),
+        ("artifact", catalog.artifacts),
+    ]
+    for part, listed in lists:
+        held = {(part, record.id): record for record in listed(one.id)}
+        ours = {key: record for key, record in wanted.items() if key[0] == part}
+        for key in sorted(held.keys() ^ ours.keys()):
+            text = "is not in the catalog" if key in ours else "is in the catalog, but not on the branch"
+            yield "error", place, f"{part} {key[1]} {text}", _REINDEX
+        for key in sorted(held.keys() & ours.keys()):
+            if _plain(held[key]) != _plain(ours[key]):
+                yield "error", place, f"{part} {key[1]} is not as the branch has it", _REINDEX
+
+
+def _plain(record: Workflow | Task | Artifact) -> object:
+    """A record for comparison: the commit and the times a document does not give depend on who asks when."""
+    data = msgspec.to_builtins(record)
+    for key in ("commit", "updated_at", "created_at"):
+        data.pop(key, None)
+    return data
+
+
+def _search(survey: Survey, *, unclean: bool) -> Iterator[Note]:
+    folder = survey.layout.derived / "search"
+    if not (folder / STATE).exists():
+        yield "warning", "derived/search", "is missing", "The next start makes it again."
+        return
+    for attempt in range(3):
+        try:
+            state = msgspec.json.decode((folder / STATE).read_bytes(), type=State)
+            bad = [name for name, (size, total) in state.files.items() if not _whole(folder / name, size, total)]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            yield "error", "derived/search", f"{STATE} cannot be read: {error}", _REINDEX
+            return
+        except FileNotFoundError:
+            bad = ["a segment"]
+        if not bad:
+            break
+        if attempt == 2:
+            yield "error", "derived/search", f"{bad[0]} is missing or damaged", _REINDEX
+    for one in survey:
+        marker, head = state.markers.get(one.id), one.head("evidence")
+        if marker != head and not unclean and (head is not None or marker is not None):
+            text = f"{one.folder} is searchable up to {str(marker)[:12]}, the branch is at {str(head)[:12]}"
+            yield "error", "derived/search", text, _REINDEX
+    if not unclean:
+        for gone in sorted(state.markers.keys() - {one.id for one in survey}):
+            yield "error", "derived/search", f"knows the workspace {gone}, which is not there", _REINDEX
+
+
+def _whole(path: Path, size: int, total: int) -> bool:
+    data = path.read_bytes()
+    return len(data) == size and zlib.crc32(data) == total
