@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -32,17 +32,12 @@ Severity = Literal["error", "warning"]
 Note = tuple[Severity, str, str, str]
 
 
-class Expected(NamedTuple):
-    """What the indexes must say of one workspace."""
-
-    facts: Mapping[Branch, Sequence[CommitFacts]]
-
-
 def indexes(data: Path, survey: Survey, sound: Sequence[Standing]) -> Iterator[Note]:
     """Severity, place, message and hint of everything in which an index differs from the `sound` workspaces."""
     derived = survey.layout.derived
     running = is_open(data)
-    unclean = running or any(one.waiting for one in survey.standing) or _journalled(survey)
+    # What is only behind: a running server is about to bring it up, after a crash the next start does.
+    late: Severity | None = None if running else "warning" if any(survey.layout.journal.glob("*.log")) else "error"
     with tempfile.TemporaryDirectory(prefix="gitstore-verify-") as scratch:
         copies: dict[str, Path] = {}
         for name in ("history.sqlite", "catalog.sqlite"):
@@ -58,12 +53,8 @@ def indexes(data: Path, survey: Survey, sound: Sequence[Standing]) -> Iterator[N
         if "history.sqlite" in copies and "catalog.sqlite" in copies:
             # Read again: what the copies have beyond the first survey is in the second.
             with Survey(data) as later:
-                yield from _compared(copies, sound, later, running=running, unclean=unclean)
-    yield from _search(survey, unclean=unclean)
-
-
-def _journalled(survey: Survey) -> bool:
-    return any(survey.layout.journal.glob("*.log"))
+                yield from _compared(copies, sound, later, late)
+    yield from _search(survey, late)
 
 
 def _copied(source: Path, target: Path) -> str | None:
@@ -84,7 +75,7 @@ def _copied(source: Path, target: Path) -> str | None:
 
 
 def _compared(
-    copies: Mapping[str, Path], sound: Sequence[Standing], later: Survey, *, running: bool, unclean: bool
+    copies: Mapping[str, Path], sound: Sequence[Standing], later: Survey, late: Severity | None
 ) -> Iterator[Note]:
     try:
         history, catalog = History(copies["history.sqlite"]), Catalog(copies["catalog.sqlite"])
@@ -99,8 +90,8 @@ def _compared(
         now = {one.id: one for one in later}
         for one in sound:
             if one.id in now:  # else it was deleted meanwhile
-                yield from _of_workspace(history, catalog, now[one.id], unclean=unclean)
-        if not running:
+                yield from _of_workspace(history, catalog, now[one.id], late)
+        if late is not None:
             for gone in sorted(set(catalog.workspaces()) - now.keys() - {one.id for one in sound}):
                 yield "error", "derived/catalog.sqlite", f"knows the workspace {gone}, which is not there", _REINDEX
     finally:
@@ -108,10 +99,9 @@ def _compared(
         catalog.close()
 
 
-def _of_workspace(history: History, catalog: Catalog, one: Standing, *, unclean: bool) -> Iterator[Note]:
+def _of_workspace(history: History, catalog: Catalog, one: Standing, late: Severity | None) -> Iterator[Note]:
     known = history.heads()
-    late: Severity = "warning" if unclean else "error"
-    hint = _HEALS if unclean else _REINDEX
+    hint = _REINDEX if late == "error" else _HEALS
     facts: dict[Branch, list[CommitFacts]] = {}
     for branch in BRANCHES:
         head, indexed = one.heads[branch], known.get((one.id, branch))
@@ -121,7 +111,7 @@ def _of_workspace(history: History, catalog: Catalog, one: Standing, *, unclean:
         if indexed is not None and indexed not in on_line:
             yield "error", place, f"reflects {indexed[:12]}, which is not on the branch", _REINDEX
             return
-        if indexed != one.head(branch):
+        if indexed != one.head(branch) and late is not None:
             yield late, place, f"ends at {str(indexed)[:12]}, the branch at {str(one.head(branch))[:12]}", hint
         reach = on_line.index(indexed) + 1 if indexed is not None else 0
         facts[branch] = list(walk(one.repository, branch, commits[:reach], 0))
@@ -154,17 +144,21 @@ def _catalog(
     catalog: Catalog,
     one: Standing,
     facts: Mapping[Branch, Sequence[CommitFacts]],
-    late: Severity,
+    late: Severity | None,
     hint: str,
 ) -> Iterator[Note]:
     place = f"derived/catalog.sqlite ({one.folder})"
     row = catalog.workspace(one.id)
     if row is None:
+        if late is None:
+            return
         yield late, place, "does not know the workspace", hint
         return
     on_line = {fact.id for fact in facts["main"]}
     if row.main is None or row.main not in on_line:
-        yield late if row.main is None else "error", place, f"reflects {row.main}, which history has not", hint
+        # The catalog is written after history: beside a server it may be ahead of the copy.
+        if late is not None:
+            yield "error", place, f"reflects {row.main}, which history has not", hint
         return
     view = one.repository.tree(Oid(bytes.fromhex(row.main)))
     try:
@@ -182,7 +176,7 @@ def _catalog(
     indexed = catalog.indexed(one.id).evidence
     if indexed is None and one.heads["evidence"] is None:
         return
-    if indexed != one.head("evidence"):
+    if indexed != one.head("evidence") and late is not None:
         yield late, place, f"has the evidence up to {str(indexed)[:12]}, not {str(one.head('evidence'))[:12]}", hint
     if indexed is not None and indexed in {fact.id for fact in facts["evidence"]}:
         yield from _records(history, catalog, one, indexed, place)
@@ -227,7 +221,7 @@ def _plain(record: Workflow | Task | Artifact) -> object:
     return data
 
 
-def _search(survey: Survey, *, unclean: bool) -> Iterator[Note]:
+def _search(survey: Survey, late: Severity | None) -> Iterator[Note]:
     folder = survey.layout.derived / "search"
     if not (folder / STATE).exists():
         yield "warning", "derived/search", "is missing", "The next start makes it again."
@@ -247,10 +241,10 @@ def _search(survey: Survey, *, unclean: bool) -> Iterator[Note]:
             yield "error", "derived/search", f"{bad[0]} is missing or damaged", _REINDEX
     for one in survey:
         marker, head = state.markers.get(one.id), one.head("evidence")
-        if marker != head and not unclean and (head is not None or marker is not None):
+        if marker != head and late is not None:
             text = f"{one.folder} is searchable up to {str(marker)[:12]}, the branch is at {str(head)[:12]}"
-            yield "error", "derived/search", text, _REINDEX
-    if not unclean:
+            yield late, "derived/search", text, _REINDEX if late == "error" else _HEALS
+    if late is not None:
         for gone in sorted(state.markers.keys() - {one.id for one in survey}):
             yield "error", "derived/search", f"knows the workspace {gone}, which is not there", _REINDEX
 

@@ -154,11 +154,12 @@ def _header(name: str, size: int, when: int) -> bytes:
 def _packed(one: Standing, folder: Path, progress: Callable[[int, int], None]) -> list[Path]:
     """Everything a workspace's branches reach, as packs in a scratch folder, in the order they were written."""
     (folder / "pack").mkdir(parents=True)
+    (folder / "scratch").mkdir()
     disk = Disk()
     written: list[Path] = []
 
     def store(entries: list[Entry]) -> None:
-        index = write_pack(disk, str(folder), str(folder), {oid: entry for oid, _, entry in entries})
+        index = write_pack(disk, str(folder), f"{folder}/scratch", {oid: entry for oid, _, entry in entries})
         written.extend([Path(index.removesuffix(".idx") + ".pack"), Path(index)])
 
     wanted = one.reached(lambda done: progress(done, 0))

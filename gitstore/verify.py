@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from gitstore.repository import check, journal, refs
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import BLOB, NAMES, Oid, identify
 from gitstore.repository.packs import checksum_holds
-from gitstore.repository.trees import decode_path
+from gitstore.repository.trees import Node, decode_path
 from gitstore.repository.worktree import regular
 from gitstore.rules import Policy
 from gitstore.secrets import Vault, decode_file
@@ -37,7 +38,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that verification noticed. `place` is a path below the data folder, with a path in git after a colon."""
+    """One thing that verification noticed. `place` is a path below the data folder; a path in git follows a colon."""
 
     severity: Literal["error", "warning"]
     place: str
@@ -67,13 +68,11 @@ def verify(
     with survey:
         for folder, broken in survey.broken:
             yield Finding("error", f"workspaces/{folder}", broken.message, "Restore it from a backup.")
+        running = is_open(data)
         sound: list[Standing] = []
         for number, one in enumerate(survey):
             tell(f"workspaces ({one.folder})", number, len(survey.standing))
-            found = list(_workspace(one, policy, is_open(data)))
-            yield from found
-            if not any(finding.severity == "error" and "object" in finding.message for finding in found):
-                sound.append(one)
+            yield from _workspace(one, policy, running, sound)
         yield from _secrets(survey, secret_key)
         tell("indexes", 0, None)
         for severity, place, message, hint in indexes(data, survey, sound):
@@ -134,7 +133,7 @@ def _secrets(survey: Survey, secret_key: str | None) -> Iterator[Finding]:
 # --- one workspace ----------------------------------------------------------------------------------------------------
 
 
-def _workspace(one: Standing, policy: Policy, running: bool) -> Iterator[Finding]:
+def _workspace(one: Standing, policy: Policy, running: bool, sound: list[Standing]) -> Iterator[Finding]:
     place = f"workspaces/{one.folder}"
     if one.heads["main"] is None:
         yield Finding("error", place, "has no main branch", "Restore it from a backup.")
@@ -148,9 +147,10 @@ def _workspace(one: Standing, policy: Policy, running: bool) -> Iterator[Finding
     yield from _stored(one, place)
     if broken:
         return  # what follows would only say the same in other words
+    sound.append(one)
     try:
         yield from _documents(one, place, policy)
-        if one.repository.database is not None and os.path.isdir(one.repository.git):
+        if os.path.isdir(one.repository.git):
             yield from _checkout(one, place, running)
     except (GitstoreError, OSError) as error:
         yield Finding("error", place, f"cannot be read: {error}")
@@ -276,7 +276,8 @@ def _checkout(one: Standing, place: str, running: bool) -> Iterator[Finding]:
         before = refs.read(git, refs.MAIN)
         found = list(_index(one, place, before))
         if refs.read(git, refs.MAIN) == before and not (running and found):
-            break  # else the server was just publishing
+            break
+        time.sleep(0.2)  # the server was just publishing
     for finding in found:
         soft = running and finding.severity == "error" and "damaged" not in finding.message
         yield msgspec.structs.replace(finding, severity="warning") if soft else finding
@@ -308,9 +309,9 @@ def _index(one: Standing, place: str, head: Oid | None) -> Iterator[Finding]:
         yield Finding("warning", place, f"files differ from what is committed: {_some(changed)}", "git status")
 
 
-def _id(files: dict[str, object], path: str) -> object:
+def _id(files: Mapping[str, Node], path: str) -> Oid | None:
     node = files.get(path)
-    return node.id if node is not None else None  # type: ignore[attr-defined]
+    return node.id if node is not None else None
 
 
 def _same(root: str, path: str, oid: Oid | None, index: Index) -> bool:

@@ -8,7 +8,7 @@ be read is put aside, not deleted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gitstore.errors import Damaged
 from gitstore.repository import refs
@@ -17,6 +17,7 @@ from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.repository import Repository
+from gitstore.repository.trees import compare
 
 
 def booted() -> float:
@@ -70,8 +71,15 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted)
+        steps = [(move.old, move.new) for record in records for move in record.moves if move.branch == "main"]
+        also = {path for old, new in steps for path in _between(repository, old, new)}
+        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also)
     repository.move(heads, show=show)
+
+
+def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[str]:
+    before, after = repository.tree(Oid(old) if old else None), repository.tree(Oid(new))
+    return (found.path for found in compare(repository.database, before.root, after.root))
 
 
 def _distrust(disk: Disk, repository: Repository, records: Sequence[Record]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gitstore.repository import refs
 from gitstore.repository.commits import Commit, parse
@@ -19,7 +19,7 @@ from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import EMPTY_TREE, Object, Oid
-from gitstore.repository.trees import Node, TreeView, compare
+from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import WorkTree, regular
 
 _CONFIG = """\
@@ -55,6 +55,7 @@ class Repository:
         self.database = Database(disk, self.git, cache)
         self.kept: dict[str, Oid | None] = {}
         self.shown: dict[str, Oid | None] = {}
+        self._begun: set[str] = set()  # paths that were checked out for a head that is not shown yet
         self.left_alone: list[str] = []  # paths with a person's uncommitted edits at the last publication
 
     @staticmethod
@@ -157,6 +158,7 @@ class Repository:
             self._show("evidence", evidence)
         if show and head is not None:
             self._show("main", head)
+            self._begun = set()
             if os.path.exists(f"{self.git}/{refs.SHOWN}"):
                 self._disk.unlink(f"{self.git}/{refs.SHOWN}")
         elif self.shown["main"] is not None and self.shown["main"] != head:
@@ -173,20 +175,35 @@ class Repository:
         if old != new:
             refs.swap(self._disk, self.git, self.database.scratch, ref, old, new)
 
-    def check_out(self, old: Oid | None, new: Oid | None, ours: Collection[Oid], *, torn: bool = False) -> None:
-        """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update."""
+    def check_out(
+        self,
+        old: Oid | None,
+        new: Oid | None,
+        ours: Collection[Oid],
+        *,
+        torn: bool = False,
+        also: Iterable[str] = (),
+    ) -> None:
+        """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
+
+        `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
+        off may have checked out.
+        """
         before, after = self.tree(old), self.tree(new)
+        paths = {*also, *self._begun}
+        paths.update(found.path for found in compare(self.database, before.root, after.root))
         index = Index.read(self.git)
-        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
         if index.changed or (not index.paths() and before.root != EMPTY_TREE):
             # It was damaged, or never got to the disk: every entry is made again.
-            files = ((path, node) for path, node in after.walk() if regular(node))
-            self.left_alone = work.reset(index, files, ours, torn=torn)
-        else:
-            wanted: dict[str, Node | None] = {}
-            for path, was, node in compare(self.database, before.root, after.root):
-                if regular(was) or regular(node):
-                    wanted[path] = regular(node)
-            self.left_alone = work.update(index, wanted, ours, torn=torn)
+            paths.update(path for path, _ in after.walk())
+            paths.update(decode_path(path) for path in index.paths())
+        self._begun = paths
+        wanted: dict[str, Node | None] = {}
+        for path in sorted(paths):
+            node = after.node(path)
+            if node is None or regular(node):
+                wanted[path] = node
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        self.left_alone = work.update(index, wanted, ours, torn=torn)
         if index.changed:
             index.write(self._disk, self.database.scratch)

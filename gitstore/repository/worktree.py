@@ -8,13 +8,12 @@ without an executable bit whatever the tree says (`core.fileMode` is off in our 
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
 from gitstore.repository.objects import BLOB, Oid, identify
-from gitstore.repository.trees import Node, Source, decode_path, encode_path
+from gitstore.repository.trees import Node, Source, encode_path
 
 
 class WorkTree:
@@ -117,19 +116,7 @@ class WorkTree:
                     return
             folders = folders[:-1]
 
-    def reset(self, index: Index, files: Iterable[tuple[str, Node]], ours: Collection[Oid], *, torn: bool) -> list[str]:
-        """The same for a whole commit: after a damaged index, or for a new clone."""
-        wanted: dict[str, Node | None] = dict(files)
-        for raw in index.paths():
-            wanted.setdefault(decode_path(raw), None)
-        return self.update(index, wanted, ours, torn=torn)
 
-
-def regular(node: Node | None) -> Node | None:
-    """What the work tree gets for a tree's entry: files only, no link and no submodule."""
-    return node if node is not None and node.mode & 0o170000 == 0o100000 else None
-
-
-def exists(root: str) -> bool:
-    """Whether the checkout is where it should be."""
-    return os.path.isdir(f"{root}/.git")
+def regular(node: Node) -> bool:
+    """Whether a tree's entry is one for the work tree: a file; links and submodules are left to people."""
+    return node.mode & 0o170000 == 0o100000

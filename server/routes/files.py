@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ from server.routes import common
 from server.shapes.files import File, ListFiles, ReadFile, UploadFile, UploadFiles
 
 _FORM = ("multipart/form-data",)
+_COMMIT = re.compile(r"[0-9a-fA-F]{4,40}")
 
 
 # --- records --------------------------------------------------------------------------------------------------------
@@ -113,10 +115,31 @@ async def read(call: Call) -> Reply:
     return await call.offload(_read, call, found.visible)
 
 
+def _at(call: Call, snapshot: Snapshot, moment: str) -> tuple[StoredFile, int]:
+    """The file as a commit or a time had it, and when it last changed before that."""
+    history, workspace = call.app.store.history, snapshot.workspace
+    if _COMMIT.fullmatch(moment):
+        commit = history.find_commit(workspace, moment)
+    else:
+        commit = history.at_time(workspace, "main", values.parse_iso(moment))
+    facts = history.commit(workspace, commit) if commit is not None else None
+    if facts is None or facts.branch != "main":
+        raise NotFound(f"the workspace's context has no commit at `{names.one_line(moment, 80)}`")
+    then = Context.load(snapshot.tree_at(facts.id), previous=None, now=facts.time, policy="allow")
+    stored = files.find(then, workspace, call.params["file"])
+    if stored is None:
+        raise NotFound(f"the workspace had no file `{names.one_line(call.params['file'], 80)}` then")
+    known = [one.time for one in history.versions(workspace, "file", stored.key) if one.time <= facts.time]
+    return stored, max(known, default=facts.time)
+
+
 def _content(call: Call, snapshot: Snapshot) -> Raw:
     query: ReadFile = call.query
-    stored = _find(call, snapshot)
-    modified = _stat(call, snapshot, stored.key).updated_at
+    if query.at is not None:
+        stored, modified = _at(call, snapshot, query.at)
+    else:
+        stored = _find(call, snapshot)
+        modified = _stat(call, snapshot, stored.key).updated_at
     if query.version is not None:
         history = call.app.store.history.versions(snapshot.workspace, "file", stored.key)
         wanted = next((one for one in history if one.number == query.version and one.op != "deleted"), None)

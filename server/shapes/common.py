@@ -39,12 +39,6 @@ class Paging(Shape):
         return Page(self.page, self.per_page, total)
 
 
-class At(Shape):
-    """A read as of a commit or a time."""
-
-    at: str | None = None
-
-
 class Deleted(msgspec.Struct):
     """What a deletion answers."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from server.shapes.common import At, PageNumber, PageSize, Shape, Text255, Time
+from server.shapes.common import PageNumber, PageSize, Shape, Text255, Time
 
 FileKey = Annotated[str, Meta(min_length=1, max_length=120)]
 Base64 = Annotated[
@@ -31,7 +31,7 @@ class UploadFiles(Shape):
     files: Annotated[list[UploadFile], Meta(min_length=1)]
 
 
-class ListFiles(At):
+class ListFiles(Shape):
     """Which files; all of them unless `per_page` or `page` is given."""
 
     q: str | None = None
@@ -39,10 +39,15 @@ class ListFiles(At):
     per_page: PageSize | None = None
 
 
-class ReadFile(At):
-    """Which content; the current one by default."""
+class ReadFile(Shape):
+    """Which content; the current one by default. `at` is a commit (4 digits of its id or more) or a time."""
 
+    at: str | None = None
     version: int | None = None
+
+    def faults(self) -> list[tuple[str, str]]:
+        """They may contradict each other."""
+        return [("/at", "give either `at` or `version`")] if None not in (self.at, self.version) else []
 
 
 class File(msgspec.Struct):

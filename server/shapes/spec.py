@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from server.shapes.common import At, Object, Oid, Shape, Time
+from server.shapes.common import Object, Oid, Shape, Time
 
 ResourceType = Literal["repository", "search", "document_store", "cloud_account", "artifact_store", "api"]
 
@@ -22,13 +22,13 @@ class PutSpec(Shape):
     instructions: Object | UnsetType = UNSET
 
 
-class ReadSpec(At):
+class ReadSpec(Shape):
     """Which version; the current one by default. A version that does not exist, negative ones too, is 404."""
 
     version: int | None = None
 
 
-class ListResources(At):
+class ListResources(Shape):
     """Which resources."""
 
     type: Annotated[str, Meta(max_length=255)] | None = None

@@ -209,7 +209,13 @@ def test_an_older_state_is_read_by_commit_and_by_time(admin: Client, place: Plac
     assert content(admin, place, "a-md", f"?at={first.data['updated_at']}").body == b"one"
     assert content(admin, place, "a-md", f"?at={'0' * 40}").code == (404, "NOT_FOUND")
     assert content(admin, place, "a-md", "?at=2001-01-01T00:00:00.000Z").code == (404, "NOT_FOUND")
-    assert content(admin, place, "a-md", "?at=yesterday").status in (400, 422)
+    assert content(admin, place, "a-md", "?at=yesterday").code == (400, "VALIDATION_ERROR")
+    assert content(admin, place, "a-md", f"?at={head}&version=1").pointers == ["/at"]
+    admin.delete(f"{place.at}/files/a-md")
+    assert content(admin, place, first.data["id"], f"?at={head[:12]}").body == b"one"
+    flow = admin.post(f"{place.at}/workflows", {"name": "w"}, headers={"X-Request-Id": "evidence"}).data
+    entry = admin.get(f"{place.at}/timeline?workflow_id={flow['id']}").data[0]
+    assert content(admin, place, "a-md", f"?at={entry['id']}").code == (404, "NOT_FOUND")
 
 
 def test_nothing_new_makes_no_commit(admin: Client, place: Place) -> None:
