@@ -397,28 +397,29 @@ class Workspace:
         """Takes in a branch that somebody's git moved; the paths where both sides differ (this store's side stays).
 
         A move that only extends the branch is kept as it is. Anything else is joined with what the store has: parents
-        are the old head and the new tip, so that neither's commits are ever lost.
+        are the old head and the new tip, so that neither's commits are ever lost; and the files are those of the new
+        tip with what the store changed since it last showed the branch.
         """
         branch: Branch = "evidence" if foreign.branch == "evidence" else "main"
         with self.lock:
             base = self.tip
             old = base.lines[branch]
             found = foreign.found
-            if found is None or old.oid is None:
-                # Somebody deleted the branch (or made one where the store has none yet): ours is put back.
-                self.repository.shown[branch] = found
+            if found is None:
+                # Somebody deleted the branch: ours is put back.
+                self.repository.shown[branch] = None
                 return Pending.of(Outcome([], base, None))
             self.repository.database.close()  # packs that git made a moment ago are to be seen
             commits = line(self.repository, found, old.oid)
-            extends = commits[0][1].parents[:1] == (old.oid,) if commits else True
+            extends = not commits or commits[0][1].parents[:1] == (old.oid,)
             clashes: list[str] = []
             objects: list[Object] = []
             now = max(int(time.time() * 1000), old.time)
-            if extends:
+            if extends or old.oid is None:
                 facts = list(walk(self.repository, branch, commits, old.time))
                 root, new, when = self.repository.tree(found).root, found, facts[-1].time if facts else old.time
             else:
-                merged = merge(self.repository, old.oid, found)
+                merged = merge(self.repository, foreign.shown, old.oid, found)
                 clashes = merged.clashes
                 root, when = merged.root, now
                 for tree_object, tree in merged.trees:

@@ -21,29 +21,9 @@ class Merged(NamedTuple):
     clashes: list[str]
 
 
-def ancestor(repository: Repository, one: Oid, other: Oid) -> Oid | None:
-    """A nearest common ancestor of two commits, or None; breadth first, from both sides at once."""
-    seen: tuple[set[Oid], set[Oid]] = ({one}, {other})
-    edges: tuple[list[Oid], list[Oid]] = ([one], [other])
-    if one == other:
-        return one
-    while edges[0] or edges[1]:
-        for side in (0, 1):
-            following: list[Oid] = []
-            for oid in edges[side]:
-                for parent in repository.commit(oid).parents:
-                    if parent in seen[1 - side]:
-                        return parent
-                    if parent not in seen[side]:
-                        seen[side].add(parent)
-                        following.append(parent)
-            edges[side][:] = following
-    return None
-
-
-def merge(repository: Repository, ours: Oid, theirs: Oid) -> Merged:
-    """The tree that has the changes of both sides since their common ancestor."""
-    base = repository.tree(ancestor(repository, ours, theirs))
+def merge(repository: Repository, since: Oid | None, ours: Oid, theirs: Oid) -> Merged:
+    """The tree that has the changes of both sides since the commit `since` (None: since there was nothing)."""
+    base = repository.tree(since)
     left, right = repository.tree(ours), repository.tree(theirs)
     edits: dict[str, Node | None] = {}
     clashes: list[str] = []

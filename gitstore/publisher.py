@@ -123,7 +123,7 @@ class Publisher:
                     raise Unavailable(f"somebody's git holds a lock in {workspace.repository.root}")
                 workspace.repository.database.close()
                 self._disk.rename(workspace.repository.root, target)
-            except (OSError, GitstoreError) as error:
+            except Exception as error:  # as in _try: it is tried again, and the others must not wait for it
                 log.warning("workspace %s cannot be moved to the trash yet: %s", workspace.id, error)
                 with self._wake:
                     self._trash.append(item)
@@ -145,8 +145,9 @@ class Publisher:
     def _try(self, workspace: Workspace) -> None:
         try:
             done = self.publish(workspace)
-        except (OSError, GitstoreError) as error:
-            # The promise is in the journal; publication is tried again until the disk or the folder is mended.
+        except Exception as error:
+            # The promise is in the journal, and this thread serves every other workspace too: whatever it is (the disk,
+            # a folder or a ref that somebody moved), publication is tried again until it is mended.
             if self.failures.get(workspace.id) != str(error):
                 log.warning("workspace %s cannot be published yet: %s", workspace.id, error)
             self.failures[workspace.id] = str(error)

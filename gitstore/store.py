@@ -212,7 +212,9 @@ class Store:
         for record in records:
             homes.setdefault(record.workspace, record.folder)
             if record.trashed is not None:
-                self._replay_one(waiting.pop(record.workspace, []), homes.pop(record.workspace), restarted, since)
+                found, home = waiting.pop(record.workspace, []), homes.pop(record.workspace)
+                if not (self.layout.trash / record.trashed).exists():
+                    self._replay_one(found, home, restarted, since)
                 self._to_trash(record.folder, record.trashed, record.workspace)
             else:
                 waiting.setdefault(record.workspace, []).append(record)
@@ -431,7 +433,11 @@ class Store:
         changes = [entry for entry in group if isinstance(entry, Change)]
         self.derived.apply(changes)
         for entry in group:
-            entry.done()
+            try:
+                entry.done()
+            except Exception:
+                # One waiter's callback must not keep the others of the group, or the next groups, from their answers.
+                log.exception("a durable change could not be told to whoever waits for it")
         for change in changes:
             self.publisher.changed(change.owner)
 

@@ -220,8 +220,31 @@ def test_a_rewrite_by_hand_loses_nothing(store: Store, how: tuple[str, ...]) -> 
     line = git(store, "alpha", "rev-list", "--first-parent", "main").split()
     assert before in line
     assert store.load(one).visible.main.head == line[0]
-    assert "c" in store.load(one).visible.context.memory
+    kept = ["a", "c"] if how[0] == "reset" else ["a", "b", "c"]
+    assert list(store.load(one).visible.context.memory) == kept
     assert git(store, "alpha", "status", "--porcelain") == ""
+
+
+def test_an_evidence_branch_made_by_hand_is_kept(store: Store) -> None:
+    one = make(store, "alpha", memory={"a": 1})
+    published(store, one)
+    git(store, "alpha", "branch", "evidence")
+    by_hand = git(store, "alpha", "rev-parse", "evidence").strip()
+    settle(Work(store).create_workflow(one, workflows.New(name="Nightly", id="n"), WHO))
+    published(store, one)
+    assert by_hand in git(store, "alpha", "rev-list", "evidence").split()
+    assert store.catalog.workflow("n") is not None
+    assert git(store, "alpha", "fsck", "--strict", "--full") == ""
+
+
+def test_a_branch_deleted_by_hand_comes_back(store: Store) -> None:
+    one = make(store, "alpha", memory={"a": 1})
+    settle(Work(store).create_workflow(one, workflows.New(name="Nightly", id="n"), WHO))
+    published(store, one)
+    before = git(store, "alpha", "rev-parse", "evidence")
+    git(store, "alpha", "branch", "-D", "evidence")
+    published(store, one)
+    assert git(store, "alpha", "rev-parse", "evidence") == before
 
 
 def test_a_move_made_while_the_store_was_closed(tmp_path: Path) -> None:
