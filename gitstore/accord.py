@@ -5,8 +5,11 @@ The databases are copied first, each as of one moment, so that a running server 
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,17 +20,20 @@ import msgspec
 from gitstore import evidence
 from gitstore.catalog import Catalog
 from gitstore.documents import DocumentError, load
-from gitstore.errors import GitstoreError
+from gitstore.errors import GitstoreError, StoreBusy
 from gitstore.facts import line, walk
 from gitstore.history import History
 from gitstore.model import Artifact, Branch, CommitFacts, Task, Workflow
+from gitstore.repository.disk import Hold
 from gitstore.repository.objects import Oid
 from gitstore.search.segments import STATE, State
+from gitstore.store import Layout, Options, Store
 from gitstore.survey import BRANCHES, Standing, Survey, is_open
 
 _REINDEX = "Stop the server and run `gitstore reindex`."
 _HEALS = "The next start brings it up to date."
 
+Progress = Callable[[str, int, int | None], None]
 Severity = Literal["error", "warning"]
 Note = tuple[Severity, str, str, str]
 
@@ -55,6 +61,46 @@ def indexes(data: Path, survey: Survey, sound: Sequence[Standing]) -> Iterator[N
             with Survey(data) as later:
                 yield from _compared(copies, sound, later, late)
     yield from _search(survey, late)
+
+
+def reindex(data: Path, options: Options, progress: Progress | None = None) -> int:
+    """Throws the indexes away and makes them again from the branches; of how many workspaces.
+
+    Only the times at which keys were last used are carried over, for no branch has them. Raises StoreBusy where a
+    process has the store open, NotFound where there is none.
+    """
+    tell = progress or (lambda *_: None)
+    layout = Layout(data.absolute())
+    layout.check()
+    used: dict[str, int] = {}
+    with Store.open(data, options) as store:
+        used = store.catalog.keys_used()
+    old = layout.derived.with_name("derived.old")
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        hold = Hold(layout.lock)
+    except OSError:
+        raise StoreBusy(f"another process just opened the store {layout.root}: stop it first") from None
+    layout.derived.rename(old)
+    hold.release()
+    began = time.monotonic()
+    done = threading.Event()
+
+    def wait() -> None:
+        while not done.wait(0.5):
+            tell("indexing", int(time.monotonic() - began), None)
+
+    ticking = threading.Thread(target=wait, daemon=True)
+    ticking.start()
+    try:
+        with Store.open(data, options) as store:
+            for prefix, when in used.items():
+                store.catalog.key_used(prefix, when)
+            return len(store.catalog.workspaces())
+    finally:
+        done.set()
+        ticking.join()
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _copied(source: Path, target: Path) -> str | None:

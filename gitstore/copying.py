@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gitstore import documents, names
+from gitstore import documents, names, values
 from gitstore.evidence import ARTIFACT_DOCUMENT
 from gitstore.repository.objects import Blob
 from gitstore.repository.trees import Node, TreeView
@@ -23,8 +23,11 @@ def new_identity(workspace: str, part: str, old: str) -> str:
     return names.derive_id(workspace, f"{part}\0{old}")
 
 
-def renumber(tree: TreeView, old: str | None, new: str) -> dict[str, Node | Blob | None]:
+def renumber(tree: TreeView, old: str | None, new: str, times: Mapping[str, int]) -> dict[str, Node | Blob | None]:
     """The edits that make the evidence in `tree` of workspace `old` that of workspace `new`.
+
+    `times` tells when a path was last changed (ms): a document that does not say when it began gets it written in, for
+    the commit that renames it says something else.
 
     Documents that cannot be read stay as they are; whoever validates the result finds them. Besides the fields that
     refer to a workflow or task, any text in a document that is exactly an old id (a UUID) becomes the new one.
@@ -55,7 +58,7 @@ def renumber(tree: TreeView, old: str | None, new: str) -> dict[str, Node | Blob
             document = True
         content: Node | Blob = node
         if document and (data := tree.read(path)) is not None:
-            mapped = _mapped(data, known, new, drop_id=part != "artifact")
+            mapped = _mapped(data, known, new, part, times.get(path))
             content = Blob(mapped) if mapped != data else node
         if place != path:
             edits.setdefault(path, None)
@@ -71,7 +74,7 @@ def _value(data: bytes | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _mapped(data: bytes, known: Mapping[str, str], new: str, *, drop_id: bool) -> bytes:
+def _mapped(data: bytes, known: Mapping[str, str], new: str, part: str, time: int | None) -> bytes:
     value = _value(data)
     if not value:
         return data
@@ -80,8 +83,12 @@ def _mapped(data: bytes, known: Mapping[str, str], new: str, *, drop_id: bool) -
         held = value.get(field)
         if isinstance(held, (str, int)) and not isinstance(held, bool) and str(held).strip():
             result[field] = new_identity(new, part, str(held))
-    if drop_id:
+    if part != "artifact":
         result.pop("id", None)  # the file's new name says it
+    if time is not None:
+        for field in ("created_at",) if part == "artifact" else ("created_at", "updated_at"):
+            if value.get(field) is None:
+                result[field] = values.iso(time)
     return data if result == value else documents.edit(data, result)
 
 

@@ -130,6 +130,10 @@ class Explorer:
             shown.append(row_json(row, workspace, artifact.metadata if artifact is not None else {}, highlight))
         return ExplorerPage(rows=shown, total=len(rows), summary=_summary(rows), filters=records.filters(rows))
 
+    def count(self, workspace: str, now: int) -> int:
+        """How many artifacts the workspace has that have not expired at `now` (ms)."""
+        return len(self._joined(workspace).live(now))
+
     def _joined(self, workspace: str) -> _Joined:
         # The head is read before the records: what comes in between is newer than it says, and read again next time.
         head = self._catalog.indexed(workspace).evidence

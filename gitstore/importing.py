@@ -20,7 +20,7 @@ from gitstore import copying, documents, evidence, names, source
 from gitstore.acceptance import Fault, Refused, evidence_faults, main_faults, records
 from gitstore.context import RESERVED, WORKSPACE
 from gitstore.errors import Conflict, Invalid
-from gitstore.facts import author, line, message, server_signature, time_of
+from gitstore.facts import author, line, message, server_signature, time_of, walk
 from gitstore.model import SYSTEM, Artifact, Branch, Provenance, Task, Workflow
 from gitstore.names import artifact_folder
 from gitstore.repository.commits import Signature, build
@@ -108,7 +108,8 @@ class _Import:
 
     def run(self, slug: str | None, new_id: bool) -> Imported:
         """Builds the repository in the scratch folder, or raises."""
-        Repository.create(self.disk, str(self.scratch), "")
+        for folder in ("gitstore", "objects/pack"):
+            self.disk.makedirs(f"{self.repository.git}/{folder}")
         try:
             return self._run(slug, new_id)
         finally:
@@ -134,7 +135,7 @@ class _Import:
         old, identity = identity, names.new_id() if new_id or identity is None else identity
         if new_id:
             view = TreeView(self.repository.database, roots["evidence"])
-            roots["evidence"] = self._edited(roots["evidence"], copying.renumber(view, old, identity))
+            roots["evidence"] = self._edited(roots["evidence"], copying.renumber(view, old, identity, self._touched()))
         if fields.get("id") != identity:
             roots["main"] = self._workspace(roots["main"], {**fields, "id": identity})
         if not new_id and self.store.catalog.workspace(identity) is not None:
@@ -197,6 +198,12 @@ class _Import:
                 self.faults.append(
                     Fault(str(git.git), f"has a commit dated more than 10 minutes ahead on {branch}", "Mend the clock.")
                 )
+
+    def _touched(self) -> dict[str, int]:
+        """When each path of the evidence branch was last changed."""
+        commits = line(self.repository, self.heads["evidence"], None)
+        facts = walk(self.repository, "evidence", commits, 0)
+        return {changed.path: fact.time for fact in facts for changed in fact.changes}
 
     def _uncommitted(self, found: source.Scan, tree: TreeView) -> None:
         """Notes what of a repository's work tree is not committed, and so does not come along."""

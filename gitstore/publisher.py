@@ -17,6 +17,7 @@ from gitstore.errors import GitstoreError, Unavailable
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
 from gitstore.repository.journal import Entry, Journal
+from gitstore.repository.recovery import ASIDE
 from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign
 
@@ -25,7 +26,6 @@ LATEST = 1.0  # seconds after which it is published although changes keep coming
 CHECKPOINT = 5.0  # seconds between two checkpoints
 CHECKPOINT_BYTES = 8 << 20
 SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
-ASIDE = ".moving-"  # and the workspace's id: a folder that waits for its new name to be free
 _RETRY = 0.5  # seconds before another try after a failure or a lock
 
 log = logging.getLogger("gitstore.publisher")

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -28,12 +28,12 @@ from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageF
 from gitstore.history import History
 from gitstore.model import Branch, Provenance, Touch
 from gitstore.pending import Pending
-from gitstore.publisher import ASIDE, Publisher
-from gitstore.repository import journal
+from gitstore.publisher import Publisher
+from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
-from gitstore.repository.replay import booted, heal, replay
-from gitstore.repository.repository import Foreign, Repository
+from gitstore.repository.recovery import Places, recover
+from gitstore.repository.repository import Repository
 from gitstore.rules import Policy
 from gitstore.search import Search
 from gitstore.secrets import Vault, decode_file
@@ -149,7 +149,7 @@ class Store:
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
         self.search = Search(layout.derived / "search")
         self.derived = Derived(self._history, self._catalog, self.search)
-        self._replay()
+        recover(self._disk, Places(layout.root), self._trees)
         self._find_workspaces()
         self.journal = journal.Journal(self._disk, str(layout.journal), self._settled)
         self.publisher = Publisher(
@@ -203,96 +203,19 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _replay(self) -> None:
-        """Publishes again what the journal promised, then empties it."""
-        records, restarted = journal.read(str(self.layout.journal))
-        since = booted()
-        waiting: dict[str, list[journal.Record]] = {}
-        homes: dict[str, str] = {}
-        for record in records:
-            homes.setdefault(record.workspace, record.folder)
-            if record.trashed is not None:
-                found, home = waiting.pop(record.workspace, []), homes.pop(record.workspace)
-                if not (self.layout.trash / record.trashed).exists():
-                    self._replay_one(found, home, restarted, since)
-                self._to_trash(record.folder, record.trashed, record.workspace)
-            else:
-                waiting.setdefault(record.workspace, []).append(record)
-        for workspace, found in waiting.items():
-            self._move_aside(found, homes[workspace])
-        for workspace, found in waiting.items():
-            self._replay_one(found, homes[workspace], restarted, since)
-        if records:
-            self._disk.sync_all(str(self.layout.root))
-        journal.forget(self._disk, str(self.layout.journal))
-
-    @staticmethod
-    def _final(records: Sequence[journal.Record], folder: str) -> str:
-        """The name a workspace's folder comes to, having begun as `folder`."""
-        return next((record.renamed for record in reversed(records) if record.renamed is not None), folder)
-
-    def _move_aside(self, records: Sequence[journal.Record], folder: str) -> None:
-        """Takes a folder that gets another name out of the way: the names may go round in a circle."""
-        final = self._final(records, folder)
-        if self._is(final, records[0].workspace):
-            return
-        for name in {folder, *(record.renamed for record in records if record.renamed is not None)}:
-            if self._is(name, records[0].workspace):
-                aside = f"{ASIDE}{records[0].workspace}"
-                self._disk.rename(str(self.layout.workspaces / name), str(self.layout.workspaces / aside))
-                return
-
-    def _replay_one(self, records: Sequence[journal.Record], folder: str, restarted: bool, since: float) -> None:
-        if not records:
-            return
-        final = self._final(records, folder)
-        aside = self.layout.workspaces / f"{ASIDE}{records[0].workspace}"
-        if aside.exists():
-            self._disk.rename(str(aside), str(self.layout.workspaces / final))
-        root = str(self.layout.workspaces / final)
-        repository = Repository(self._disk, root, self._trees)
-        if not os.path.isdir(f"{root}/.git") and records[0].moves and records[0].moves[0].old is not None:
-            # Moved away by a person, or in the trash already: there is nowhere to publish to. The commits are kept.
-            log.warning(
-                "the folder of workspace %s is gone; its last changes cannot be published", records[0].workspace
-            )
-            return
-        if os.path.isdir(f"{root}/.git"):
-            heal(self._disk, repository, since)
-        try:
-            replay(self._disk, repository, records, restarted=restarted)
-        except Foreign:
-            pass  # taken in when the workspace is opened, which the next step does
-        finally:
-            repository.database.close()
-        for record in records:
-            if record.sealed is not None:
-                self._disk.overwrite(f"{self.layout.secrets}/{record.workspace}.new", record.sealed, 0o600)
-                self._disk.rename(
-                    f"{self.layout.secrets}/{record.workspace}.new", f"{self.layout.secrets}/{record.workspace}"
-                )
-
-    def _is(self, folder: str, workspace: str) -> bool:
-        try:
-            return (self.layout.workspaces / folder / ".git/gitstore/id").read_text().strip() == workspace
-        except OSError:
-            return False
-
-    def _to_trash(self, folder: str, trashed: str, workspace: str) -> None:
-        target = self.layout.trash / trashed
-        if not target.exists() and self._is(folder, workspace):
-            self._disk.rename(str(self.layout.workspaces / folder), str(target))
-
     def _find_workspaces(self) -> None:
         """Reads where every branch is, and brings the indexes of those that moved up to date."""
         alive = set()
         rebuild = self.search.claim_rebuild()
+        since = replay.booted()
         for entry in sorted(os.scandir(self.layout.workspaces), key=lambda entry: entry.name):
             if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(f"{entry.path}/.git"):
                 continue
             repository = Repository(self._disk, entry.path, self._trees)
             try:
                 repository.open()
+                if repository.kept["main"] is not None:
+                    replay.heal(self._disk, repository, since)
                 if repository.kept["main"] is None:
                     log.warning("%s is not a workspace of this store: gitstore import takes it in", entry.path)
                     continue

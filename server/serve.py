@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 import uvloop
 
+from gitstore import trash
+from gitstore.errors import GitstoreError
 from gitstore.keys import Keys
 from gitstore.store import Options, Store
 from server import listen, log
 from server.app import make_app
 from server.config import Settings
 
+_FLUSH = 60.0  # seconds between two times that the keys' last uses are kept
+_PURGE = 3600.0  # seconds between two looks at the trash
+
+
+def options(settings: Settings) -> Options:
+    """What a store is told of the settings."""
+    return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
+
 
 def open_store(settings: Settings) -> Store:
     """The store of the settings. Raises what Store.open raises."""
-    return Store.open(settings.data, Options(secret_key=settings.secret_key, secrets=settings.secret_policy))
+    return Store.open(settings.data, options(settings))
 
 
 def open_keys(settings: Settings, store: Store) -> Keys:
@@ -31,26 +42,58 @@ def open_keys(settings: Settings, store: Store) -> Keys:
     )
 
 
-def first_key(settings: Settings, keys: Keys) -> str | None:
-    """Makes an admin key where there is none at all, and returns its text: the only time it can be seen."""
+def has_key(settings: Settings, keys: Keys) -> bool:
+    """Whether anybody could use this server: some key is given in the settings, or stored and in force."""
     now = int(time.time() * 1000)
-    alive = any(
+    return settings.admin_key is not None or any(
         record.revoked_at is None and (record.expires_at is None or record.expires_at > now) for record in keys.list()
     )
-    return None if alive or settings.admin_key else keys.create("admin", "made at the first start")[1]
 
 
-def serve(settings: Settings, started: Callable[[int, str | None], None]) -> None:
-    """Serves until SIGTERM or SIGINT; `started` is told the port and the text of a key that was just made, if any.
+def _keep_house(settings: Settings, store: Store, keys: Keys, stop: threading.Event) -> None:
+    """Now and then: remembers when keys were used, and empties the trash of what has been there long enough."""
+    purge_at = time.monotonic()
+    while True:
+        try:
+            if time.monotonic() >= purge_at:
+                purge_at = time.monotonic() + _PURGE
+                gone = trash.expired(store.layout, settings.trash_days, int(time.time() * 1000))
+                trash.purge(store.layout, gone)
+                for one in gone:
+                    log.server.info("the deleted workspace %s was removed for good", one.name)
+            keys.flush()
+        except GitstoreError as error:
+            log.server.warning("%s", error)  # it is tried again the next time
+        if stop.wait(_FLUSH):
+            return
+
+
+def serve(settings: Settings, started: Callable[[int, str | None], None], *, new_key: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT; `started` is told the port, once connections are taken, and the text of the key
+    that was made then: the first one of a store, or any with `new_key`.
 
     Raises StoreBusy, FormatUnknown, Damaged, StorageFailed; OSError where the address cannot be had.
     """
     log.configure(settings)
     with open_store(settings) as store:
         keys = open_keys(settings, store)
-        made = first_key(settings, keys)
         app = make_app(settings, store, keys)
+        stop = threading.Event()
+        house = threading.Thread(
+            target=_keep_house, args=(settings, store, keys, stop), name="gitstore-house", daemon=True
+        )
+
+        def ready(port: int) -> None:
+            # Not before: a key that was made and never shown could not be had again.
+            wanted = new_key or not has_key(settings, keys)
+            made = keys.create("admin", "demo" if new_key else "made at the first start")[1] if wanted else None
+            house.start()
+            started(port, made)
+
         try:
-            uvloop.run(listen.run(app, lambda port: started(port, made)))
+            uvloop.run(listen.run(app, ready))
         finally:
+            stop.set()
+            if house.ident is not None:
+                house.join()
             keys.flush()

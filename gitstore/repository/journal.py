@@ -245,8 +245,7 @@ class Journal:
         if not done:
             return 0
         self._disk.sync_all(root)
-        for number in done:
-            self._disk.unlink(self._path(number))
+        _remove(self._disk, self._folder, [self._path(number) for number in done])
         with self._wake:
             for number in done:
                 del self._outstanding[number]
@@ -318,7 +317,14 @@ def faults(folder: str) -> list[str]:
 
 def forget(disk: Disk, folder: str) -> None:
     """Removes every file; their records have been published and synced."""
-    for _, path in _files(folder):
+    _remove(disk, folder, [path for _, path in _files(folder)])
+
+
+def _remove(disk: Disk, folder: str, paths: list[str]) -> None:
+    """Oldest first, and surely so: were an old file to outlive a newer one, what it says would count again."""
+    for at, path in enumerate(paths):
+        if at:
+            disk.sync_folder(folder)
         disk.unlink(path)
 
 
@@ -331,7 +337,7 @@ def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     while at + _FRAME.size <= len(data):
         size, crc = _FRAME.unpack_from(data, at)
         payload = data[at + _FRAME.size : at + _FRAME.size + size]
-        if len(payload) < size or zlib.crc32(payload) != crc:
-            return
+        if not size or len(payload) < size or zlib.crc32(payload) != crc:
+            return  # zeros would hold: a power cut may leave the length of a file without its data
         at += _FRAME.size + size
         yield at, payload

@@ -17,7 +17,8 @@ from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.repository import Repository
-from gitstore.repository.trees import compare
+from gitstore.repository.trees import Difference, compare
+from gitstore.repository.worktree import regular
 
 
 def booted() -> float:
@@ -55,31 +56,38 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         moves = [move for record in records for move in record.moves if move.branch == branch]
         kept = refs.read(repository.git, refs.KEPT[branch])
         head = refs.read(repository.git, refs.HEADS[branch])
-        known = {kept, *(move.old for move in moves), *(move.new for move in moves)}
+        known = {kept, None, *(move.old for move in moves), *(move.new for move in moves)}
         repository.kept[branch] = kept
         repository.shown[branch] = head if head in known else kept
         if moves:
             begin[branch] = Oid(moves[0].old) if moves[0].old else None
             if kept is None or kept in {move.old for move in moves} | {move.new for move in moves}:
                 heads[branch] = Oid(moves[-1].new)
-    if (held := refs.read(repository.git, refs.SHOWN)) is not None:
-        repository.shown["main"] = held
+        if branch == "main" and head not in known and (held := refs.read(repository.git, refs.SHOWN)) is not None:
+            repository.shown["main"] = held
     foreign = repository.foreign()
     if foreign is not None:
+        # What was promised is kept whatever a person did meanwhile; the caller joins the two.
+        repository.move(heads, show=False, foreign=foreign)
         raise foreign
     show = "main" in heads and not repository.busy()
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-        steps = [(move.old, move.new) for record in records for move in record.moves if move.branch == "main"]
-        also = {path for old, new in steps for path in _between(repository, old, new)}
+        also: set[str] = set()
+        for record in records:
+            for move in record.moves:
+                if move.branch == "main":
+                    for found in _between(repository, move.old, move.new):
+                        also.add(found.path)
+                        ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
         repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also)
     repository.move(heads, show=show)
 
 
-def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[str]:
+def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[Difference]:
     before, after = repository.tree(Oid(old) if old else None), repository.tree(Oid(new))
-    return (found.path for found in compare(repository.database, before.root, after.root))
+    return compare(repository.database, before.root, after.root)
 
 
 def _distrust(disk: Disk, repository: Repository, records: Sequence[Record]) -> None:

@@ -19,7 +19,7 @@ from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import EMPTY_TREE, Object, Oid
-from gitstore.repository.trees import Node, TreeView, compare, decode_path
+from gitstore.repository.trees import Node, TreeView, compare, decode_path, encode_path
 from gitstore.repository.worktree import WorkTree, regular
 
 _CONFIG = """\
@@ -71,6 +71,8 @@ class Repository:
             "HEAD": f"ref: {refs.MAIN}\n",
         }
         for name, text in files.items():
+            if _changed(f"{git}/{name}", text.encode()):
+                continue  # by a person, whose settings these are by now
             disk.overwrite(f"{git}/gitstore/new", text.encode())
             disk.rename(f"{git}/gitstore/new", f"{git}/{name}")
 
@@ -121,7 +123,7 @@ class Repository:
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
-        if not os.path.isdir(self.git):
+        if not os.path.exists(f"{self.git}/HEAD"):  # which is written last
             if self.kept["main"] is not None:
                 raise FileNotFoundError(errno.ENOENT, "the workspace's folder is gone", self.root)
             self.create(self._disk, self.root, self.workspace)
@@ -147,14 +149,17 @@ class Repository:
         """Whether a person is in the middle of a merge or the like on `main`."""
         return self.on_main() and refs.under_way(self.git)
 
-    def move(self, heads: Mapping[str, Oid], *, show: bool) -> None:
-        """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge."""
+    def move(self, heads: Mapping[str, Oid], *, show: bool, foreign: Foreign | None = None) -> None:
+        """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge.
+
+        A branch that is `foreign` stays where somebody put it, until that is taken in.
+        """
         head = heads.get("main") or self.kept["main"]
         for branch, new in heads.items():
             self._swap(refs.KEPT[branch], self.kept[branch], new)
             self.kept[branch] = new
         evidence = self.kept["evidence"]
-        if evidence is not None and evidence != self.shown["evidence"]:
+        if foreign is None and evidence is not None and evidence != self.shown["evidence"]:
             self._show("evidence", evidence)
         if show and head is not None:
             self._show("main", head)
@@ -197,6 +202,10 @@ class Repository:
             # It was damaged, or never got to the disk: every entry is made again.
             paths.update(path for path, _ in after.walk())
             paths.update(decode_path(path) for path in index.paths())
+            for path, was in before.walk():
+                paths.add(path)
+                if regular(was):  # so that a file which is still as it was then is known to be ours
+                    index.set(encode_path(path), was.mode, was.id, None)
         self._begun = paths
         wanted: dict[str, Node | None] = {}
         for path in sorted(paths):
@@ -207,3 +216,12 @@ class Repository:
         self.left_alone = work.update(index, wanted, ours, torn=torn)
         if index.changed:
             index.write(self._disk, self.database.scratch)
+
+
+def _changed(path: str, text: bytes) -> bool:
+    """Whether a file says something else than the text or a torn beginning of it."""
+    try:
+        with open(path, "rb") as file:
+            return not text.startswith(file.read().rstrip(b"\0"))
+    except FileNotFoundError:
+        return False

@@ -84,14 +84,16 @@ async def update(call: Call) -> Reply:
 
 
 def _impact(call: Call, snapshot: Snapshot) -> DeleteImpact:
-    counts = msgspec.structs.asdict(call.app.store.catalog.impact(snapshot.workspace, now=int(time.time() * 1000)))
+    now = int(time.time() * 1000)
+    counts = msgspec.structs.asdict(call.app.store.catalog.impact(snapshot.workspace, now=now))
+    counts["artifacts"] = call.app.explorer.count(snapshot.workspace, now)  # which expired, their workflows say
     return DeleteImpact(files=len(snapshot.context.files), **counts)
 
 
 async def impact(call: Call) -> Reply:
     """What a deletion would take."""
     found = await common.workspace(call)
-    data = _impact(call, found.visible)
+    data = await call.offload(_impact, call, found.visible)
     return Reply(data, etag=values.etag(msgspec.json.encode(data)))
 
 

@@ -119,7 +119,7 @@ class ArtifactRow(msgspec.Struct, omit_defaults=True):
     download_url: str
     metadata: Object
     workflow_name: str
-    workflow_state: str
+    workflow_state: str | None
     work_item_id: str | None
     work_item_title: str | None
     stage_name: str | None

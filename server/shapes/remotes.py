@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from server.shapes.common import Oid, Shape, Text255, Time
+from server.shapes.common import Shape, Text255, Time
 
 Provider = Literal["github", "gitea", "gitlab"]
 
@@ -34,7 +34,7 @@ class Access(msgspec.Struct):
     repository_url: str
     default_branch: str | None
     branch_verified: bool
-    head: Oid | None
+    head: Annotated[str, Meta(pattern="^([0-9a-f]{40}|[0-9a-f]{64})$", description="a commit of the remote")] | None
     branches: int
     reason: (
         Literal[

@@ -1,9 +1,9 @@
 """A disk that remembers every change, and the states in which a power cut may leave it.
 
-The model is what POSIX promises and ext4 or XFS may use up: a file's data is durable once that file was synced, a name
+The model is what POSIX promises, and ext4 or XFS may use up: a file's data is durable once that file was synced, a name
 once its folder was synced (`fsync` of the file is not enough), everything once the file system was. What is not durable
-at the cut is there, not there, or there in part: data as nothing, a beginning, zeros, or whole; each change of a name on
-its own, except that a name's changes keep their order and a rename is one change.
+at the cut is there, not there, or there in part: data as nothing, a beginning, zeros, or whole; each change of a name
+on its own, except that a name's changes keep their order and a rename is one change.
 """
 
 from __future__ import annotations
