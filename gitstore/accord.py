@@ -31,6 +31,7 @@ from gitstore.store import Layout, Options, Store
 from gitstore.survey import BRANCHES, Standing, Survey, is_open
 
 _REINDEX = "Stop the server and run `gitstore reindex`."
+_COLUMNS = ("path", "content_type", "size", "workflow_id", "task_id", "work_item_id", "stage_name", "role")
 _HEALS = "The next start brings it up to date."
 
 Progress = Callable[[str, int, int | None], None]
@@ -51,7 +52,10 @@ def indexes(data: Path, survey: Survey, sound: Sequence[Standing]) -> Iterator[N
                 yield "warning", f"derived/{name}", "is missing", "The next start makes it again."
                 continue
             target = Path(scratch) / name
-            fault = _copied(derived / name, target)
+            fault = _copied(derived / name, target, live=running)
+            if fault is not None and is_open(data):  # a server may have been started meanwhile
+                target.unlink(missing_ok=True)
+                fault = _copied(derived / name, target, live=True)
             if fault is not None:
                 yield "error", f"derived/{name}", fault, _REINDEX
             else:
@@ -103,13 +107,20 @@ def reindex(data: Path, options: Options, progress: Progress | None = None) -> i
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _copied(source: Path, target: Path) -> str | None:
-    """Copies a database as of one moment; why not, if it is damaged."""
+def _copied(source: Path, target: Path, *, live: bool) -> str | None:
+    """Copies a database as of one moment; why not, if it is damaged. Only one in use has files of SQLite's beside it
+    that a reader may share; else nothing is opened in the data folder, for that would make some."""
     connection = into = None
     try:
-        connection = sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=5.0)
-        into = sqlite3.connect(target)
-        connection.backup(into)
+        if live:
+            connection = sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=5.0)
+            into = sqlite3.connect(target)
+            connection.backup(into)
+        else:
+            for suffix in ("", "-wal"):
+                if source.with_name(source.name + suffix).exists():
+                    shutil.copyfile(source.with_name(source.name + suffix), target.with_name(target.name + suffix))
+            into = sqlite3.connect(target)
         (verdict,) = into.execute("PRAGMA integrity_check(1)").fetchone()
         return None if verdict == "ok" else f"is damaged: {verdict}"
     except sqlite3.DatabaseError as error:
@@ -135,8 +146,12 @@ def _compared(
                 return
         now = {one.id: one for one in later}
         for one in sound:
-            if one.id in now:  # else it was deleted meanwhile
+            if one.id not in now:
+                continue  # it was deleted meanwhile
+            try:
                 yield from _of_workspace(history, catalog, now[one.id], late)
+            except GitstoreError as error:
+                yield "error", f"derived ({one.folder})", f"cannot be compared: {error.message}", _REINDEX
         if late is not None:
             for gone in sorted(set(catalog.workspaces()) - now.keys() - {one.id for one in sound}):
                 yield "error", "derived/catalog.sqlite", f"knows the workspace {gone}, which is not there", _REINDEX
@@ -255,8 +270,23 @@ def _records(history: History, catalog: Catalog, one: Standing, indexed: str, pl
             text = "is not in the catalog" if key in ours else "is in the catalog, but not on the branch"
             yield "error", place, f"{part} {key[1]} {text}", _REINDEX
         for key in sorted(held.keys() & ours.keys()):
-            if _plain(held[key]) != _plain(ours[key]):
+            if _plain(held[key]) != _plain(ours[key]) or not _findable(catalog, one.id, ours[key]):
                 yield "error", place, f"{part} {key[1]} is not as the branch has it", _REINDEX
+    rows = {row.id: row for row in catalog.artifact_rows(one.id, now=0)}
+    for (part, identity), record in wanted.items():
+        if part == "artifact" and identity in rows:
+            row = msgspec.to_builtins(rows[identity])
+            if any(row[key] != getattr(record, key) for key in _COLUMNS):
+                yield "error", place, f"artifact {identity} is listed with other facts than the branch has", _REINDEX
+
+
+def _findable(catalog: Catalog, workspace: str, record: Workflow | Task | Artifact) -> bool:
+    """Whether a look-up by id leads to the record (or to one of the same id in an older workspace)."""
+    if isinstance(record, Workflow):
+        return catalog.workflow(record.id) is not None
+    if isinstance(record, Task):
+        return catalog.task(record.id) is not None
+    return catalog.artifact(workspace, record.id, now=0) is not None
 
 
 def _plain(record: Workflow | Task | Artifact) -> object:

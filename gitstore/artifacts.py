@@ -284,9 +284,13 @@ def url(workspace_id: str, artifact_id: str, task_id: str | None) -> str:
 
 
 def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = None) -> dict[str, Any]:
-    """An artifact (`retained`) as the API shows it; `task` fills in a workflow that it does not name itself."""
+    """An artifact (`retained`) as the API shows it.
+
+    `task` is the one that the artifact names, if its workspace has it: it fills in a workflow that the artifact does
+    not name itself, and the addresses go by it. Otherwise they go by the workspace, because they have to answer.
+    """
     eligible = preview_eligible(artifact.content_type, artifact.size)
-    download = url(workspace_id, artifact.id, artifact.task_id)
+    download = url(workspace_id, artifact.id, artifact.task_id if task is not None else None)
     return {
         "id": artifact.id,
         "workflow_id": artifact.workflow_id or (task.workflow_id if task is not None else None),

@@ -341,13 +341,18 @@ class Catalog:
         row = self._one("artifacts", id_, f" AND {_LIVE}", now)
         return (row[0], _artifact(row[1])) if row else None
 
-    def task_artifacts(self, task_id: str, prefix: str = "", *, now: int) -> Sequence[Artifact]:
-        """The artifacts of a task whose path begins with `prefix`, taken literally; oldest first, then by id."""
+    def task_artifacts(
+        self, task_id: str, prefix: str = "", *, now: int, workspace: str | None = None
+    ) -> Sequence[Artifact]:
+        """The artifacts of a task whose path begins with `prefix`, taken literally; oldest first, then by id.
+
+        `workspace` is the task's: what another workspace keeps under the same task id is then left out.
+        """
         literal = prefix.encode("utf-8", "surrogatepass")
         rows = self._database.rows(
-            f"SELECT doc FROM artifacts WHERE task=? AND substr(path, 1, ?)=? AND {_LIVE}"  # noqa: S608
-            " ORDER BY created_at, id",
-            (bind(task_id), len(literal), literal, now),
+            "SELECT doc FROM artifacts WHERE task=? AND substr(path, 1, ?)=? AND (? IS NULL OR workspace=?)"  # noqa: S608
+            f" AND {_LIVE} ORDER BY created_at, id",
+            (bind(task_id), len(literal), literal, workspace, workspace, now),
         )
         return [_artifact(doc) for (doc,) in rows]
 

@@ -73,6 +73,7 @@ class Row(msgspec.Struct, frozen=True):
     role: str | None = None
     task_title: str | None = None
     task_state: str = "unknown"
+    task_known: bool = False
     eligible: bool = False
     folded_path: str = ""
     path_terms: str = ""
@@ -175,7 +176,7 @@ def row_json(row: Row, workspace: str, metadata: dict[str, Any], highlight: str 
         "content_type": artifact.content_type,
         "size_bytes": artifact.size,
         "created_at": values.iso(artifact.created_at),
-        "download_url": artifacts.url(workspace, artifact.id, artifact.task_id),
+        "download_url": artifacts.url(workspace, artifact.id, artifact.task_id if row.task_known else None),
         "metadata": metadata,
         "workflow_name": row.workflow_name,
         "workflow_state": row.workflow_state,
@@ -231,6 +232,7 @@ class _Joined:
             role=one.role or (task.role if task is not None else None),
             task_title=task.title if task is not None else one.task_id,
             task_state=task.state if task is not None else "unknown",
+            task_known=task is not None,
             eligible=artifacts.preview_eligible(one.content_type, one.size),
             folded_path=folded,
             path_terms=path_terms,

@@ -123,7 +123,7 @@ class Publisher:
                     raise Unavailable(f"somebody's git holds a lock in {workspace.repository.root}")
                 workspace.repository.database.close()
                 self._disk.rename(workspace.repository.root, target)
-            except Exception as error:  # as in _try: it is tried again, and the others must not wait for it
+            except Exception as error:  # noqa: BLE001  (as in _try: tried again, and the others must not wait)
                 log.warning("workspace %s cannot be moved to the trash yet: %s", workspace.id, error)
                 with self._wake:
                     self._trash.append(item)
@@ -145,7 +145,7 @@ class Publisher:
     def _try(self, workspace: Workspace) -> None:
         try:
             done = self.publish(workspace)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # The promise is in the journal, and this thread serves every other workspace too: whatever it is (the disk,
             # a folder or a ref that somebody moved), publication is tried again until it is mended.
             if self.failures.get(workspace.id) != str(error):

@@ -144,7 +144,9 @@ def _workspace(one: Standing, policy: Policy, running: bool, sound: list[Standin
         broken = True
         where = f"{place}:{fault.path}" if fault.path else place
         yield Finding("error", where, f"{fault.text} (object {fault.oid.hex()[:12]})", "Restore it from a backup.")
-    yield from _stored(one, place)
+    for finding in _stored(one, place):
+        broken = broken or finding.severity == "error"
+        yield finding
     if broken:
         return  # what follows would only say the same in other words
     sound.append(one)

@@ -184,20 +184,26 @@ class Work:
         now = _now()
         found = self._store.catalog.artifact(workspace, identity.lower(), now=now)
         if found is not None:
-            found = self.retained(found)
+            found = self.retained(workspace, found)
         if found is None or artifacts.expired(found, now):
             raise NotFound(f"there is no artifact `{names.one_line(identity, 80)}`")
         return found
 
-    def retained(self, artifact: Artifact) -> Artifact:
+    def retained(self, workspace: str, artifact: Artifact) -> Artifact:
         """The artifact with its retention as its workflow has it now."""
-        workflow = self._store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-        return artifacts.retained(artifact, workflow[1] if workflow is not None else None)
+        found = self._store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
+        return artifacts.retained(artifact, found[1] if found is not None and found[0] == workspace else None)
 
-    def task_artifacts(self, task: str, prefix: str) -> list[Artifact]:
+    def task_of(self, workspace: str, artifact: Artifact) -> Task | None:
+        """The task that an artifact names, if its workspace has that task."""
+        found = self._store.catalog.task(artifact.task_id) if artifact.task_id is not None else None
+        return found[1] if found is not None and found[0] == workspace else None
+
+    def task_artifacts(self, workspace: str, task: str, prefix: str) -> list[Artifact]:
         """A task's artifacts, oldest first, whose path begins with `prefix`, literally."""
         now = _now()
-        found = (self.retained(one) for one in self._store.catalog.task_artifacts(task, prefix, now=now))
+        known = self._store.catalog.task_artifacts(task, prefix, now=now, workspace=workspace)
+        found = (self.retained(workspace, one) for one in known)
         return [one for one in found if not artifacts.expired(one, now)]
 
     def content(self, workspace: str, artifact: Artifact) -> bytes:

@@ -15,8 +15,7 @@ from gitstore.keys import KeyRecord, Keys
 from gitstore.store import Layout
 from gitstore.survey import Survey
 from server import config
-from server.serve import open_store, options
-from server.serve import serve as run
+from server.data import open_store, options
 from server.terminal import CODES, FAILED, Place, command, told
 
 PATH = click.Path(path_type=Path)
@@ -41,12 +40,12 @@ def workspace() -> None:
 # --- serve ------------------------------------------------------------------------------------------------------------
 
 
+@command(main, "serve", alone=True, host=..., port=..., public_url=...)
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 picks a free one.  [default: 8080]")
 @click.option("--public-url", help="How clients reach this server, for links.")
 @click.option("--print-config", is_flag=True, help="Show the settings in force, secrets masked, and end.")
 @click.option("--demo", is_flag=True, help="Make a new admin key at this start, whatever keys there are.")
-@command(main, "serve", alone=True, host=..., port=..., public_url=...)
 def serve(place: Place, print_config: bool, demo: bool) -> None:
     """Serve the store over HTTP until SIGTERM or SIGINT.
 
@@ -55,6 +54,8 @@ def serve(place: Place, print_config: bool, demo: bool) -> None:
     if print_config:
         click.echo(place.settings.render(), nl=False)
         return
+    from server.serve import serve as run  # only this command pays for the HTTP server's start
+
     settings = place.settings
     try:
         run(settings, lambda port, made: _greet(place, port, made), new_key=demo)
@@ -87,10 +88,10 @@ def _host(settings: config.Settings) -> str:
 # --- in and out -------------------------------------------------------------------------------------------------------
 
 
+@command(main, "import", alone=True)
 @click.argument("folders", nargs=-1, required=True, type=PATH, metavar="FOLDER...")
 @click.option("--slug", help="The slug, in place of the one in workspace.yaml (one folder only).")
 @click.option("--new-id", is_flag=True, help="New ids for the workspace, its workflows, tasks and artifacts.")
-@command(main, "import", alone=True)
 def import_(place: Place, folders: tuple[Path, ...], slug: str | None, new_id: bool) -> None:
     """Take folders in as workspaces.
 
@@ -121,9 +122,9 @@ def import_(place: Place, folders: tuple[Path, ...], slug: str | None, new_id: b
         raise SystemExit(FAILED)
 
 
+@command(main, "export")
 @click.argument("reference", metavar="SLUG")
 @click.argument("folder", type=PATH)
-@command(main, "export")
 def export(place: Place, reference: str, folder: Path) -> None:
     """Write a workspace to FOLDER.
 
@@ -134,9 +135,9 @@ def export(place: Place, reference: str, folder: Path) -> None:
     place.answer(done, f"exported {done.slug} to {done.folder}")
 
 
+@command(main, "backup")
 @click.argument("file", type=PATH)
 @click.option("--with-secrets", is_flag=True, help="Also the sealed secrets and the key that opens them.")
-@command(main, "backup")
 def backup_(place: Place, file: Path, with_secrets: bool) -> None:
     """Write all workspaces, with their history, and the API keys (as hashes) to one tar FILE.
 
@@ -149,8 +150,8 @@ def backup_(place: Place, file: Path, with_secrets: bool) -> None:
     )
 
 
-@click.argument("file", type=PATH)
 @command(main, "restore", alone=True)
+@click.argument("file", type=PATH)
 def restore(place: Place, file: Path) -> None:
     """Make the store of a backup FILE in an empty data folder, and verify it."""
     done = backup.restore(file, place.data, progress=place.progress)
@@ -220,10 +221,10 @@ def _shown(record: KeyRecord) -> dict[str, Any]:
     return shown | {name: None if (ms := getattr(record, name)) is None else values.iso(ms) for name in times}
 
 
+@command(key, "create")
 @click.option("--scope", required=True, type=click.Choice(["agent", "worker", "admin", "service"]))
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--expires-at", help="When it ends, such as 2027-01-31T00:00:00Z; else never.")
-@command(key, "create")
 def create(place: Place, scope: str, name: str, expires_at: str | None) -> None:
     """Make a key and print it, the only time it can be seen."""
     until = None if expires_at is None else values.parse_iso(expires_at)
@@ -243,8 +244,8 @@ def list_keys(place: Place) -> None:
     place.answer({"keys": records}, "\n".join(lines))
 
 
-@click.argument("key_id", metavar="KEY")
 @command(key, "revoke")
+@click.argument("key_id", metavar="KEY")
 def revoke(place: Place, key_id: str) -> None:
     """End a key, given its id or prefix."""
     record = _keys(place).revoke(key_id)
@@ -254,8 +255,8 @@ def revoke(place: Place, key_id: str) -> None:
 # --- workspaces -------------------------------------------------------------------------------------------------------
 
 
-@click.option("--deleted", is_flag=True, help="Those in the trash.")
 @command(workspace, "list")
+@click.option("--deleted", is_flag=True, help="Those in the trash.")
 def list_workspaces(place: Place, deleted: bool) -> None:
     """List the workspaces, by slug."""
     if deleted:
@@ -287,9 +288,9 @@ def list_workspaces(place: Place, deleted: bool) -> None:
     place.answer({"workspaces": rows}, "\n".join(f"{row['id']}  {row['slug']}  {row['name']}" for row in rows))
 
 
+@command(workspace, "restore", alone=True)
 @click.argument("reference", metavar="WORKSPACE")
 @click.option("--slug", help="A new slug, where the old one is taken.")
-@command(workspace, "restore", alone=True)
 def restore_workspace(place: Place, reference: str, slug: str | None) -> None:
     """Bring a deleted workspace back, given its slug, its id or its name in the trash."""
     with open_store(place.settings) as store:
@@ -299,9 +300,9 @@ def restore_workspace(place: Place, reference: str, slug: str | None) -> None:
     )
 
 
+@command(workspace, "purge", alone=True)
 @click.argument("references", nargs=-1, metavar="[WORKSPACE]...")
 @click.option("--expired", is_flag=True, help="Those deleted longer ago than the setting trash_days says.")
-@command(workspace, "purge", alone=True)
 def purge(place: Place, references: tuple[str, ...], expired: bool) -> None:
     """Remove deleted workspaces and their sealed secrets for good."""
     if not references and not expired:

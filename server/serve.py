@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import uvloop
 
 from gitstore import trash
 from gitstore.errors import GitstoreError
 from gitstore.keys import Keys
-from gitstore.store import Options, Store
+from gitstore.store import Store
 from server import listen, log
 from server.app import make_app
 from server.config import Settings
+from server.data import has_key, open_keys, open_store
 
 _FLUSH = 60.0  # seconds between two times that the keys' last uses are kept
 _PURGE = 3600.0  # seconds between two looks at the trash
-
-
-def options(settings: Settings) -> Options:
-    """What a store is told of the settings."""
-    return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
-
-
-def open_store(settings: Settings) -> Store:
-    """The store of the settings. Raises what Store.open raises."""
-    return Store.open(settings.data, options(settings))
-
-
-def open_keys(settings: Settings, store: Store) -> Keys:
-    """The keys of an open store; when they were used is kept in its catalog."""
-
-    def used(times: Mapping[str, int]) -> None:
-        for prefix, when in times.items():
-            store.catalog.key_used(prefix, when)
-
-    return Keys.open(
-        store.layout.keys, token_key=store.vault.derive("tokens"), last_used=used, used=store.catalog.keys_used()
-    )
-
-
-def has_key(settings: Settings, keys: Keys) -> bool:
-    """Whether anybody could use this server: some key is given in the settings, or stored and in force."""
-    now = int(time.time() * 1000)
-    return settings.admin_key is not None or any(
-        record.revoked_at is None and (record.expires_at is None or record.expires_at > now) for record in keys.list()
-    )
 
 
 def _keep_house(settings: Settings, store: Store, keys: Keys, stop: threading.Event) -> None:

@@ -89,10 +89,10 @@ def command(group: click.Group, name: str, *, alone: bool = False, **flags: Any)
 
     def decorate(function: Function) -> click.Command:
         @functools.wraps(function)
-        def run(data: Path | None, file: Path | None, as_json: bool, **given: Any) -> None:
+        def run(data: Path | None, settings_file: Path | None, as_json: bool, **given: Any) -> None:
             try:
                 settings = {key: given.pop(key) for key in flags}
-                function(Place(data, file, as_json, **settings), **given)
+                function(Place(data, settings_file, as_json, **settings), **given)
             except config.SettingsError as error:
                 raise click.UsageError(str(error)) from None
             except GitstoreError as error:
@@ -107,7 +107,7 @@ def command(group: click.Group, name: str, *, alone: bool = False, **flags: Any)
         made = group.command(name, epilog=CODES)(run)
         made.params += [
             click.Option(["--data"], type=click.Path(path_type=Path), help="The data folder.  [default: data]"),
-            click.Option(["--config", "file"], type=click.Path(path_type=Path), help="The settings file."),
+            click.Option(["--config", "settings_file"], type=click.Path(path_type=Path), help="The settings file."),
             click.Option(["--json", "as_json"], is_flag=True, help="Answer in JSON, errors too."),
         ]
         return made

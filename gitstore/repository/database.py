@@ -88,6 +88,12 @@ class Database:
                 kind, data = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]
             except KeyError:
                 raise Damaged(f"object {oid.hex()} is missing from {self.git}") from None
+            except OSError:
+                raise
+            except Exception as error:  # of what a damaged pack holds, dulwich makes any exception
+                raise Damaged(
+                    f"object {oid.hex()} in {self.git} cannot be read: {error or type(error).__name__}"
+                ) from error
         return kind, data
 
     def has(self, oid: Oid) -> bool:

@@ -86,14 +86,15 @@ async def _uploaded(call: Call) -> artifacts.New:
     return await call.offload(_from_fields, call, fields, content)
 
 
-def _url(workspace: str, artifact: Artifact) -> str:
-    return artifacts.url(workspace, artifact.id, artifact.task_id)
+def _url(call: Call, workspace: str, artifact: Artifact) -> str:
+    task = call.app.work.task_of(workspace, artifact)
+    return artifacts.url(workspace, artifact.id, task.id if task is not None else None)
 
 
 def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
-    task = call.app.store.catalog.task(artifact.task_id) if artifact.task_id is not None else None
-    shown = artifacts.artifact_json(call.app.work.retained(artifact), workspace, task[1] if task is not None else None)
-    return values.encode(shown)
+    work = call.app.work
+    retained = work.retained(workspace, artifact)
+    return values.encode(artifacts.artifact_json(retained, workspace, work.task_of(workspace, artifact)))
 
 
 async def _add(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> Reply:
@@ -103,7 +104,7 @@ async def _add(call: Call, workspace: str, new: artifacts.New, *, task_required:
     if artifact.commit is None and outcome.commit is not None:
         artifact = msgspec.structs.replace(artifact, commit=outcome.commit.id)
     data = _shown(call, workspace, artifact)
-    location = (("Location", _url(workspace, artifact)),)
+    location = (("Location", _url(call, workspace, artifact)),)
     return Reply(data, status=201, etag=values.etag(data), headers=location)
 
 
@@ -164,7 +165,7 @@ async def preview(call: Call) -> Raw:
     if not artifacts.preview_eligible(artifact.content_type, artifact.size):
         raise Invalid(
             f"{artifact.path} ({artifact.content_type}, {artifact.size} bytes) has no preview: download it instead",
-            details={"download_url": _url(workspace, artifact)},
+            details={"download_url": _url(call, workspace, artifact)},
         )
     return await call.offload(_raw, call, workspace, artifact, True)
 
@@ -173,7 +174,7 @@ async def permalink(call: Call) -> Reply:
     """The address at which the artifact stays."""
     workspace, artifact = await _of(call)
     base = (call.app.settings.public_url or "").rstrip("/")
-    data = Permalink(base + _url(workspace, artifact))
+    data = Permalink(base + _url(call, workspace, artifact))
     return Reply(data, etag=values.etag(msgspec.json.encode(data)))
 
 
@@ -191,7 +192,7 @@ async def delete(call: Call) -> Reply:
 
 def _task_list(call: Call, workspace: str, task: Task) -> Reply:
     query: ListTaskArtifacts = call.query
-    found = call.app.work.task_artifacts(task.id, query.prefix or "")
+    found = call.app.work.task_artifacts(workspace, task.id, query.prefix or "")
     rows = [values.encode(artifacts.artifact_json(one, workspace, task)) for one in found]
     return Reply(b"[" + b",".join(rows) + b"]", page=Page(1, max(len(rows), 1), len(rows)))
 

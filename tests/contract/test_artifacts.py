@@ -350,6 +350,19 @@ def test_an_artifact_of_another_workspace_is_not_shown(agent: Client, place: Pla
     assert agent.get(f"{make().at}/artifacts/{made['id']}").code == (404, "NOT_FOUND")
 
 
+def test_a_task_of_another_workspace_is_no_task_here(agent: Client, place: Place, run: Run, make: Any) -> None:
+    other = make()
+    for more in ({"task_id": run.task}, {"task_id": run.task, "request_id": "r"}, {"workflow_id": run.flow}):
+        made = agent.post(f"{other.at}/artifacts", body(**more)).data
+        assert made["download_url"] == f"/api/v1{other.at}/artifacts/{made['id']}"
+        assert agent.root("GET", made["download_url"]).body == b"content"
+        assert made["workflow_id"] == more.get("workflow_id")
+        (row,) = agent.get(f"{other.at}/artifacts?per_page=1").data
+        assert row["download_url"] == made["download_url"]
+        assert agent.get(f"{run.at}/{made['id']}").status == 404
+    assert agent.get(run.at).data == []
+
+
 # --- retention ------------------------------------------------------------------------------------------------------
 
 

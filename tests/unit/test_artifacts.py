@@ -7,7 +7,7 @@ from evidence_draft import START, WORKSPACE, Branched
 from gitstore import artifacts, evidence, names, workflows
 from gitstore.artifacts import New
 from gitstore.errors import Conflict, Invalid, NotFound, PreconditionFailed, SecretFound
-from gitstore.model import Artifact, Workflow
+from gitstore.model import Artifact, Task, Workflow
 from gitstore.precondition import Precondition
 from gitstore.repository.objects import Blob
 
@@ -220,7 +220,7 @@ def test_how_content_can_be_looked_at(content_type, mode):
 def test_the_answer(branch):
     made = add(branch, path="a.json", content=b"{}", task_id="t/1", metadata={"z": 1})
     route = f"/api/v1/tasks/t%2F1/artifacts/{made.id}"
-    assert artifacts.artifact_json(made, WORKSPACE) == {
+    assert artifacts.artifact_json(made, WORKSPACE, Task(id="t/1", title="t")) == {
         "id": made.id,
         "workflow_id": None,
         "workspace_id": WORKSPACE,

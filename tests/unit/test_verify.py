@@ -170,6 +170,8 @@ def test_a_document_that_cannot_be_read(data: Path) -> None:
         ("catalog", "DELETE FROM tasks", "task build is not in the catalog"),
         ("catalog", "DELETE FROM artifacts", "is not in the catalog"),
         ("catalog", "UPDATE workflows SET id='other'", "workflow"),
+        ("catalog", "UPDATE tasks SET id='other'", "task build is not as"),
+        ("catalog", "UPDATE artifacts SET size=0", "listed with other facts"),
         ("catalog", "DELETE FROM workspaces WHERE id='" + ID + "'", "does not know the workspace"),
         ("catalog", "UPDATE indexed SET evidence=NULL", "evidence up to None"),
         ("history", "UPDATE commits SET name='something else'", "says something else"),
