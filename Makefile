@@ -29,7 +29,7 @@ check: install
 	$(BIN)/lint-imports
 
 crash: install
-	GITSTORE_CRASH_ROUNDS=500 $(BIN)/pytest -q -m crash --timeout 7200
+	CRASH_ROUNDS=500 $(BIN)/pytest -q -m crash --timeout 7200
 
 bench: install
 	$(BIN)/python -m bench

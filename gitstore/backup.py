@@ -36,6 +36,7 @@ from gitstore.survey import Standing, Survey
 
 FORMAT = 1
 _HEADER = "backup.json"
+_SCRATCH = "restoring"
 _SEAL = "sha256"
 _BLOCK = 512
 _CHUNK = 1 << 20
@@ -226,12 +227,14 @@ def restore(file: Path, data: Path, *, progress: Progress | None = None) -> Cont
     tell = progress or (lambda *_: None)
     target = Layout(data.absolute())
     try:
-        if target.root.exists() and (not target.root.is_dir() or any(target.root.iterdir())):
+        # What an interrupted restore left may go; before its end nothing of it counts.
+        if target.root.exists() and (not target.root.is_dir() or set(os.listdir(target.root)) - {_SCRATCH}):
             raise Conflict(f"{target.root} is not empty: a backup is restored into an empty folder")
         made = not target.root.exists()
         check(file, tell)
         target.root.mkdir(parents=True, exist_ok=True)
-        scratch = Layout(target.root / "restoring")
+        scratch = Layout(target.root / _SCRATCH)
+        shutil.rmtree(scratch.root, ignore_errors=True)
         try:
             contents = _restored(file, scratch, tell)
             Disk().sync_all(str(target.root))

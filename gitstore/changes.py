@@ -265,6 +265,7 @@ class Workspace:
         self.since = 0.0  # when the oldest unpublished change became durable (time.monotonic)
         self.latest = 0.0
         self.closed = False
+        self.deleting = False  # then nobody loads it again
         self.on_first: Callable[[Workspace], None] | None = None  # told when the workspace begins to exist
         self._last: Pending[Any] = Pending.of(None)
         self._recent: dict[tuple[str, str], Touch] = {}
@@ -496,9 +497,12 @@ class Workspace:
         if not self.lock.acquire(blocking=False):
             return False
         try:
-            if self.unpublished or self.tip is not self.visible or self.publishing.locked():
+            if self.closed or self.unpublished or self.tip is not self.visible:
+                return False
+            if not self.publishing.acquire(blocking=False):
                 return False
             self.closed = True
+            self.publishing.release()
             return True
         finally:
             self.lock.release()

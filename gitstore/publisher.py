@@ -79,7 +79,7 @@ class Publisher:
 
     def changed(self, workspace: Workspace) -> None:
         """A change of this workspace became durable."""
-        if workspace.id not in self._dirty:
+        if self._dirty.get(workspace.id) is not workspace:
             with self._wake:
                 self._dirty[workspace.id] = workspace
                 self._wake.notify()
@@ -103,7 +103,6 @@ class Publisher:
                 if stopping or self._due(workspace, now):
                     self._try(workspace)
             if stopping:
-                self._finish()
                 return
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
@@ -156,8 +155,8 @@ class Publisher:
             self.failures.pop(workspace.id, None)
             self._again.pop(workspace.id, None)
             with self._wake:
-                if not workspace.unpublished:
-                    self._dirty.pop(workspace.id, None)
+                if not workspace.unpublished and self._dirty.get(workspace.id) is workspace:
+                    del self._dirty[workspace.id]
         else:
             self._again[workspace.id] = time.monotonic() + _RETRY
 
@@ -182,17 +181,13 @@ class Publisher:
         except OSError as error:
             log.warning("the journal cannot be shortened yet: %s", error)
 
-    def _finish(self) -> None:
-        try:
-            self._disk.sync_all(self._root)
-        except OSError as error:
-            log.warning("the disk could not be synced at the end; the journal keeps what it has: %s", error)
-
     def publish(self, workspace: Workspace) -> bool:
         """Publishes a workspace now; False if somebody's git holds a lock. Raises OSError, Damaged."""
         with workspace.publishing:
             for _ in range(8):
                 batch = list(workspace.unpublished)
+                if workspace.closed and not batch:
+                    return True  # deleted, or out of memory: what its folder is now is for somebody else to say
                 try:
                     self._write(workspace, batch)
                 except Foreign as foreign:

@@ -165,16 +165,21 @@ class Store:
 
     def close(self) -> None:
         """Finishes what was promised, then lets go of the folder."""
-        self.journal.stop()
-        self.publisher.stop()
-        self.journal.checkpoint(str(self.layout.root))
-        self.derived.flush()
-        self.search.close()
-        self._catalog.close()
-        self._history.close()
-        for workspace in self._hot.values():
-            workspace.repository.database.close()
-        self._hold.release()
+        try:
+            self.journal.stop()
+            self.publisher.stop()
+            self.derived.flush()
+            try:
+                self.journal.checkpoint(str(self.layout.root))
+            except OSError as error:
+                log.warning("the journal keeps what it has for the next start: %s", error)
+        finally:
+            self.search.close()
+            self._catalog.close()
+            self._history.close()
+            for workspace in self._hot.values():
+                workspace.repository.database.close()
+            self._hold.release()
 
     @property
     def history(self) -> History:
@@ -304,6 +309,9 @@ class Store:
         identity = self.find(reference)
         with self._opening:
             workspace = self._hot.get(identity)
+            if workspace is not None and workspace.deleting:
+                # Its folder must not be read again: not all of it is there yet, or any more.
+                raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
             if workspace is not None and not workspace.closed:
                 self._hot.move_to_end(identity)
                 return workspace
@@ -313,6 +321,8 @@ class Store:
             folder = row.slug
             repository = Repository(self._disk, str(self.layout.workspaces / folder), self._trees)
             repository.open()
+            if repository.kept["main"] is None:
+                raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
             workspace = Workspace(
                 self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault
             )
@@ -478,26 +488,36 @@ class Store:
 
     def delete(self, reference: str, check: Callable[[Snapshot], T]) -> Pending[T]:
         """Moves a workspace to the trash. `check` sees its newest state and may object by raising."""
-        workspace = self.load(reference)
+        while True:
+            workspace = self.load(reference)
+            with workspace.lock:
+                if not workspace.closed:
+                    return self._delete(workspace, check(workspace.tip))
+            # It left memory between the look-up and the lock; if it is being deleted, there is none to load.
+
+    def _delete(self, workspace: Workspace, value: T) -> Pending[T]:
         trashed = f"{values.iso(int(time.time() * 1000)).replace(':', '')[:17]}Z-{workspace.folder}-{workspace.id[:8]}"
-        with workspace.lock:
-            if workspace.closed:
-                raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
-            value = check(workspace.tip)
-            pending: Pending[T] = Pending()
-            record = journal.Record(workspace.id, workspace.folder, trashed=trashed)
+        pending: Pending[T] = Pending()
+        record = journal.Record(workspace.id, workspace.folder, trashed=trashed)
 
-            def done() -> None:
-                self.derived.forget(workspace.id)
-                with self._opening:
-                    self._hot.pop(workspace.id, None)
-                self.publisher.trash(workspace, str(self.layout.trash / trashed), entry, lambda: pending.settle(value))
+        def done() -> None:
+            self.derived.forget(workspace.id)
+            with self._opening:
+                self._hot.pop(workspace.id, None)
+            self.publisher.trash(workspace, str(self.layout.trash / trashed), entry, lambda: pending.settle(value))
 
-            def failed(error: BaseException) -> None:
-                workspace.closed = False
-                pending.fail(error)
+        def stay() -> None:
+            workspace.closed = workspace.deleting = False
 
-            entry = journal.Entry(journal.encode(record), done, failed)
+        def failed(error: BaseException) -> None:
+            stay()
+            pending.fail(error)
+
+        entry = journal.Entry(journal.encode(record), done, failed)
+        workspace.closed = workspace.deleting = True
+        try:
             self._submit(entry)
-            workspace.closed = True
-            return pending
+        except BaseException:
+            stay()
+            raise
+        return pending

@@ -52,6 +52,15 @@ class Standing:
         """The files of a branch. Raises Damaged."""
         return self.repository.tree(self.heads[branch])
 
+    def get(self, oid: Oid) -> tuple[int, bytes]:
+        """Kind and data of an object; looked for twice, for packs are folded beside us. Raises Damaged."""
+        try:
+            return self.repository.database.get(oid)
+        except (Damaged, OSError):
+            pass  # and out of here: what was raised holds on to the pack, which then could not be closed
+        self.repository.database.close()
+        return self.repository.database.get(oid)
+
     def reached(self, progress: Callable[[int], None]) -> set[Oid]:
         """Every object that the two branches reach, read and found sound; `progress` is told how many so far.
 

@@ -207,7 +207,7 @@ def _objects(one: Standing) -> Iterator[check.Fault]:
             continue  # said by _refs
         if found is not None and _is_commit(one, found):
             tips.add(found)
-    yield from check.walk(one.repository.database, sorted(tips))
+    yield from check.walk(one, sorted(tips))
 
 
 def _stored(one: Standing, place: str) -> Iterator[Finding]:

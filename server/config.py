@@ -59,7 +59,7 @@ class Settings:
     log_format: Literal["text", "json"] = _setting("text", "form of log lines")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least severe line that is logged")
     access_log: bool = _setting(False, "log one line a request")
-    shutdown_grace: float = _setting(3.0, "seconds a stop waits for requests in flight", low=0)
+    shutdown_grace: float = _setting(2.0, "seconds a stop waits for requests in flight", low=0)
     threads: int = _setting(8, "threads for work that would hold up the event loop", low=1)
     keep_alive: float = _setting(75.0, "seconds an idle connection is kept", low=1)
     body_timeout: float = _setting(60.0, "seconds a body may stand still", low=1)

@@ -95,6 +95,7 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._rotate = False
+        self._doubtful = False  # a sync failed: what was published may be missing from the disk though it can be read
         self._thread = threading.Thread(target=self._run, name="gitstore-journal", daemon=True)
         self.groups = 0
         self.records = 0
@@ -172,6 +173,10 @@ class Journal:
             self._failing = True
             group = group + self._queue
             self._queue = []
+        try:
+            self._disk.truncate(self._fd, self._path(self._number), self._size)
+        except OSError:
+            pass  # the next file's header says where this one ends, as soon as there can be one
         reason = StorageFailed(f"the change could not be written to the journal: {error.strerror or error}")
         for entry in group:
             entry.failed(reason)
@@ -192,13 +197,12 @@ class Journal:
         fd, before, valid = self._fd, self._number, self._size
         self._open(before, valid)
         self._rotate = False
-        self._disk.truncate(fd, self._path(before), valid)  # for tidiness: the new header already says so
         self._disk.close(fd)
 
     def _open(self, before: int, valid: int) -> None:
         number = self._number + 1
         path = self._path(number)
-        header = encode(_Header(number, before, valid, boot_id()))
+        header = encode(_Header(number, before, valid, "" if self._doubtful else boot_id()))
         frame = _frame(header)
         try:
             fd = self._disk.open_append(path)
@@ -234,7 +238,13 @@ class Journal:
                 self._wake.notify()
 
     def checkpoint(self, root: str) -> int:
-        """Forgets the files whose changes are all published, after syncing the disk; how many."""
+        """Forgets the files whose changes are all published, after syncing the disk; how many.
+
+        Once a sync has failed nothing is forgotten any more: the system reports such an error once, and says yes to the
+        next sync although the data is lost (fsync(2), NOTES). The next start then trusts nothing that it finds.
+        """
+        if self._doubtful:
+            return 0
         done = []
         with self._wake:
             # Oldest first and without a gap: a file's header tells how much of the one before it counts.
@@ -244,7 +254,12 @@ class Journal:
                 done.append(number)
         if not done:
             return 0
-        self._disk.sync_all(root)
+        try:
+            self._disk.sync_all(root)
+        except OSError:
+            self._doubtful = True
+            self.rotate()
+            raise
         _remove(self._disk, self._folder, [self._path(number) for number in done])
         with self._wake:
             for number in done:
@@ -278,7 +293,8 @@ def read(folder: str) -> tuple[list[Record], bool]:
     segments: list[tuple[int, list[tuple[int, Record]]]] = []
     valid: dict[int, int] = {}
     now, restarted = boot_id(), False
-    for number, path in _files(folder):
+    # The newest first: beside a writer, an older file is then read when nothing more is added to it.
+    for number, path in reversed(_files(folder)):
         with open(path, "rb") as file:
             frames = _frames(file.read())
         first = next(frames, None)
@@ -289,7 +305,7 @@ def read(folder: str) -> tuple[list[Record], bool]:
         if header.before >= 0:
             valid[header.before] = header.valid
         segments.append((number, [(end, _decoder.decode(payload)) for end, payload in frames]))
-    records = [record for number, found in segments for end, record in found if end <= valid.get(number, end)]
+    records = [record for number, found in reversed(segments) for end, record in found if end <= valid.get(number, end)]
     return records, restarted
 
 
@@ -300,9 +316,12 @@ def faults(folder: str) -> list[str]:
     """
     ends: dict[int, int] = {}
     valid: dict[int, int] = {}
-    for number, path in _files(folder):
-        with open(path, "rb") as file:
-            frames = list(_frames(file.read()))
+    for number, path in reversed(_files(folder)):
+        try:
+            with open(path, "rb") as file:
+                frames = list(_frames(file.read()))
+        except FileNotFoundError:
+            continue  # forgotten meanwhile: all of it is published
         if frames:
             header = msgspec.msgpack.decode(frames[0][1], type=_Header)
             if header.before >= 0:
@@ -325,7 +344,10 @@ def _remove(disk: Disk, folder: str, paths: list[str]) -> None:
     for at, path in enumerate(paths):
         if at:
             disk.sync_folder(folder)
-        disk.unlink(path)
+        try:
+            disk.unlink(path)
+        except FileNotFoundError:
+            pass  # an attempt before this one got further
 
 
 def _frame(payload: bytes) -> bytes:

@@ -65,7 +65,7 @@ def recover(disk: Disk, places: Places, cache: TreeCache) -> None:
     lives = _lives(records)
     taken: set[str] = set()
     for life in lives:
-        life.found = _find(places, life, taken, restarted)
+        life.found = _find(places, life, taken)
         if life.found is not None:
             taken.add(life.found)
     for life in lives:
@@ -91,7 +91,7 @@ def _lives(records: list[journal.Record]) -> list[_Life]:
     return lives
 
 
-def _find(places: Places, life: _Life, taken: set[str], restarted: bool) -> str | None:
+def _find(places: Places, life: _Life, taken: set[str]) -> str | None:
     named = [f"{places.workspaces}/{ASIDE}{life.workspace}"]
     if life.trashed is not None:
         named.append(f"{places.trash}/{life.trashed}")
@@ -102,8 +102,8 @@ def _find(places: Places, life: _Life, taken: set[str], restarted: bool) -> str 
     for path in paths:
         if owner(path) == life.workspace:
             return path
-    if restarted and life.creates:
-        # The folder is new, and the file that says whose it is may have been lost. Nobody else's can be of this name.
+    if life.creates:
+        # The folder was being made, or what says whose it is was lost. Nobody else's can be of this name.
         return next((path for path in paths if os.path.isdir(path) and not owner(path)), None)
     return None
 

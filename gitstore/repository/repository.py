@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from gitstore.errors import Damaged
 from gitstore.repository import refs
 from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
@@ -78,6 +79,8 @@ class Repository:
 
     def open(self) -> None:
         """Reads where the branches are. Raises Damaged where that cannot be told."""
+        if not os.path.isdir(self.git):
+            raise Damaged(f"{self.root} is not there, or is no git repository any more")
         self._disk.makedirs(f"{self.git}/gitstore")
         self._disk.makedirs(f"{self.git}/refs/gitstore")
         for branch in refs.HEADS:

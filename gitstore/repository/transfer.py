@@ -75,6 +75,8 @@ def _whole(source: Database, oid: Oid) -> bytes:
     try:
         kind, data = source.get(oid)
     except (Damaged, OSError):
+        kind, data = 0, b""
+    if not kind:
         source.close()  # the packs that were known may be gone, and others there
         kind, data = source.get(oid)
     return Object(kind, data, oid=oid).entry()

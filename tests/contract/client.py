@@ -15,6 +15,10 @@ API = "/api/v1"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 OID = re.compile(r"[0-9a-f]{40}")
+PEM = """-----BEGIN RSA PRIVATE KEY-----
+MIIEowIBAAKCAQEAx8Kq2ZtV5mWc9RbY3nLd7PfH4sJg6TaQ1uEo
+-----END RSA PRIVATE KEY-----
+"""
 CODES = {
     400: {"MALFORMED_REQUEST", "VALIDATION_ERROR"},
     401: {"UNAUTHORIZED"},
@@ -110,7 +114,7 @@ class Client:
     def root(
         self, method: str, target: str, body: Any = None, *, key: str | None = "", headers: dict[str, str] | None = None
     ) -> Answer:
-        """One request; `target` is the whole path. A `key` of None sends none. Bytes go as they are, all else as JSON."""
+        """One request; `target` is the whole path. No `key` is sent for None. Bytes go as they are, else JSON."""
         sent = {"Authorization": f"Bearer {key or self.key}"} if key is not None else {}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
@@ -231,7 +235,9 @@ def part(text: str) -> str:
     return quote(text, safe="")
 
 
-def multipart(*parts: tuple[str, bytes | str] | tuple[str, bytes | str, str, str | None]) -> tuple[bytes, dict[str, str]]:
+def multipart(
+    *parts: tuple[str, bytes | str] | tuple[str, bytes | str, str, str | None],
+) -> tuple[bytes, dict[str, str]]:
     """A multipart/form-data body and its header; a part is (name, content) or (name, content, file name, type)."""
     edge = uuid.uuid4().hex
     body = b""

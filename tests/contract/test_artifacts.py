@@ -13,10 +13,11 @@ from urllib.parse import quote, unquote, urlencode
 
 import pytest
 
-from contract.client import OID, TIME, UUID, Answer, Client, multipart, pages, part, slug
+from contract.client import OID, PEM, TIME, UUID, Answer, Client, multipart, pages, part, slug
 from contract.conftest import Place, Server
 
-RECORD = ["id", "workflow_id", "workspace_id", "task_id", "logical_path", "content_type", "size_bytes", "checksum_sha256",
+RECORD = ["id", "workflow_id", "workspace_id", "task_id", "logical_path", "content_type", "size_bytes",
+          "checksum_sha256",
           "metadata", "retention_policy", "expires_at", "created_at", "download_url", "preview_url", "permalink_url",
           "preview_eligible", "preview_mode", "storage_backend", "commit"]  # fmt: skip
 MIB = 1024 * 1024
@@ -99,7 +100,8 @@ def test_the_same_path_again_is_a_new_artifact(agent: Client, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("path", "logical"),
-    [("a", "a"), ("./a/./b", "a/b"), ("a//b", "a/b"), ("x/y/z.md", "x/y/z.md"), ("é/🧪.md", "é/🧪.md"), ("a b/c d", "a b/c d"),
+    [("a", "a"), ("./a/./b", "a/b"), ("a//b", "a/b"), ("x/y/z.md", "x/y/z.md"), ("é/🧪.md", "é/🧪.md"), ("a b/c d",
+        "a b/c d"),
      ("x" * 200, "x" * 200), ("artifact.yaml", "artifact.yaml"), ("a%2Fb", "a%2Fb")],
 )  # fmt: skip
 def test_a_path_is_normalised(agent: Client, run: Run, path: str, logical: str) -> None:
@@ -110,7 +112,9 @@ def test_a_path_is_normalised(agent: Client, run: Run, path: str, logical: str) 
     assert disposition(got)[1] == logical.rsplit("/", 1)[-1]
 
 
-@pytest.mark.parametrize("path", ["/a", "..", "a/../../b", "../a", ".", "a\nb", "\\a", "C:\\a", "a/", " ", "a/..", "~/a\x7f"])
+@pytest.mark.parametrize(
+    "path", ["/a", "..", "a/../../b", "../a", ".", "a\nb", "\\a", "C:\\a", "a/", " ", "a/..", "~/a\x7f"]
+)
 def test_a_path_that_is_not_safe(agent: Client, run: Run, path: str) -> None:
     answer = agent.post(run.at, body(path))
     assert answer.code == (400, "VALIDATION_ERROR") or (answer.status == 201 and path == " "), answer.body
@@ -121,7 +125,13 @@ def test_the_limits_of_fields(agent: Client, run: Run) -> None:
     assert agent.post(run.at, body("x" * 1025)).pointers == ["/path"]
     assert agent.post(run.at, body("")).pointers == ["/path"]
     assert agent.post(run.at, body(request_id="x" * 255)).status == 201
-    for wrong in ({"request_id": "x" * 256}, {"request_id": ""}, {"metadata": []}, {"metadata": None}, {"content_type": ""}):
+    for wrong in (
+        {"request_id": "x" * 256},
+        {"request_id": ""},
+        {"metadata": []},
+        {"metadata": None},
+        {"content_type": ""},
+    ):
         assert agent.post(run.at, body(**wrong)).pointers == [f"/{next(iter(wrong))}"]
     assert set(agent.post(run.at, {}).pointers) == {"/path", "/content_base64"}
 
@@ -147,7 +157,11 @@ def test_a_task_of_another_workflow_is_refused(agent: Client, place: Place, run:
 def test_a_form(agent: Client, place: Place, run: Run) -> None:
     data = bytes(range(256)) * 100
     sent, headers = multipart(
-        ("path", "out/né.bin"), ("task_id", run.task), ("metadata", '{"a": 1}'), ("role", "r"), ("file", data, "x.bin", "image/png")
+        ("path", "out/né.bin"),
+        ("task_id", run.task),
+        ("metadata", '{"a": 1}'),
+        ("role", "r"),
+        ("file", data, "x.bin", "image/png"),
     )
     answer = agent.post(f"{place.at}/artifacts", sent, headers=headers)
     assert answer.status == 201, answer.body
@@ -161,7 +175,8 @@ def test_a_form(agent: Client, place: Place, run: Run) -> None:
 
 @pytest.mark.parametrize(
     "parts",
-    [[("path", "a")], [("file", b"x", "", None)], [("path", ".."), ("file", b"x", "a", None)], [("file", b"", "a", None)],
+    [[("path", "a")], [("file", b"x", "", None)], [("path", ".."), ("file", b"x", "a", None)], [("file", b"", "a",
+        None)],
      [("metadata", "[]"), ("file", b"x", "a", None)], [("metadata", "{"), ("file", b"x", "a", None)],
      [("metadata", '{"a":NaN}'), ("file", b"x", "a", None)], [("file", b"x", "a", None), ("file", b"y", "b", None)],
      [("path", "x" * 1025), ("file", b"x", "a", None)], [("role", "r" * 256), ("file", b"x", "a", None)]],
@@ -210,9 +225,8 @@ def test_ten_mebibytes_pass_and_one_byte_more_does_not(agent: Client, place: Pla
 
 
 def test_a_credential_in_the_metadata_is_refused_but_content_is_not_read(agent: Client, run: Run) -> None:
-    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAx8Kq2ZtV5mWc9RbY3nLd7PfH4sJg6TaQ1uEo\n-----END RSA PRIVATE KEY-----\n"
-    assert agent.post(run.at, body(metadata={"k": key})).code == (400, "VALIDATION_ERROR")
-    assert agent.post(run.at, body("id_rsa", key.encode())).status == 201
+    assert agent.post(run.at, body(metadata={"k": PEM})).code == (400, "VALIDATION_ERROR")
+    assert agent.post(run.at, body("id_rsa", PEM.encode())).status == 201
 
 
 # --- request ids ----------------------------------------------------------------------------------------------------
@@ -225,7 +239,11 @@ def test_a_repeated_request_gets_the_first_answer(agent: Client, place: Place, r
     assert again.data == first.data
     assert again.etag == first.etag
     assert len(agent.get(run.at).data) == 1
-    for other in (body("other", request_id="r"), body(data=b"other", request_id="r"), body(metadata={"a": 1}, request_id="r")):
+    for other in (
+        body("other", request_id="r"),
+        body(data=b"other", request_id="r"),
+        body(metadata={"a": 1}, request_id="r"),
+    ):
         assert agent.post(run.at, other).code == (409, "CONFLICT")
     spelled = body("./out//a.md", request_id="r")  # the same, normalised
     assert agent.post(run.at, spelled).data == first.data
@@ -266,7 +284,14 @@ def test_the_list_of_a_task_is_oldest_first_and_its_prefix_literal(agent: Client
     answer = agent.get(run.at)
     assert answer.data == made
     assert pages(answer) == (1, 5, 5, 1)
-    for prefix, paths in (("a/", ["a/x", "a/y"]), ("%", []), ("b%", ["b%"]), ("a_", ["a_z"]), ("a", ["a/x", "a/y", "a_z"]), ("", 5)):
+    for prefix, paths in (
+        ("a/", ["a/x", "a/y"]),
+        ("%", []),
+        ("b%", ["b%"]),
+        ("a_", ["a_z"]),
+        ("a", ["a/x", "a/y", "a_z"]),
+        ("", 5),
+    ):
         found = [one["logical_path"] for one in agent.get(f"{run.at}?prefix={quote(prefix)}").data]
         assert found == paths or (paths == 5 and len(found) == 5)
 
@@ -274,8 +299,10 @@ def test_the_list_of_a_task_is_oldest_first_and_its_prefix_literal(agent: Client
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("text/plain", "text"), ("text/markdown", "text"), ("text/csv", "text"), ("application/json", "text"),
-     ("application/ld+json", "text"), ("application/yaml", "text"), ("application/x-yaml", "text"), ("text/yaml", "text"),
-     ("text/plain; charset=utf-8", "text"), ("image/png", "image"), ("image/svg+xml", "image"), ("application/pdf", "pdf"),
+     ("application/ld+json", "text"), ("application/yaml", "text"), ("application/x-yaml", "text"), ("text/yaml",
+         "text"),
+     ("text/plain; charset=utf-8", "text"), ("image/png", "image"), ("image/svg+xml", "image"), ("application/pdf",
+         "pdf"),
      ("text/html", "unsupported"), ("application/zip", "unsupported"), ("application/octet-stream", "unsupported")],
 )  # fmt: skip
 def test_what_can_be_looked_at(agent: Client, run: Run, kind: str, mode: str) -> None:
@@ -311,7 +338,8 @@ def test_a_download_has_the_safety_headers_and_ranges(agent: Client, run: Run) -
     answer = agent.get(f"{run.at}/{made['id']}")
     assert disposition(answer) == ("attachment", "日本.html")
     assert answer.headers["Content-Disposition"].isascii()
-    for name, value in (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("X-Frame-Options", "DENY"),
+    for name, value in (("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
+                        ("X-Frame-Options", "DENY"),
                         ("Cross-Origin-Resource-Policy", "same-origin")):  # fmt: skip
         assert answer.headers[name] == value
     assert "sandbox" in answer.headers["Content-Security-Policy"]

@@ -12,10 +12,20 @@ import pytest
 from contract.client import Client, every, pages, slug
 from contract.conftest import Place, Server
 
-ROW = ["id", "workflow_id", "task_id", "logical_path", "content_type", "size_bytes", "created_at", "download_url", "metadata",
-       "workflow_name", "workflow_state", "work_item_id", "work_item_title", "stage_name", "role", "task_title", "task_state",
+ROW = ["id", "workflow_id", "task_id", "logical_path", "content_type", "size_bytes", "created_at", "download_url",
+       "metadata",
+       "workflow_name", "workflow_state", "work_item_id", "work_item_title", "stage_name", "role", "task_title",
+       "task_state",
        "preview_eligible", "preview_mode"]  # fmt: skip
-SUMMARY = ["total_artifacts", "previewable_artifacts", "total_bytes", "workflow_count", "work_item_count", "task_count", "role_count"]
+SUMMARY = [
+    "total_artifacts",
+    "previewable_artifacts",
+    "total_bytes",
+    "workflow_count",
+    "work_item_count",
+    "task_count",
+    "role_count",
+]
 FILTERS = ["workflows", "work_items", "tasks", "stages", "roles", "content_types"]
 
 
@@ -34,7 +44,8 @@ class World:
                 for body in (
                     {"name": "Zebra release", "state": "active",
                      "work_items": [{"id": self.item, "title": "Décor cleanup", "stage_name": "design"}],
-                     "tasks": [{"id": one, "title": "Write notes", "role": "writer", "stage_name": "draft", "state": "completed",
+                     "tasks": [{"id": one, "title": "Write notes", "role": "writer", "stage_name": "draft",
+                                "state": "completed",
                                 "work_item_id": self.item},
                                {"id": two, "title": "Check", "role": "tester", "stage_name": "verify"}]},
                     {"name": "Apple fix", "tasks": [{"id": three, "title": "Fix it", "role": "dev"}]},
@@ -83,7 +94,16 @@ def test_rows_summary_and_filters(agent: Client, world: World) -> None:
     rows = {row["logical_path"]: row for row in answer.data}
     assert all(list(row) == ROW for row in rows.values())
     row, made = rows["notes/Release Notes.md"], world.made["notes/Release Notes.md"]
-    for name in ("id", "workflow_id", "task_id", "content_type", "size_bytes", "created_at", "download_url", "metadata"):
+    for name in (
+        "id",
+        "workflow_id",
+        "task_id",
+        "content_type",
+        "size_bytes",
+        "created_at",
+        "download_url",
+        "metadata",
+    ):
         assert row[name] == made[name]
     assert (row["workflow_name"], row["workflow_state"]) == ("Zebra release", "active")
     assert (row["work_item_id"], row["work_item_title"]) == (world.item, "Décor cleanup")
@@ -100,7 +120,10 @@ def test_rows_summary_and_filters(agent: Client, world: World) -> None:
                        "work_item_count": 1, "task_count": 3, "role_count": 3}  # fmt: skip
     filters = answer.meta["filters"]
     assert list(filters) == FILTERS
-    assert filters["workflows"] == [{"id": world.flows[1], "name": "Apple fix"}, {"id": world.flows[0], "name": "Zebra release"}]
+    assert filters["workflows"] == [
+        {"id": world.flows[1], "name": "Apple fix"},
+        {"id": world.flows[0], "name": "Zebra release"},
+    ]
     assert filters["work_items"] == [
         {"id": world.item, "title": "Décor cleanup", "workflow_id": world.flows[0], "stage_name": "design"}
     ]
@@ -144,8 +167,10 @@ def test_words(agent: Client, world: World, query: str, found: list[str] | None)
 
 @pytest.mark.parametrize(
     "query",
-    ['"', '"unclosed', "(", ")", "a AND", "OR", "NOT", "*", "?", "a*b", "^", "~", "title:x", "path:", "[a TO b]", "{", "-", "--",
-     "a:b:c", "\\", "'", "%", "_", "é" * 200, "x" * 200, "🧪", "a" + "b " * 99, "/", ".", "…", "\u202e", "+", "&&", "||", "!"],
+    ['"', '"unclosed', "(", ")", "a AND", "OR", "NOT", "*", "?", "a*b", "^", "~", "title:x", "path:", "[a TO b]",
+     "{", "-", "--",
+     "a:b:c", "\\", "'", "%", "_", "é" * 200, "x" * 200, "🧪", "a" + "b " * 99, "/", ".", "…", "\u202e", "+", "&&",
+     "||", "!"],
 )  # fmt: skip
 def test_no_text_is_an_error(agent: Client, world: World, query: str) -> None:
     for sort in ("", "&sort=relevance"):
@@ -216,7 +241,8 @@ def test_days(agent: Client, world: World) -> None:
     assert len(paths(agent, world, "created_from=2000-01-01&created_to=2999-12-31")) == 8
     assert paths(agent, world, "created_to=2000-01-01") == []
     assert paths(agent, world, "created_from=2999-01-01") == []
-    for bad in ("created_from=2024-02-30", "created_to=2023-02-29", "created_from=2024-13-01", "created_from=0000-01-01",
+    for bad in ("created_from=2024-02-30", "created_to=2023-02-29", "created_from=2024-13-01",
+                "created_from=0000-01-01",
                 "created_from=2024-02-02&created_to=2024-02-01"):  # fmt: skip
         assert agent.get(f"{world.at}?{bad}").code == (400, "VALIDATION_ERROR"), bad
     for bad in ("2024", "2024-1-1", "2024-01-01T00:00:00Z", "yesterday", "２０２４-01-01"):

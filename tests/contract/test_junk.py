@@ -17,20 +17,49 @@ from contract.conftest import Place, Server
 from server.http import Route
 
 TEXT = st.text(max_size=30) | st.sampled_from(
-    ["", "\0", "\ud800", "..", "a/b", "%00", "%FF", "x" * 300, "null", "1e999", "-1", "0", "9" * 30, "text/html", "main", "*"]
+    [
+        "",
+        "\0",
+        "\ud800",
+        "..",
+        "a/b",
+        "%00",
+        "%FF",
+        "x" * 300,
+        "null",
+        "1e999",
+        "-1",
+        "0",
+        "9" * 30,
+        "text/html",
+        "main",
+        "*",
+    ]
 )
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
-JSON = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+JSON = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=8
+)
 HEADERS = st.fixed_dictionaries(
     {},
     optional={
         "If-Match": st.sampled_from(["*", '"x"', 'W/"x"', "x", '"', ""]),
         "If-None-Match": st.sampled_from(["*", '"x"', "", ",", '"a","b"']),
-        "Range": st.sampled_from(["bytes=0-", "bytes=-1", "bytes=9-1", "x=1", "bytes=0-0,2-3", "bytes=99999999999999999999-"]),
+        "Range": st.sampled_from(
+            ["bytes=0-", "bytes=-1", "bytes=9-1", "x=1", "bytes=0-0,2-3", "bytes=99999999999999999999-"]
+        ),
         "X-Request-Id": st.sampled_from(["", "ok", "not ok", "x" * 200]),
         "X-Workflow-Id": st.sampled_from(["", "w", "x" * 256, "é"]),
         "Content-Type": st.sampled_from(
-            ["application/json", "text/plain", "multipart/form-data", "multipart/form-data; boundary=b", "", "a/b/c", ";"]
+            [
+                "application/json",
+                "text/plain",
+                "multipart/form-data",
+                "multipart/form-data; boundary=b",
+                "",
+                "a/b/c",
+                ";",
+            ]
         ),
         "Content-Encoding": st.sampled_from(["gzip", "identity", "x"]),
         "Accept": st.sampled_from(["text/html", "*/*", ""]),
@@ -47,7 +76,8 @@ SEGMENT = TEXT.map(lambda text: quote(text.encode("utf-8", "surrogatepass"), saf
 def likely(draw: Any, route: Route) -> bytes:
     """A body with the route's own fields, each of any kind; often close to what the route wants."""
     names = route.body.__struct_fields__ if route.body is not None else ()
-    good = {"name": "n", "title": "t", "key": "k", "value": 1, "path": "a/b", "file_name": "a", "content_base64": "eA==",
+    good = {"name": "n", "title": "t", "key": "k", "value": 1, "path": "a/b", "file_name": "a",
+            "content_base64": "eA==",
             "brief": "b", "provider": "github", "secret": "12345678", "settings": {}, "state": "active"}  # fmt: skip
     fields = {}
     for name in names:
@@ -69,7 +99,14 @@ def scene(server: Server) -> Iterator[tuple[Server, Client, dict[str, str]]]:
         flow = admin.post(f"{place.at}/workflows", {"name": "w", "tasks": [{"id": task, "title": "t"}]}).data["id"]
         file = admin.post(f"{place.at}/files", {"file_name": "a.md", "content_base64": "eA=="}).data["id"]
         made = admin.post(f"/tasks/{task}/artifacts", {"path": "a.md", "content_base64": "eA=="}).data["id"]
-        names = {"workspaces": place.id, "workflows": flow, "tasks": task, "files": file, "artifacts": made, "memory": "k"}
+        names = {
+            "workspaces": place.id,
+            "workflows": flow,
+            "tasks": task,
+            "files": file,
+            "artifacts": made,
+            "memory": "k",
+        }
         yield server, admin, names
 
 

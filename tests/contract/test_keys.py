@@ -156,7 +156,12 @@ def test_a_token_stands_for_its_key(admin: Client) -> None:
     assert admin.get("/auth/me", key=token).data["id"] == key["id"]
     assert admin.post("/api-keys", {}, key=token).status == 403
     assert admin.post("/auth/token", {"api_key": token}, key=None).status == 401
-    for broken in (token[:-1], token + "x", token[:40] + ("B" if token[40] != "B" else "C") + token[41:], token.upper()):
+    for broken in (
+        token[:-1],
+        token + "x",
+        token[:40] + ("B" if token[40] != "B" else "C") + token[41:],
+        token.upper(),
+    ):
         assert admin.get("/auth/me", key=broken).status == 401
     admin.delete(f"/api-keys/{key['id']}")
     assert admin.get("/auth/me", key=token).status == 401  # with its key

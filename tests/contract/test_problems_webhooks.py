@@ -154,7 +154,9 @@ def test_the_webhook_of_a_workspace(server: Server, admin: Client, place: Place)
     assert answer.etag == admin.get(place.at).etag
     place.published()
     assert "git_webhook_provider: gitea" in place.git("show", "main:workspace.yaml")
-    found = subprocess.run(["grep", "-rlF", SECRET, str(server.store.layout.root)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["grep", "-rlF", SECRET, str(server.store.layout.root)], capture_output=True, text=True, check=False
+    )
     assert found.stdout == ""
     assert admin.delete(f"{place.at}/git-webhook").status == 204
     record = place.read()
@@ -165,7 +167,8 @@ def test_the_webhook_of_a_workspace(server: Server, admin: Client, place: Place)
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [({}, "/provider"), ({"provider": "github"}, "/secret"), ({"provider": "svn", "secret": SECRET}, "/provider"),
-     ({"provider": "github", "secret": "1234567"}, "/secret"), ({"provider": "github", "secret": "x" * 20001}, "/secret"),
+     ({"provider": "github", "secret": "1234567"}, "/secret"), ({"provider": "github", "secret": "x" * 20001},
+                                                                "/secret"),
      ({"provider": None, "secret": SECRET}, "/provider")],
 )  # fmt: skip
 def test_a_webhook_of_the_wrong_shape(admin: Client, place: Place, body: Any, pointer: str) -> None:

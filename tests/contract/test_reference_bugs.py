@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import base64
 import os
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from unit.githosts import bare
+from unit.githosts import serving as hosting
 
 from contract.client import Client, every, slug
 from contract.conftest import Place, Server
-from unit.githosts import bare
-from unit.githosts import serving as hosting
 
 
 def together(count: int, work: Callable[[int], None]) -> None:
     """Runs `work(0)` … at once; raises what any of them raised."""
-    failures: list[BaseException] = []
-
-    def one(n: int) -> None:
-        try:
-            work(n)
-        except BaseException as error:  # handed to the test below
-            failures.append(error)
-
-    threads = [threading.Thread(target=one, args=(n,)) for n in range(count)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(30)
-        assert not each.is_alive()
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count), timeout=30))
 
 
 def test_01_a_deletion_racing_writes_loses_none(server: Server, place: Place) -> None:
@@ -65,7 +51,17 @@ def test_02_a_patch_of_the_name_does_not_undo_one_of_the_settings(server: Server
 
 def test_03_odd_ids_numbers_and_nul_are_never_500(admin: Client, place: Place) -> None:
     for name in ("not-a-uuid", "1", "%00", "a%00b", "'", "x" * 500, "%F0%9F%92%A5", "-1", "null", "undefined"):
-        for path in ("", "/memory", "/spec", "/files", "/artifacts", "/timeline", "/workflows", "/problems", "/delete-impact"):
+        for path in (
+            "",
+            "/memory",
+            "/spec",
+            "/files",
+            "/artifacts",
+            "/timeline",
+            "/workflows",
+            "/problems",
+            "/delete-impact",
+        ):
             assert admin.get(f"/workspaces/{name}{path}").code == (404, "NOT_FOUND")
         assert admin.get(f"/workflows/{name}").status == 404
         assert admin.get(f"/tasks/{name}/artifacts").status == 404
@@ -115,12 +111,16 @@ def test_07_a_file_with_a_name_beyond_latin_1_can_be_downloaded(admin: Client, p
         assert (answer.status, answer.body) == (200, b"x")
         assert unquote(answer.headers["Content-Disposition"].split("UTF-8''")[1]) == name
         art = admin.post(f"{place.at}/artifacts", {"path": f"x/{name}", "content_base64": "eA=="}).data
-        assert unquote(admin.root("GET", art["download_url"]).headers["Content-Disposition"].split("UTF-8''")[1]) == name
+        assert (
+            unquote(admin.root("GET", art["download_url"]).headers["Content-Disposition"].split("UTF-8''")[1]) == name
+        )
 
 
 def test_08_a_read_written_back_destroys_nothing(admin: Client, make: Callable[..., Place]) -> None:
     url = "https://git.example.org/a/b"
-    place = make(repository_url=url, settings={"api_key_name": "x", "credentials": {"git_token": "tok"}, "ref": "secret:A"})
+    place = make(
+        repository_url=url, settings={"api_key_name": "x", "credentials": {"git_token": "tok"}, "ref": "secret:A"}
+    )
     spec = {"config": {"token": "secret:DEPLOY", "nested": [{"password": "secret:DB"}]},
             "resources": {"r": {"type": "search", "binding": {"provider": "secret:PROVIDER"}}}}  # fmt: skip
     admin.put(f"{place.at}/spec", spec)
@@ -135,7 +135,9 @@ def test_08_a_read_written_back_destroys_nothing(admin: Client, make: Callable[.
 
 def test_09_a_null_token_clears_it(admin: Client, make: Callable[..., Place]) -> None:
     place = make(settings={"credentials": {"git_token": "tok"}})
-    assert "credentials" not in admin.patch(place.at, {"settings": {"credentials": {"git_token": None}}}).data["settings"]
+    assert (
+        "credentials" not in admin.patch(place.at, {"settings": {"credentials": {"git_token": None}}}).data["settings"]
+    )
     assert "credentials" not in place.read()["settings"]
 
 
@@ -146,7 +148,8 @@ def test_10_every_key_that_can_be_written_can_be_deleted(agent: Client, place: P
 
 
 def test_11_ordinary_text_is_never_redacted(admin: Client, place: Place) -> None:
-    value = {"tokenizer": "cl100k", "secretary": "Ada", "max_tokens": 5, "path": "com.example.Service.method", "password_policy": "long",
+    value = {"tokenizer": "cl100k", "secretary": "Ada", "max_tokens": 5, "path": "com.example.Service.method",
+             "password_policy": "long",
              "api_key": "see the vault", "authorization": "none"}  # fmt: skip
     admin.patch(f"{place.at}/memory", {"key": "token", "value": value})
     assert admin.get(f"{place.at}/memory/token").data["value"] == value
@@ -154,7 +157,9 @@ def test_11_ordinary_text_is_never_redacted(admin: Client, place: Place) -> None
     assert admin.put(f"{place.at}/spec", {"config": value}).data["spec"] == {"config": value}
 
 
-def test_12_a_credential_in_a_repository_url_is_neither_stored_nor_echoed(server: Server, admin: Client, place: Place) -> None:
+def test_12_a_credential_in_a_repository_url_is_neither_stored_nor_echoed(
+    server: Server, admin: Client, place: Place
+) -> None:
     url = "https://x-access-token:Zq81kfXw0v@github.com/a/b.git"
     for answer in (
         admin.patch(place.at, {"repository_url": url}),
@@ -190,7 +195,9 @@ def test_15_filters_mean_what_they_say_and_pages_do_not_overlap(admin: Client, m
 
 def test_16_evidence_survives_the_end_of_its_run(agent: Client, place: Place) -> None:
     task = slug()
-    flow = agent.post(f"{place.at}/workflows", {"name": "w", "state": "active", "tasks": [{"id": task, "title": "t"}]}).data["id"]
+    flow = agent.post(
+        f"{place.at}/workflows", {"name": "w", "state": "active", "tasks": [{"id": task, "title": "t"}]}
+    ).data["id"]
     made = agent.post(f"/tasks/{task}/artifacts", {"path": "a.md", "content_base64": "eA=="}).data
     agent.patch(f"/workflows/{flow}", {"state": "completed"})
     assert agent.root("GET", made["download_url"]).body == b"x"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from contract.client import Client, slug
+from contract.client import PEM, Client, slug
 from contract.conftest import Place, Server
 
 MASK = "redacted://workspace-settings-secret"
@@ -31,7 +31,8 @@ def commits(admin: Client, place: Place) -> int:
 
 
 def test_settings_come_back_exactly_and_in_order(admin: Client, place: Place) -> None:
-    sent = b'{"settings":{"z":{"b":1,"a":[1.10,-0.0,1e3]},"a":null,"NO":"no","":{},"big":12345678901234567890123,"t":"2024-01-01","x":[[],{}]}}'
+    sent = b'{"settings":{"z":{"b":1,"a":[1.10,-0.0,1e3]},"a":null,"NO":"no","":{},'
+    sent += b'"big":12345678901234567890123,"t":"2024-01-01","x":[[],{}]}}'
     answer = admin.patch(place.at, sent, headers={"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
     shown = admin.get(place.at)
@@ -124,7 +125,8 @@ def test_a_token_is_sealed_and_shown_as_a_placeholder(server: Server, admin: Cli
 
 
 @pytest.mark.parametrize(
-    "block", [{"git_token": MASK}, SHOWN, {}, None, {"git_token_configured": True}], ids=lambda one: json.dumps(one)[:30]
+    "block", [{"git_token": MASK}, SHOWN, {}, None, {"git_token_configured": True}],
+    ids=lambda one: json.dumps(one)[:30]
 )  # fmt: skip
 def test_what_keeps_the_token(admin: Client, place: Place, block: Any) -> None:
     put(admin, place, {"credentials": {"git_token": TOKEN}})
@@ -181,8 +183,7 @@ def test_the_token_can_be_the_only_change(admin: Client, place: Place) -> None:
 
 
 def test_a_credential_elsewhere_in_the_settings_is_refused(admin: Client, place: Place) -> None:
-    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAx8Kq2ZtV5mWc9RbY3nLd7PfH4sJg6TaQ1uEo\n-----END RSA PRIVATE KEY-----"
-    answer = admin.patch(place.at, {"settings": {"deep": [{"x": key}]}})
+    answer = admin.patch(place.at, {"settings": {"deep": [{"x": PEM}]}})
     assert answer.code == (400, "VALIDATION_ERROR")
     assert "/deep/0/x" in json.dumps(answer.error)
     assert "secret:" in answer.error["message"]
@@ -195,8 +196,7 @@ def test_ordinary_text_is_left_alone(admin: Client, place: Place, text: str) -> 
 
 
 def test_the_policy_allow_lets_everything_pass(second: Callable[..., Any]) -> None:
-    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAx8Kq2ZtV5mWc9RbY3nLd7PfH4sJg6TaQ1uEo\n-----END RSA PRIVATE KEY-----"
     with second(secret_policy="allow") as server, server.client() as admin:
-        answer = admin.post("/workspaces", {"name": "n", "slug": "s", "settings": {"k": key}, "memory": {"k": key}})
+        answer = admin.post("/workspaces", {"name": "n", "slug": "s", "settings": {"k": PEM}, "memory": {"k": PEM}})
         assert answer.status == 201
-        assert answer.data["memory"]["k"] == key
+        assert answer.data["memory"]["k"] == PEM

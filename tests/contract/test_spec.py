@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract.client import OID, TIME, Client
+from contract.client import OID, PEM, TIME, Client
 from contract.conftest import Place, Server
 
 ANSWER = ["workspace_id", "version", "spec", "created_at", "created_by_type", "created_by_id", "commit"]
@@ -156,7 +156,7 @@ def resource(kind: Any, **binding: Any) -> dict[str, Any]:
         {"instructions": {"content": "a }}"}},
         {"instructions": {"content": 5}},
         {"instructions": {"content": "x", "format": "html"}},
-        {"config": {"k": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFx8Kq2ZtV5mWc9Rb\n-----END PRIVATE KEY-----"}},
+        {"config": {"k": PEM}},
     ],
 )
 def test_a_spec_that_breaks_a_rule(admin: Client, place: Place, spec: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 from contract.client import OID, Client, every, link, pages, slug
 from contract.conftest import Place
 
-ENTRY = ["id", "kind", "name", "state", "created_at", "actor", "door", "request_id", "workflow_id", "task_id", "changes",
+ENTRY = ["id", "kind", "name", "state", "created_at", "actor", "door", "request_id", "workflow_id", "task_id",
+         "changes",
          "changes_total"]  # fmt: skip
 
 
@@ -67,7 +68,12 @@ def test_every_kind_of_change(admin: Client, place: Place) -> None:
     assert (entry["kind"], entry["workflow_id"], entry["task_id"]) == ("task.updated", flow, task)
     art = admin.post(f"/tasks/{task}/artifacts", {"path": "a", "content_base64": "eA=="}).data
     entry = newest(admin, place)
-    assert (entry["kind"], entry["workflow_id"], entry["task_id"], entry["id"]) == ("artifact.added", flow, task, art["commit"])
+    assert (entry["kind"], entry["workflow_id"], entry["task_id"], entry["id"]) == (
+        "artifact.added",
+        flow,
+        task,
+        art["commit"],
+    )
     admin.delete(f"/tasks/{task}/artifacts/{art['id']}")
     assert newest(admin, place)["kind"] == "artifact.deleted"
 
@@ -163,13 +169,28 @@ def test_filters(admin: Client, agent: Client, place: Place) -> None:
     assert kinds(f"until={middle}") == ["memory.updated", "memory.updated", "workspace.created"]
     assert kinds(f"since={middle}&until={middle}&key=b") == ["memory.updated"]
     assert kinds("kind=memory.updated&actor=admin") == []
-    for nothing in ("path=nowhere", "key=zzz", "actor=nobody", "workflow_id=none", "path=mem", "path=..", "path=%25", "key=%25"):
+    for nothing in (
+        "path=nowhere",
+        "key=zzz",
+        "actor=nobody",
+        "workflow_id=none",
+        "path=mem",
+        "path=..",
+        "path=%25",
+        "key=%25",
+    ):
         assert kinds(nothing) == [], nothing
 
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("kind=nothing", 422), ("since=yesterday", 400), ("until=2024-13-01T00:00:00Z", 400), ("page=x", 422), ("workflow_id=", 422)],
+    [
+        ("kind=nothing", 422),
+        ("since=yesterday", 400),
+        ("until=2024-13-01T00:00:00Z", 400),
+        ("page=x", 422),
+        ("workflow_id=", 422),
+    ],
 )
 def test_a_filter_that_makes_no_sense(agent: Client, place: Place, query: str, status: int) -> None:
     assert agent.get(f"{place.at}/timeline?{query}").status in (status, 422)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from contract.client import OID, TIME, Client
-from contract.conftest import Place, Server
 from unit.githosts import TOKEN, Host, bare
 from unit.githosts import serving as hosting
 
-ANSWER = ["ok", "repository_url", "default_branch", "branch_verified", "head", "branches", "reason", "message", "checked_at",
+from contract.client import OID, TIME, Client
+from contract.conftest import Place, Server
+
+ANSWER = ["ok", "repository_url", "default_branch", "branch_verified", "head", "branches", "reason", "message",
+          "checked_at",
           "duration_ms"]  # fmt: skip
 
 
@@ -63,7 +64,12 @@ def verify(admin: Client, place: Place, url: str, **more: Any) -> Any:
 def test_a_repository_that_can_be_read(host: Host, admin: Client, place: Place) -> None:
     before = place.read()
     found = verify(admin, place, f"{host.url}/pub")
-    assert (found["ok"], found["default_branch"], found["branch_verified"], found["branches"]) == (True, "main", False, 3)
+    assert (found["ok"], found["default_branch"], found["branch_verified"], found["branches"]) == (
+        True,
+        "main",
+        False,
+        3,
+    )
     assert OID.fullmatch(found["head"])
     named = verify(admin, place, f"{host.url}/pub", default_branch="dev")
     assert (named["ok"], named["default_branch"], named["branch_verified"]) == (True, "dev", True)
@@ -73,11 +79,17 @@ def test_a_repository_that_can_be_read(host: Host, admin: Client, place: Place) 
 
 @pytest.mark.parametrize("branch", ["ma*", "mai", "MAIN", "heads/main", "main-", "*", "", "[m]ain", "no"])
 def test_a_branch_is_exact(host: Host, admin: Client, place: Place, branch: str) -> None:
-    answer = admin.post(f"{place.at}/verify-git-access", {"repository_url": f"{host.url}/pub", "default_branch": branch})
+    answer = admin.post(
+        f"{place.at}/verify-git-access", {"repository_url": f"{host.url}/pub", "default_branch": branch}
+    )
     if branch == "":
         assert answer.pointers == ["/default_branch"]
         return
-    assert (answer.data["ok"], answer.data["reason"], answer.data["branch_verified"]) == (False, "branch_not_found", False)
+    assert (answer.data["ok"], answer.data["reason"], answer.data["branch_verified"]) == (
+        False,
+        "branch_not_found",
+        False,
+    )
 
 
 def test_what_can_go_wrong(host: Host, admin: Client, place: Place) -> None:
@@ -113,7 +125,8 @@ def test_a_host_that_is_no_git_server(admin: Client, place: Place) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "git://127.0.0.1/a", "ftp://h/a", "ext::sh -c id", "/etc/passwd", "-oProxyCommand=id",
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "git://127.0.0.1/a", "ftp://h/a", "ext::sh -c id",
+                                 "/etc/passwd", "-oProxyCommand=id",
                                  "gopher://h/a", "javascript:alert(1)", "C:\\a"])  # fmt: skip
 def test_only_http_and_ssh(admin: Client, place: Place, url: str) -> None:
     answer = admin.post(f"{place.at}/verify-git-access", {"repository_url": url})
@@ -135,7 +148,9 @@ def test_the_modes_of_the_token(host: Host, admin: Client, place: Place) -> None
     assert verify(admin, place, url, git_token_mode="replace", git_token=TOKEN)["ok"] is True
     assert verify(admin, place, url, git_token_mode="replace", git_token="wrong-token-1")["reason"] == "auth_failed"
     for blank in ({}, {"git_token": ""}, {"git_token": "  "}, {"git_token": None}):
-        answer = admin.post(f"{place.at}/verify-git-access", {"repository_url": url, "git_token_mode": "replace", **blank})
+        answer = admin.post(
+            f"{place.at}/verify-git-access", {"repository_url": url, "git_token_mode": "replace", **blank}
+        )
         assert answer.pointers == ["/git_token"]
     admin.patch(place.at, {"repository_url": url, "settings": {"credentials": {"git_token": TOKEN}}})
     assert verify(admin, place, url)["ok"] is True
@@ -145,7 +160,9 @@ def test_the_modes_of_the_token(host: Host, admin: Client, place: Place) -> None
 
 
 def test_the_stored_token_goes_to_no_other_server(host: Host, admin: Client, place: Place, tmp_path: Path) -> None:
-    admin.patch(place.at, {"repository_url": "https://example.org/a", "settings": {"credentials": {"git_token": TOKEN}}})
+    admin.patch(
+        place.at, {"repository_url": "https://example.org/a", "settings": {"credentials": {"git_token": TOKEN}}}
+    )
     host.seen.clear()
     found = verify(admin, place, f"{host.url}/private/repo", git_token_mode="preserve")
     assert found["reason"] == "auth_failed"
@@ -173,7 +190,8 @@ def test_a_body_of_the_wrong_shape(admin: Client, place: Place, body: Any, point
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "[fe80::1]",
+    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254",
+     "[fe80::1]",
      "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "127.1", "[fd00::1]", "100.64.0.1"],
 )  # fmt: skip
 def test_private_addresses_are_refused_by_default(server: Server, address: str) -> None:

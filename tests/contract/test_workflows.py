@@ -11,9 +11,20 @@ import pytest
 from contract.client import TIME, UUID, Client, every, part, slug
 from contract.conftest import Place, Server
 
-RECORD = ["id", "tenant_id", "workspace_id", "name", "state", "playbook_id", "parameters", "context", "metadata", "brief",
+RECORD = ["id", "tenant_id", "workspace_id", "name", "state", "playbook_id", "parameters", "context", "metadata",
+          "brief",
           "created_by", "created_at", "updated_at", "started_at", "completed_at", "work_items", "tasks"]  # fmt: skip
-TASK_STATES = ["pending", "ready", "claimed", "in_progress", "completed", "failed", "cancelled", "awaiting_approval", "escalated"]
+TASK_STATES = [
+    "pending",
+    "ready",
+    "claimed",
+    "in_progress",
+    "completed",
+    "failed",
+    "cancelled",
+    "awaiting_approval",
+    "escalated",
+]
 
 
 def create(client: Client, place: Place, **fields: Any) -> Any:
@@ -44,10 +55,12 @@ def test_a_bare_workflow(agent: Client, place: Place) -> None:
 def test_a_whole_workflow_is_one_commit(agent: Client, place: Place) -> None:
     ids = [slug() for _ in range(4)]
     made = create(
-        agent, place, id=ids[0], name="n", state="active", playbook_id="p", parameters={"z": 1, "a": 2}, context={"c": None},
+        agent, place, id=ids[0], name="n", state="active", playbook_id="p", parameters={"z": 1, "a": 2},
+        context={"c": None},
         metadata={"m": [1.5]}, brief="do it",
         work_items=[{"id": ids[1], "title": "item", "stage_name": "s", "state": "open"}, {"title": "other"}],
-        tasks=[{"id": ids[2], "title": "task", "role": "dev", "stage_name": "s", "state": "ready", "work_item_id": ids[1]},
+        tasks=[{"id": ids[2], "title": "task", "role": "dev", "stage_name": "s", "state": "ready",
+                "work_item_id": ids[1]},
                {"id": ids[3], "title": "second"}],
     )  # fmt: skip
     assert made["id"] == ids[0]
@@ -71,16 +84,20 @@ def test_a_whole_workflow_is_one_commit(agent: Client, place: Place) -> None:
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [({}, "/name"), ({"name": ""}, "/name"), ({"name": "x" * 256}, "/name"), ({"name": "n", "state": "done"}, "/state"),
-     ({"name": "n", "id": ""}, "/id"), ({"name": "n", "id": "x" * 256}, "/id"), ({"name": "n", "parameters": []}, "/parameters"),
+     ({"name": "n", "id": ""}, "/id"), ({"name": "n", "id": "x" * 256}, "/id"), ({"name": "n", "parameters": []},
+         "/parameters"),
      ({"name": "n", "brief": ""}, "/brief"), ({"name": "n", "brief": "x" * 20001}, "/brief"),
-     ({"name": "n", "work_items": [{}]}, "/work_items/0/title"), ({"name": "n", "tasks": [{"title": "t", "state": "x"}]}, "/tasks/0/state"),
+     ({"name": "n", "work_items": [{}]}, "/work_items/0/title"), ({"name": "n", "tasks": [{"title": "t",
+         "state": "x"}]}, "/tasks/0/state"),
      ({"name": "n", "metadata": None}, "/metadata"), ({"name": 5}, "/name")],
 )  # fmt: skip
 def test_a_workflow_of_the_wrong_shape(agent: Client, place: Place, body: Any, pointer: str) -> None:
     assert pointer in agent.post(f"{place.at}/workflows", body).pointers
 
 
-@pytest.mark.parametrize("identity", ["x" * 255, "é", "a b", "a/b", "..", ".git", "%", "A", "🧪" * 60, "con", "a.yaml", "~x"])
+@pytest.mark.parametrize(
+    "identity", ["x" * 255, "é", "a b", "a/b", "..", ".git", "%", "A", "🧪" * 60, "con", "a.yaml", "~x"]
+)
 def test_ids_of_the_clients_choice(server: Server, agent: Client, place: Place, identity: str) -> None:
     flow, task = f"{identity[:240]}-{slug()}", f"{identity[:240]}+{slug()}"
     if identity == "x" * 255:
@@ -170,7 +187,14 @@ def test_work_items_and_tasks_are_put(agent: Client, place: Place) -> None:
     board = agent.put(f"/workflows/{flow}/work-items/i%2F1", {"state": "anything", "stage_name": "s"})
     assert board.data["work_items"] == [{"id": "i/1", "title": "I", "stage_name": "s", "state": "anything"}]
     made = agent.put(f"/workflows/{flow}/tasks/{task}", {"title": "T", "role": "dev", "work_item_id": "i/1"})
-    assert made.data == {"id": task, "title": "T", "role": "dev", "stage_name": None, "state": "pending", "work_item_id": "i/1"}
+    assert made.data == {
+        "id": task,
+        "title": "T",
+        "role": "dev",
+        "stage_name": None,
+        "state": "pending",
+        "work_item_id": "i/1",
+    }
     for state in TASK_STATES:
         assert agent.put(f"/workflows/{flow}/tasks/{task}", {"state": state}).data["state"] == state
     assert agent.put(f"/workflows/{flow}/tasks/{task}", {"role": None}).data["role"] is None
@@ -201,7 +225,11 @@ def test_planning_needs_nothing_beforehand(admin: Client, make: Callable[..., Pl
     made = answer.data
     assert list(made) == RECORD
     assert (made["name"], made["state"], made["brief"]) == ("Planning: My place", "pending", "Build it.\nWell.")
-    assert made["parameters"] == {"workspace_name": "My place", "workspace_brief": "Build it.\nWell.", "workspace_id": place.id}
+    assert made["parameters"] == {
+        "workspace_name": "My place",
+        "workspace_brief": "Build it.\nWell.",
+        "workspace_id": place.id,
+    }
     assert made["metadata"] == {"planning_workflow": True}
     assert made["playbook_id"] is None
     assert admin.get(f"/workflows/{made['id']}").data == made
@@ -222,7 +250,8 @@ def test_planning_of_a_workspace_with_the_longest_name(admin: Client, make: Call
 
 @pytest.mark.parametrize(
     ("body", "pointer"),
-    [({}, "/brief"), ({"brief": ""}, "/brief"), ({"brief": "x" * 20001}, "/brief"), ({"brief": "b", "name": ""}, "/name"),
+    [({}, "/brief"), ({"brief": ""}, "/brief"), ({"brief": "x" * 20001}, "/brief"), ({"brief": "b", "name": ""},
+        "/name"),
      ({"brief": "b", "name": "x" * 256}, "/name"), ({"brief": 5}, "/brief")],
 )  # fmt: skip
 def test_planning_of_the_wrong_shape(admin: Client, place: Place, body: Any, pointer: str) -> None:

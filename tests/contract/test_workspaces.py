@@ -53,7 +53,8 @@ def test_the_record_of_a_bare_workspace(admin: Client) -> None:
 def test_everything_is_made_in_one_commit_that_git_can_read(admin: Client, make: Callable[..., Place]) -> None:
     place = make(
         name="Whole", description="what it is for", repository_url="https://example.org/a/b.git",
-        settings={"default_branch": "main", "credentials": {"git_token": "s3cr3t-of-mine"}}, memory={"a": 1, "b": [True]},
+        settings={"default_branch": "main", "credentials": {"git_token": "s3cr3t-of-mine"}}, memory={"a": 1,
+            "b": [True]},
     )  # fmt: skip
     assert place.record["memory"] == {"a": 1, "b": [True]}
     folder = place.published()
@@ -176,7 +177,9 @@ def test_a_refused_creation_leaves_the_slug_free(admin: Client) -> None:
 
 
 def test_id_in_any_case_and_slug_name_the_same(admin: Client, place: Place) -> None:
-    answers = [admin.get(f"/workspaces/{name}") for name in (place.id, place.id.upper(), place.slug, place.slug.upper())]
+    answers = [
+        admin.get(f"/workspaces/{name}") for name in (place.id, place.id.upper(), place.slug, place.slug.upper())
+    ]
     assert len({answer.body.split(b',"meta"')[0] for answer in answers}) == 1
 
 
@@ -218,7 +221,9 @@ def test_a_list_is_searched_literally_and_ignoring_case(admin: Client, make: Cal
     for wild in (f"%25{mark}%25", f"{mark}%25q", f"{mark[:-1]}_", f"{mark}*", f"%5C{mark}", f"%27{mark}"):
         assert admin.get(f"/workspaces?q={wild}").data == [], wild
     cyrillic = make(name=f"ПРИВЕТ {mark} Straße")
-    assert [row["id"] for row in admin.get(f"/workspaces?q=%D0%BF%D1%80%D0%B8%D0%B2%D0%B5%D1%82+{mark}").data] == [cyrillic.id]
+    assert [row["id"] for row in admin.get(f"/workspaces?q=%D0%BF%D1%80%D0%B8%D0%B2%D0%B5%D1%82+{mark}").data] == [
+        cyrillic.id
+    ]
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
@@ -367,8 +372,10 @@ def test_everything_of_a_deleted_workspace_is_404(admin: Client, place: Place) -
     task = flow["tasks"][0]["id"]
     art = admin.post(f"/tasks/{task}/artifacts", {"path": "a", "content_base64": "eA=="}).data
     admin.delete(f"{place.at}?cascade=true")
-    for path in (place.at, f"{place.at}/memory", f"{place.at}/timeline", f"{place.at}/artifacts", f"{place.at}/problems",
-                 f"/workflows/{flow['id']}", f"/tasks/{task}/artifacts", f"/tasks/{task}/artifacts/{art['id']}"):  # fmt: skip
+    for path in (place.at, f"{place.at}/memory", f"{place.at}/timeline", f"{place.at}/artifacts",
+                 f"{place.at}/problems",
+                 f"/workflows/{flow['id']}", f"/tasks/{task}/artifacts",
+                 f"/tasks/{task}/artifacts/{art['id']}"):  # fmt: skip
         assert admin.get(path).code == (404, "NOT_FOUND"), path
     assert admin.delete(place.at).status == 404
     assert admin.patch(f"{place.at}/memory", {"key": "k", "value": 1}).status == 404

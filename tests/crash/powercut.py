@@ -389,20 +389,24 @@ class Cut(NamedTuple):
     content: Content
 
 
-def cuts(at: int, rng: random.Random, extra: int) -> Iterator[Cut]:
-    """The states worth a look after `at` events: the end of the process, the extremes, and `extra` at random."""
-    yield Cut(at, "killed", False, lambda _: True, whole)
+def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
+    """The states worth a look after `at` events: at each point one (the end of the process, an extreme, or a random
+    one, in turn); with a `depth`, all extremes and as many random ones.
+    """
     extremes: Sequence[tuple[str, Callable[[int], bool], Content]] = (
         ("nothing that was not synced", lambda _: False, nothing),
         ("names without data", lambda _: True, nothing),
         ("names and zeros", lambda _: True, zeros),
         ("data without names", lambda _: False, whole),
-        ("everything", lambda _: True, whole),
         ("names and torn data", lambda _: True, torn(rng)),
+        ("everything", lambda _: True, whole),
     )
-    for name, names, content in extremes if extra > 1 else (extremes[at % len(extremes)],):
+    turn = at % 4
+    if depth or turn == 0:
+        yield Cut(at, "killed", False, lambda _: True, whole)
+    for name, names, content in extremes if depth else (extremes[rng.randrange(5)],) if turn == 2 else ():
         yield Cut(at, name, True, names, content)
-    for number in range(extra):
+    for number in range(depth or turn % 2):
         part = rng.choice((0.2, 0.5, 0.8))
         picks: dict[int, bool] = {}
 

@@ -234,10 +234,10 @@ def test_a_crash_before_the_move_leaves_only_scratch_that_the_next_import_sweeps
 # --- import: git repositories -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cloned(tmp_path: Path) -> Path:
-    """A repository with two commits on a branch called trunk, packed as git does it."""
-    folder = plain(tmp_path / "shop")
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with 41 commits on a branch called trunk, packed as git does it."""
+    folder = plain(tmp_path_factory.mktemp("trunk") / "shop")
     shutil.rmtree(folder / "evidence")
     git(folder, "init", "-q", "-b", "trunk")
     git(folder, "add", "-A")
@@ -249,6 +249,13 @@ def cloned(tmp_path: Path) -> Path:
     git(folder, "repack", "-adq")
     git(folder, "pack-refs", "--all")
     return folder
+
+
+@pytest.fixture
+def cloned(trunk: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trunk, tmp_path / "shop")
+    git(tmp_path / "shop", "update-index", "-q", "--refresh")
+    return tmp_path / "shop"
 
 
 def test_a_repository_keeps_its_history(store: Store, cloned: Path) -> None:
@@ -554,6 +561,13 @@ def test_a_backup_goes_into_an_empty_folder_only(backed: Path, tmp_path: Path) -
     with pytest.raises(Conflict, match="empty"):
         backup.restore(tmp_path / "b.tar", backed)
     assert files(backed) == before
+
+
+def test_an_interrupted_restore_can_be_begun_again(backed: Path, tmp_path: Path) -> None:
+    backup.write(backed, tmp_path / "b.tar")
+    write(tmp_path / "back/restoring", {"workspaces/x": "half"})
+    backup.restore(tmp_path / "b.tar", tmp_path / "back")
+    assert sorted(os.listdir(tmp_path / "back")) == ["keys.yaml", "store.yaml", "workspaces"]
 
 
 def test_a_failed_backup_leaves_the_last_one(backed: Path, tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""The server is killed in the middle of its work, again and again: what it acknowledged is there when it comes back.
+
+One data folder goes through all rounds. `GITSTORE_CRASH_ROUNDS` says how many (30 unless told otherwise), and
+`GITSTORE_CRASH_SEED` which; the seed of a failed run is in its output.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from crash.traffic import Client, Server, Traffic
+
+ROUNDS = int(os.environ.get("GITSTORE_CRASH_ROUNDS", "30"))
+SEED = int(os.environ.get("GITSTORE_CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(120 + ROUNDS * 10)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "data")
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=Pat", "-c", "user.email=pat@example.org", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+    )
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def folders(data: Path) -> list[Path]:
+    return sorted(path for path in (data / "workspaces").iterdir() if path.is_dir())
+
+
+def baseline(tmp_path: Path) -> float:
+    """How long a start takes that has nothing to recover: the interpreter, the imports, an empty store."""
+    empty = Server(tmp_path / "empty")
+    try:
+        times = []
+        for _ in range(3):
+            times.append(empty.start())
+            empty.stop()
+        return min(times)
+    finally:
+        empty.close()
+
+
+def plain_git(data: Path, traffic: Traffic, *, fsck: bool) -> None:
+    """What git says, right after the start: the branches hold every acknowledged commit, the checkouts are clean."""
+    assert not [path for path in (data / "workspaces").rglob("*.lock")]
+    by_home: dict[str, set[str]] = {home: set() for home in traffic.homes}
+    for home, commit in traffic.commits:
+        by_home[home].add(commit)
+    for home, wanted in by_home.items():
+        folder = data / "workspaces" / home
+        heads = git(folder, "for-each-ref", "--format=%(refname)", "refs/heads").split()
+        assert wanted <= set(git(folder, "rev-list", *heads).split()), f"{home} lost acknowledged commits"
+    for folder in folders(data):
+        if folder.name in by_home or fsck:
+            assert git(folder, "status", "--porcelain") == ""
+        if fsck:
+            assert git(folder, "fsck", "--strict", "--full", "--no-dangling", "--no-progress") == ""
+
+
+def told_once(client: Client, data: Path, traffic: Traffic, *, whole: bool) -> None:
+    """The timeline has every commit of the branches once; or, for less than the `whole`, the newest ones."""
+    for home in traffic.homes:
+        told = [row["id"] for row in client.pages(f"/workspaces/{home}/timeline", 10**6 if whole else 300)]
+        assert max(Counter(told).values()) == 1
+        folder = data / "workspaces" / home
+        heads = git(folder, "for-each-ref", "--format=%(refname)", "refs/heads").split()
+        if whole:
+            line = [commit for head in heads for commit in git(folder, "rev-list", "--first-parent", head).split()]
+            assert sorted(told) == sorted(line)
+        newest = set(told)
+        recent = [commit for place, commit in traffic.commits if place == home][-50:]
+        assert set(recent) <= newest, f"{home}: the timeline misses acknowledged commits"
+
+
+def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> None:
+    print(f"GITSTORE_CRASH_SEED={SEED}")
+    usual = baseline(tmp_path)
+    rng, traffic = random.Random(SEED), Traffic(SEED)
+    server.start()
+    traffic.prepare(server.client)
+    extra = []
+    for number in range(ROUNDS):
+        with traffic.running(server.port):
+            time.sleep(rng.choice((0.05, 0.3, 1.0)) * rng.uniform(0.5, 1.5))
+            server.kill()
+        if rng.random() < 0.2:  # and once more, while it recovers
+            server.spawn()
+            time.sleep(usual * rng.uniform(0.3, 1.1))
+            server.kill()
+        extra.append(server.start() - usual)
+        last = number == ROUNDS - 1
+        plain_git(server.data, traffic, fsck=last or number % 10 == 9)
+        with server.client() as client:
+            traffic.settle(client, whole=last)
+            told_once(client, server.data, traffic, whole=last or number % 10 == 9)
+    server.stop()
+    plain_git(server.data, traffic, fsck=True)
+    assert not [path for path in (server.data / "journal").iterdir()], "an orderly stop leaves nothing to recover"
+    print(f"{traffic.acknowledged} acknowledged; a start took {usual:.2f} s + {[round(one, 2) for one in extra]}")
+    assert traffic.acknowledged > 20 * ROUNDS
+    assert statistics.median(extra) < 1.0
+
+
+def test_a_person_works_in_the_checkout_between_the_kill_and_the_start(server: Server) -> None:
+    print(f"GITSTORE_CRASH_SEED={SEED}")
+    rng, traffic = random.Random(SEED), Traffic(SEED, homes=1)
+    server.start()
+    traffic.prepare(server.client)
+    folder = server.data / "workspaces" / traffic.homes[0]
+    mine: list[str] = []
+    for number in range(4):
+        with traffic.running(server.port):
+            time.sleep(rng.choice((0.1, 0.5, 1.2)))
+            server.kill()
+        for lock in (folder / ".git").rglob("*.lock"):
+            lock.unlink()  # as git tells the person to
+        (folder / "notes.md").write_text(f"committed {number}\n")
+        (folder / f"draft-{number}.md").write_text("not committed\n")
+        git(folder, "add", "notes.md")
+        git(folder, "commit", "-q", "-m", f"notes {number}", "--", "notes.md")
+        mine.append(git(folder, "rev-parse", "HEAD").strip())
+        server.start()
+        with server.client() as client:
+            traffic.settle(client)
+            wait_for(client, traffic.homes[0], folder, mine[-1])
+        for kept in range(number + 1):
+            assert (folder / f"draft-{kept}.md").read_text() == "not committed\n"
+        assert (folder / "notes.md").read_text() == f"committed {number}\n"
+        line = set(git(folder, "rev-list", "refs/heads/main", "refs/heads/evidence").split())
+        assert {commit for _, commit in traffic.commits} | set(mine) <= line
+        drafts = [f"?? draft-{kept}.md" for kept in range(number + 1)]
+        assert sorted(git(folder, "status", "--porcelain").splitlines()) == drafts
+        assert git(folder, "fsck", "--strict", "--full", "--no-dangling", "--no-progress") == ""
+    server.stop()
+
+
+def wait_for(client: Client, home: str, folder: Path, commit: str) -> None:
+    """Until the person's commit is taken in, which is within about a second of somebody looking at the workspace."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        head = client.read(f"/workspaces/{home}")["head"]
+        if commit in git(folder, "rev-list", head, "refs/heads/main").split() and head == shown(folder):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{commit} was not taken in")
+
+
+def shown(folder: Path) -> str:
+    return git(folder, "rev-parse", "refs/heads/main").strip()
