@@ -62,8 +62,6 @@ def test_the_workspace_etag_identifies_the_data(admin: Client, place: Place) -> 
     assert changed.data == now.data
     admin.patch(place.at, {"settings": {"credentials": {"git_token": "first"}}})
     configured = admin.get(place.at).etag
-    admin.patch(place.at, {"settings": {"credentials": {"git_token": "second"}}})
-    assert admin.get(place.at).etag != configured or admin.get(place.at).data["settings"]
     admin.patch(place.at, {"settings": {"credentials": {"git_token": None}}})
     assert admin.get(place.at).etag != configured
 

@@ -1,7 +1,7 @@
 """The power goes, or the process ends, at every step of the write path: what was acknowledged is there afterwards.
 
 Each scenario runs once on a recording disk. Then for each point of the record the worst states that the disk may be in
-are built, and the store has to open on them as if nothing had happened. `GITSTORE_POWERCUT=10` looks at ten times as
+are built, and the store has to open on them as if nothing had happened. `POWERCUT_DEPTH=10` looks at ten times as
 many states.
 """
 
@@ -30,9 +30,9 @@ from gitstore.repository.trees import decode_path
 from gitstore.store import Options, Store
 from gitstore.work import Work
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(3600 if "GITSTORE_POWERCUT" in os.environ else 120)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(3600 if "POWERCUT_DEPTH" in os.environ else 120)]
 
-DEPTH = int(os.environ.get("GITSTORE_POWERCUT", "0"))
+DEPTH = int(os.environ.get("POWERCUT_DEPTH", "0"))
 WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
 HOME = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"
@@ -54,9 +54,7 @@ def view(snapshot: Snapshot, store: Store) -> View:
         "spec": dict(snapshot.context.spec),
         "files": files_,
         "evidence": evidence,
-        "sealed": {
-            name: store.vault.unseal(snapshot.workspace, name, text) for name, text in snapshot.sealed.items()
-        },
+        "sealed": {name: store.vault.unseal(snapshot.workspace, name, text) for name, text in snapshot.sealed.items()},
         "generation": snapshot.sealed_generation,
         "spec_version": snapshot.spec_version,
         "times": (snapshot.created_at, snapshot.updated_at),
@@ -331,7 +329,7 @@ class Judge:
         self._patch.setattr(replay, "booted", lambda: after)
 
     def look(self, data: Path, cut: Cut, allowed: dict[str, list[View]]) -> None:
-        """Git itself, which costs more than all the rest, judges each fourth state, or with GITSTORE_POWERCUT all."""
+        """Git itself, which costs more than all the rest, judges each fourth state, or with POWERCUT_DEPTH all."""
         thorough = self.looked % 4 == 0 or DEPTH > 0
         self.looked += 1
         self.boot("after" if cut.restarted else "before")
@@ -476,7 +474,7 @@ def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pyt
                     judge.look(target, cut, allowed)
                 except Exception as error:  # collected: one run shows every point that fails
                     failures.append(f"cut {at} ({script.disk.events[at]!r:.150}), {cut.name}: {error!r:.600}")
-                    if len(failures) > 20 or "GITSTORE_FIRST" in os.environ:
+                    if len(failures) > 20 or "POWERCUT_FIRST" in os.environ:
                         raise
             shutil.rmtree(target)
     assert not failures, "\n".join([f"{len(failures)} of {judge.looked}:", *failures])

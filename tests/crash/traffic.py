@@ -201,7 +201,7 @@ class Traffic:
                 rng.choice(steps)(client, number, rng)
         except (OSError, http.client.HTTPException):
             pass  # it was killed; what was under way is in doubt
-        except Exception as error:  # a thread's error would else be lost
+        except Exception as error:  # noqa: BLE001  (a thread's error would else be lost)
             self.wrong.append(repr(error))
         finally:
             client.close()
@@ -309,7 +309,10 @@ class Traffic:
         slugs = {row["id"]: row["slug"] for row in client.pages("/workspaces")}
         known = {slug: slug for slug in slugs.values()}
         artifacts = {
-            home: {row["logical_path"]: row["id"] for row in client.pages(f"/workspaces/{home}/artifacts?sort=newest", most)}
+            home: {
+                row["logical_path"]: row["id"]
+                for row in client.pages(f"/workspaces/{home}/artifacts?sort=newest", most)
+            }
             for home in self.homes
         }
         for subject, allowed in self.expected.items():
@@ -345,4 +348,3 @@ class Traffic:
         """Drops what no client writes again, so that each round costs the same."""
         for subject in [one for one in self.expected if one[0] in ("artifact", "workflow", "workspace")]:
             del self.expected[subject]
-
