@@ -48,7 +48,6 @@ class Settings:
     max_body_bytes: int = _setting(2 * MIB, "largest JSON body", low=1024)
     max_file_bytes: int = _setting(10 * MIB, "largest file or artifact", low=1)
     max_batch_files: int = _setting(10, "most files in one batch", low=1)
-    memory_max_bytes: int = _setting(1_048_576, "largest memory of one workspace, as compact JSON", low=2)
     metrics_open: bool = _setting(False, "serve /metrics without a key")
     secret_policy: Literal["refuse", "allow"] = _setting("refuse", "what to do with text that is a credential")
     verify_allow_private: bool = _setting(False, "let verify-git-access reach private and loopback addresses")

@@ -19,7 +19,6 @@ def test_defaults_need_nothing():
     assert settings == Settings()
     assert settings.max_body_bytes == 2 * 1024 * 1024
     assert settings.max_file_bytes == 10 * 1024 * 1024
-    assert settings.memory_max_bytes == 1_048_576
     assert settings.rate_limit_per_minute == 0
     assert settings.cors_origins == ()
     assert settings.secret_policy == "refuse"
