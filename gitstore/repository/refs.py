@@ -7,6 +7,7 @@ hard link to a scratch file of ours, so that after a crash a lock of ours is tol
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
@@ -105,6 +106,13 @@ _UNDER_WAY = (
 def under_way(git: str) -> bool:
     """Whether a person is in the middle of a merge, rebase, cherry-pick, revert or bisect."""
     return any(os.path.lexists(f"{git}/{name}") for name in _UNDER_WAY)
+
+
+def doing(git: str) -> Literal["merge", "rebase"] | None:
+    """What a person is in the middle of: `rebase`, `merge` (also a cherry-pick, revert or bisect), or nothing."""
+    if any(os.path.lexists(f"{git}/{name}") for name in ("rebase-merge", "rebase-apply")):
+        return "rebase"
+    return "merge" if under_way(git) else None
 
 
 def clear_locks(disk: Disk, git: str, scratch: str, booted: float) -> list[str]:
