@@ -421,11 +421,12 @@ class Workspace:
                 root, new, when = self.repository.tree(found).root, found, facts[-1].time if facts else old.time
             else:
                 merged = merge(self.repository, foreign.shown, old.oid, found)
-                clashes = merged.clashes
+                clashes = list(dict.fromkeys(clash.path for clash in merged.clashes))
                 root, when = merged.root, now
+                self.repository.database.keep(merged.objects)
                 for tree_object, tree in merged.trees:
                     self.repository.database.keep_tree(tree_object, tree)
-                    objects.append(tree_object)
+                objects += merged.objects
                 who = Provenance(SYSTEM, "disk")
                 text = message("merge", f"join {branch} with {found.hex()[:12]}", "completed", now, who, None, None)
                 joined = build(
