@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gitstore import documents, names, values
+from gitstore import documents, names, rewrites, values
 from gitstore.catalog import Catalog
 from gitstore.changes import NOWHERE, Change, Closed, Draft, Line, Outcome, Snapshot, Workspace, all_told
 from gitstore.context import Context
@@ -161,6 +161,7 @@ class Store:
             str(layout.secrets),
             lambda: list(self._hot.values()),
             self._tidy,
+            self._joined,
         )
         self.journal.start()
         self.publisher.start()
@@ -371,13 +372,19 @@ class Store:
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
+            sources = self._sources.setdefault(identity, {})
+            sources[rewrites.SOURCE] = rewrites.standing(self.history, repository, identity)
             workspace = Workspace(
                 self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault,
-                self._sources.setdefault(identity, {}),
+                sources,
             )  # fmt: skip
             self._hot[identity] = workspace
             self._make_room()
             return workspace
+
+    def _joined(self, workspace: Workspace) -> None:
+        """A branch was taken in that somebody's git had moved."""
+        workspace.tell(rewrites.SOURCE, rewrites.standing(self.history, workspace.repository, workspace.id))
 
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
