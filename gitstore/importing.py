@@ -78,7 +78,7 @@ def import_folder(
         shutil.rmtree(incoming, ignore_errors=True)
         try:
             scratch.mkdir(parents=True)
-            building = _Import(store, disk, folder, scratch, who, progress or (lambda *_: None))
+            building = Importing(store, disk, folder, scratch, who, progress or (lambda *_: None))
             result = building.run(slug, new_id)
             disk.sync_all(str(store.layout.root))
             store.adopt(scratch, result.slug, result.id)
@@ -87,9 +87,20 @@ def import_folder(
     return result
 
 
-class _Import:
+class Importing:
+    """One import under way: `run` builds the repository in `scratch`.
+
+    `heads` are then its branches, `read` the blobs of the plain files it read.
+    """
+
     def __init__(
-        self, store: Store, disk: Disk, folder: Path, scratch: Path, who: Provenance, progress: Progress
+        self,
+        store: Store,
+        disk: Disk,
+        folder: Path,
+        scratch: Path,
+        who: Provenance,
+        progress: Progress = lambda *_: None,
     ) -> None:
         self.store = store
         self.disk = disk
@@ -105,6 +116,7 @@ class _Import:
         self.heads: dict[Branch, Oid | None] = {"main": None, "evidence": None}
         self.times: dict[Branch, int] = {"main": 0, "evidence": 0}
         self.commits = 0
+        self.read: set[Oid] = set()
 
     def run(self, slug: str | None, new_id: bool) -> Imported:
         """Builds the repository in the scratch folder, or raises."""
@@ -229,6 +241,7 @@ class _Import:
         size = 0
         for done, (path, place) in enumerate(files.items()):
             blob = source.read(place)
+            self.read.add(blob.id)
             edits[path] = Node(FILE_MODE, blob.id)
             batch.append(blob)
             size += len(blob.data)

@@ -124,7 +124,7 @@ class Git:
                 raise Invalid(f"{git} {why}")
         if _object_format(git) != "sha1":
             raise Invalid(f"{git} has {_object_format(git)} object ids; only SHA-1 repositories can be imported")
-        main = _head(git)
+        main = head(git)
         if main is None:
             return None
         evidence = refs.read(str(git), refs.EVIDENCE) or refs.read(str(git), "refs/remotes/origin/evidence")
@@ -158,7 +158,8 @@ class Git:
         return faults
 
 
-def _head(git: Path) -> Oid | None:
+def head(git: Path) -> Oid | None:
+    """The commit that HEAD of the repository `git` is at."""
     ref = refs.checked_out(str(git))
     if ref is not None:
         return refs.read(str(git), ref)

@@ -91,6 +91,17 @@ def update(
     return told
 
 
+def name_after_folder(draft: Draft, folder: str) -> bool:
+    """Makes the slug that of the workspace's folder; whether the file said another."""
+    data = draft.read(WORKSPACE)
+    wanted = parsed.rewritten(data, {**_document(data, draft.context.fields), "slug": folder})
+    if wanted == data:
+        return False
+    draft.write(WORKSPACE, wanted)
+    draft.describe("workspace.updated", names.one_line(f"workspace: the folder is called {folder}"))
+    return True
+
+
 def set_webhook(draft: Draft, provider: object, secret: object) -> None:
     """Says who sends webhooks and seals the secret they are signed with (8 to 20,000 characters). Raises Invalid."""
     checked = rules.webhook_provider(provider)
