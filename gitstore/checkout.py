@@ -209,9 +209,8 @@ class Checkouts:
 
     def state(self, workspace: Workspace) -> State:
         """How a checkout stands now. Raises Unavailable while somebody's git is at work in it."""
+        found = self._patiently(workspace)
         repository = workspace.repository
-        busy = repository.occupied()
-        found = self._patiently(workspace) if busy is None else _NOTHING
         now = time.time()
         pending = tuple(
             Pended(
@@ -221,13 +220,14 @@ class Checkouts:
             )
             for edit in found.edits
         )
-        return State(self.mode(workspace), repository.branch(), busy, pending)
+        return State(self.mode(workspace), repository.branch(), repository.occupied(), pending)
 
     def commit(self, workspace: Workspace, message: str | None, who: Provenance) -> Outcome[edits.Taken] | None:
         """Commits what is pending now, staged or not; None where nothing is.
 
         Raises Conflict while a merge is under way or another branch is checked out, Unavailable.
         """
+        found = self._patiently(workspace)
         busy = workspace.repository.occupied()
         if busy == "other_branch":
             branch = workspace.repository.branch()
@@ -236,7 +236,6 @@ class Checkouts:
             )
         if busy is not None:
             raise Conflict(f"a {busy} is under way in the checkout: finish it or abort it first")
-        found = self._patiently(workspace)
         return self._commit(workspace, found.edits, found, message, who)
 
     def resolve(
@@ -286,7 +285,10 @@ class Checkouts:
 
     def _patiently(self, workspace: Workspace) -> Status:
         for _ in range(_TRIES):
-            found = self._survey(workspace, None)
+            try:
+                found = self._survey(workspace, None)
+            except OSError as error:
+                raise StorageFailed(f"the workspace's folder cannot be read: {error.strerror or error}") from error
             if found is not None:
                 return found
             time.sleep(SOON)  # a git of a person's is at work, and tells nobody when it ends
