@@ -17,7 +17,7 @@ from gitstore.errors import GitstoreError, Unavailable
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
 from gitstore.repository.journal import Entry, Journal
-from gitstore.repository.recovery import ASIDE
+from gitstore.repository.lives import ASIDE
 from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign
 

@@ -32,7 +32,8 @@ from gitstore.publisher import Publisher
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
-from gitstore.repository.recovery import Places, recover
+from gitstore.repository.lives import Places
+from gitstore.repository.recovery import recover
 from gitstore.repository.repository import Repository
 from gitstore.rules import Policy
 from gitstore.search import Search

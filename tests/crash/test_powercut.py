@@ -33,6 +33,7 @@ from gitstore.work import Work
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(3600 if "POWERCUT_DEPTH" in os.environ else 120)]
 
 DEPTH = int(os.environ.get("POWERCUT_DEPTH", "0"))
+SEED = os.environ.get("POWERCUT_SEED", "")
 WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
 HOME = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"
@@ -460,7 +461,7 @@ def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pyt
     scenario(script)
     script.disk.mark(("derived", len(script.derived) - 1))
     script.store.close()
-    rng = random.Random(name)
+    rng = random.Random(name + SEED)
     seen: set[int] = set()
     failures: list[str] = []
     for at, state, allowed, derived in moments(script):
