@@ -122,6 +122,13 @@ class Store:
             ) from None
         try:
             self._start()
+        except OSError as error:
+            self._hold.release()
+            where = f" at {error.filename}" if error.filename else ""
+            raise StorageFailed(
+                f"the store {self.layout.root} cannot be opened: {error.strerror or error}{where}; what was promised "
+                "stays in its journal for the next start"
+            ) from error
         except BaseException:
             self._hold.release()
             raise
