@@ -55,14 +55,14 @@ class Lock:
         # What cannot be removed now is no reason to fail, least of all once the file is in place.
         with contextlib.suppress(OSError):
             if not self._put:
-                self._disk.unlink(self._lock)
+                self._clear()
             self._disk.unlink(self._temporary)
 
     def _clear(self) -> None:
-        """Removes the lock of an attempt that could not do it itself."""
+        """Removes the lock, if it is ours: also that of an attempt which could not do it itself."""
         try:
             mine = os.lstat(self._temporary)
             if os.path.samestat(mine, os.lstat(self._lock)):
                 self._disk.unlink(self._lock)
         except FileNotFoundError:
-            pass  # as it nearly always is
+            pass  # before an attempt this is nearly always so

@@ -24,6 +24,9 @@ from gitstore.changes import Draft
 from gitstore.model import Branch
 from gitstore.pending import Pending
 from gitstore.repository import journal, packs, replay
+from gitstore.repository.database import TreeCache
+from gitstore.repository.lives import Places
+from gitstore.repository.recovery import recover
 from gitstore.store import Options, Store
 from gitstore.work import Work
 
@@ -363,8 +366,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def record(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Script, Judge]:
+    """Runs a scenario once."""
     scenario, prepare = SCENARIOS[name]
     for setting in ("QUIET", "LATEST", "CHECKPOINT", "SWEEP"):
         monkeypatch.setattr(publisher, setting, 3600.0)
@@ -376,6 +379,12 @@ def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pyt
     scenario(script)
     script.disk.mark(("derived", len(script.derived) - 1))
     script.store.close()
+    return script, judge
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, judge = record(name, place, monkeypatch)
     rng = random.Random(name + SEED)
     seen: set[int] = set()
     failures: list[str] = []
@@ -399,3 +408,39 @@ def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pyt
             shutil.rmtree(target)
     assert not failures, "\n".join([f"{len(failures)} of {judge.looked}:", *failures])
     assert judge.looked > 20
+
+
+@pytest.mark.parametrize("name", ["renames", "unpublished_renames", "deletion"])
+def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, judge = record(name, place, monkeypatch)
+    rng = random.Random(name + SEED)
+    first, second = place / "first", place / "second"
+    failures: list[str] = []
+    for at, state, allowed, _ in moments(script):
+        if not DEPTH and rng.random() < 0.8:
+            continue
+        for cut in cuts(at // 2 * 2 + 1, rng, DEPTH):
+            state.build(first, names=cut.names, content=cut.content)
+            disk = Recorder(first)
+            disk.learn()
+            disk.sync_all("")
+            begun = len(disk.events)
+            judge.boot("after")
+            recover(disk, Places(first), TreeCache())
+            if ends := len(disk.events) - begun:
+                stops = {rng.randrange(ends) for _ in range(3)}
+                again = State(disk.modes)
+                for number, event in enumerate(disk.events):
+                    again.take(event)
+                    if number - begun in stops:
+                        once = next(cuts(1, rng, 0))
+                        again.build(second, names=once.names, content=once.content)
+                        copy_outside(script.derived[-1], second, derived=False)
+                        try:
+                            judge.look(second, once, allowed)
+                        except Exception as error:  # noqa: BLE001  (collected, as above)
+                            failures.append(f"cut {at}, then {number - begun} ({event!r:.150}): {error!r:.600}")
+                        shutil.rmtree(second)
+            shutil.rmtree(first)
+    assert not failures, "\n".join([f"{len(failures)} of {judge.looked}:", *failures])
+    assert judge.looked > 5
