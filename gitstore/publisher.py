@@ -21,7 +21,7 @@ from gitstore.model import Problem
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
 from gitstore.repository.journal import Entry, Journal
-from gitstore.repository.recovery import ASIDE
+from gitstore.repository.lives import ASIDE
 from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign
 

@@ -32,7 +32,8 @@ from gitstore.publisher import Publisher
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
-from gitstore.repository.recovery import ASIDE, Places, recover
+from gitstore.repository.lives import ASIDE, Places
+from gitstore.repository.recovery import recover
 from gitstore.repository.repository import Repository
 from gitstore.repository.status import status
 from gitstore.rules import Policy
@@ -122,6 +123,13 @@ class Store:
             ) from None
         try:
             self._start()
+        except OSError as error:
+            self._hold.release()
+            where = f" at {error.filename}" if error.filename else ""
+            raise StorageFailed(
+                f"the store {self.layout.root} cannot be opened: {error.strerror or error}{where}; what was promised "
+                "stays in its journal for the next start"
+            ) from error
         except BaseException:
             self._hold.release()
             raise

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
-from gitstore.repository.recovery import ASIDE
+from gitstore.repository.lives import ASIDE
 
 _MASK = Mask(
     InotifyConstants.IN_CLOSE_WRITE

@@ -1,7 +1,6 @@
 """Refs: read them, and move one only from the value it is known to have.
 
-A ref is moved as git does it: take `<ref>.lock`, look again, write, rename (gitrepository-layout(5)). Our lock is a
-hard link to a scratch file of ours, so that after a crash a lock of ours is told from one that somebody's git holds.
+A ref is moved as git does it: take `<ref>.lock`, look again, rename (gitrepository-layout(5)).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Literal
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
+from gitstore.repository.locks import Lock, Locked
 from gitstore.repository.objects import Oid
 
 MAIN = "refs/heads/main"
@@ -64,25 +64,15 @@ def _packed(git: str, ref: str) -> Oid | None:
 
 def swap(disk: Disk, git: str, scratch: str, ref: str, old: Oid | None, new: Oid) -> None:
     """Moves a ref from `old` (None: it does not exist) to `new`. Raises RefLocked or RefMoved and leaves it alone."""
-    temporary = f"{scratch}/ref"
-    lock = f"{git}/{ref}.lock"
-    disk.overwrite(temporary, new.hex().encode() + b"\n")
+    temporary = f"{scratch}/{ref.replace('/', '-')}"
     try:
-        try:
-            disk.link(temporary, lock)
-        except FileNotFoundError:
-            disk.makedirs(os.path.dirname(lock))
-            disk.link(temporary, lock)
-    except FileExistsError:
+        with Lock(disk, temporary, f"{git}/{ref}", new.hex().encode() + b"\n") as lock:
+            found = read(git, ref)
+            if found != old:
+                raise RefMoved(found)
+            lock.put()
+    except Locked:
         raise RefLocked(ref) from None
-    found = read(git, ref)
-    if found == old:
-        disk.rename(lock, f"{git}/{ref}")
-        disk.unlink(temporary)
-    else:
-        disk.unlink(lock)
-        disk.unlink(temporary)
-        raise RefMoved(found)
 
 
 def checked_out(git: str) -> str | None:
@@ -120,12 +110,10 @@ def clear_locks(disk: Disk, git: str, scratch: str, booted: float) -> list[str]:
 
     A lock of a person's git that may still be running is left alone. To be called before any writer is let in.
     """
-    ours = set()
-    for name in ("ref", "index"):
-        try:
-            ours.add(os.lstat(f"{scratch}/{name}").st_ino)
-        except FileNotFoundError:
-            pass
+    try:
+        ours = {entry.stat(follow_symlinks=False).st_ino for entry in os.scandir(scratch)}
+    except FileNotFoundError:
+        ours = set()
     gone = []
     for folder in ("", "refs/heads", "refs/gitstore"):
         try:

@@ -239,9 +239,10 @@ class Repository:
         if show and head is not None:
             self._show("main", head)
             self._begun = set()
+        if self.shown["main"] == head:
             if os.path.exists(f"{self.git}/{refs.SHOWN}"):
                 self._disk.unlink(f"{self.git}/{refs.SHOWN}")
-        elif self.shown["main"] is not None and self.shown["main"] != head:
+        elif self.shown["main"] is not None:
             self._swap(refs.SHOWN, refs.read(self.git, refs.SHOWN), self.shown["main"])
 
     def _show(self, branch: str, new: Oid) -> None:
