@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from gitstore import copying, documents, evidence, names, source
+from gitstore import copying, documents, evidence, names, parsed, schemas, source
 from gitstore.acceptance import Fault, Refused, evidence_faults, main_faults, records
 from gitstore.context import RESERVED, WORKSPACE
 from gitstore.errors import Conflict, Invalid
@@ -151,6 +151,9 @@ class _Import:
                 "it back, `gitstore workspace purge` removes it for good, --new-id imports a second copy",
                 details={"id": identity},
             )
+        head = self.heads["main"]
+        if head is None or self.repository.commit(head).tree != roots["main"]:
+            roots["main"] = self._described(roots["main"])
         counts = self._validate(identity, roots)
         self._free(str(fields["slug"]))
         self._commit("main", roots["main"])
@@ -301,15 +304,25 @@ class _Import:
 
     def _workspace(self, root: Oid, fields: Mapping[str, Any]) -> Oid:
         """Writes `workspace.yaml`, leaving alone what is said already; one that is broken is left to validation."""
-        data = TreeView(self.repository.database, root).read(WORKSPACE)
+        root = self._described(root)
+        view = TreeView(self.repository.database, root)
+        data = view.read(WORKSPACE)
         wanted = {key: value for key, value in fields.items() if value is not None}
         try:
             if data is not None and not isinstance(documents.load(data), dict | None):
                 return root
-            new = documents.dump(wanted) if data is None else documents.edit(data, wanted)
+            if data is None:
+                new, _ = parsed.written(wanted, schemas.head(view, WORKSPACE))
+            else:
+                new = documents.edit(data, wanted)
         except documents.DocumentError:
             return root
         return self._edited(root, {WORKSPACE: Blob(new)})
+
+    def _described(self, root: Oid) -> Oid:
+        """The root with the schemas that it lacks. Only for a root that is to have a commit of its own anyway."""
+        lacking = schemas.missing(TreeView(self.repository.database, root))
+        return self._edited(root, lacking) if lacking else root
 
     def _free(self, slug: str) -> None:
         """Raises Conflict where the slug is taken, before any more work is done (`adopt` asks again)."""
