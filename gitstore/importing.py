@@ -7,7 +7,6 @@ workspace is whole, and a start finds it. What is refused leaves nothing.
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,13 +15,12 @@ from typing import Any
 
 import msgspec
 
-from gitstore import copying, documents, evidence, names, parsed, schemas, source
-from gitstore.acceptance import Fault, Refused, evidence_faults, main_faults, records
+from gitstore import copying, documents, names, parsed, schemas, source
+from gitstore.acceptance import Fault, Refused, distinct, evidence_faults, main_faults, records
 from gitstore.context import RESERVED, WORKSPACE
-from gitstore.errors import Conflict, Invalid
+from gitstore.errors import Conflict
 from gitstore.facts import author, line, message, server_signature, time_of, walk
 from gitstore.model import SYSTEM, Artifact, Branch, Provenance, Task, Workflow
-from gitstore.names import artifact_folder
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -35,7 +33,6 @@ from gitstore.store import Store
 
 AHEAD = 10 * 60 * 1000  # ms that a commit may be dated ahead of the clock
 _BATCH = 16 << 20  # bytes of file content that are held at once
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _CLI = Provenance(SYSTEM, "cli")
 
 Progress = Callable[[str, int, int | None], None]
@@ -277,7 +274,7 @@ class _Import:
                 value = {}  # validation says where it is broken
         if not isinstance(value, dict):
             value = {}  # the same
-        document = dict(value)
+        document: dict[str, Any] = value
         identity = document.get("id")
         if not isinstance(identity, str) or not names.is_uuid(identity):
             if identity is not None:
@@ -285,12 +282,10 @@ class _Import:
             identity = None
         else:
             identity = identity.lower()
-        stem = self.folder.name.removesuffix(".git") or "workspace"
-        fields: dict[str, Any] = {"id": document.pop("id", None), **document}
-        fields["name"] = fields.get("name") if fields.get("name") is not None else names.one_line(stem)
-        fields["slug"] = slug or (fields.get("slug") if fields.get("slug") is not None else _slug(stem))
+        fields = source.named(document, self.folder)
         if slug is not None:
             names.check_slug(slug)
+            fields["slug"] = slug
         if data is None:
             fields["is_active"] = True
         elif value and {**fields, "id": value.get("id")} != value:
@@ -346,8 +341,7 @@ class _Import:
             *evidence_faults(identity, view, self.policy, self.now),
         ]
         if faults:
-            unique = {(fault.path, fault.line, fault.column, fault.message.split(",")[0]): fault for fault in faults}
-            raise Refused(f"{self.folder} cannot be imported", list(unique.values()))
+            raise Refused(f"{self.folder} cannot be imported", distinct(faults))
         catalog = self.store.catalog
         counts = {"workflow": 0, "task": 0, "artifact": 0}
         holder: tuple[str, object] | None
@@ -401,22 +395,10 @@ class _Import:
         repository.move({branch: head for branch, head in self.heads.items() if head is not None}, show=True)
 
 
-def _slug(stem: str) -> str:
-    """A slug from a folder's name."""
-    slug = _UNSAFE.sub("-", stem).strip("-._")[:100].strip("-._") or "workspace"
-    try:
-        names.check_slug(slug)
-    except Invalid:
-        slug = f"workspace-{slug[:80]}".removesuffix(".git").removesuffix(".lock")
-    return slug
-
-
 def _placed(tree: TreeView) -> dict[str, Node | Blob | None]:
     """The edits that bring an artifact folder a person put right below `artifacts/` to the place of its name."""
     edits: dict[str, Node | Blob | None] = {}
     for path, node in tree.walk():
-        parts = path.split("/")
-        if len(parts) == 3 and parts[0] == "artifacts" and evidence.folder_of(path) is None:
-            edits[path] = None
-            edits[f"{artifact_folder(parts[1])}/{parts[2]}"] = node
+        if (place := source.placed(path)) != path:
+            edits |= {path: None, place: node}
     return edits

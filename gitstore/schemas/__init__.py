@@ -1,7 +1,8 @@
 """The JSON Schemas of the documents, and the line on top of a file that tells an editor which of them is its own.
 
-A workspace carries them in a folder of `main`, where editors find them without a network: in the live folder and in
-every clone. They are a help for people. Nothing in a store depends on them, and people may change or delete them.
+A workspace carries those of `main` in a folder of `main`, where editors find them without a network: in the live
+folder and in every clone. They are a help for people. Nothing in a store depends on them, and people may change or
+delete them. Evidence is written by programs: its documents have schemas, and no line.
 The line is that of yaml-language-server (its README, "Using inlined schema"); the schemas are of draft 7, which it
 understands best.
 """
@@ -20,7 +21,8 @@ from gitstore.repository.trees import TreeEntry
 from gitstore.rules import SPEC_PARTS
 
 FOLDER: Final = ".gitstore/schemas"
-NAMES: Final = ("workspace", "settings", "memory", *SPEC_PARTS, "meta", "workflow", "task", "artifact")
+MAIN: Final = ("workspace", "settings", "memory", *SPEC_PARTS, "meta")
+EVIDENCE: Final = ("workflow", "task", "artifact")
 
 _SHARED: Final = {"memory": "memory", "files": "meta"}  # folders whose documents all have one schema
 _MARK: Final = b"# yaml-language-server: $schema="
@@ -41,12 +43,17 @@ class Listed(Protocol):
         """What a folder holds; empty where there is none."""
 
 
+def read(name: str) -> bytes:
+    """The schema of one kind of document (MAIN, EVIDENCE), as JSON."""
+    return resources(__name__).joinpath(f"{name}.json").read_bytes()
+
+
 @cache
 def files() -> Mapping[str, Blob]:
-    """Every schema by its path on `main`. The objects are shared by all workspaces: hashed and compressed once."""
+    """The schemas that `main` carries, by path. All workspaces share the objects: hashed and compressed once."""
     found = {}
-    for name in NAMES:
-        data = resources(__name__).joinpath(f"{name}.json").read_bytes()
+    for name in MAIN:
+        data = read(name)
         blob = Blob(data)
         blob.ready = entry_header(BLOB, len(data)) + deflate(data)
         found[f"{FOLDER}/{name}.json"] = blob

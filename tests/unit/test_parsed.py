@@ -21,7 +21,7 @@ def read(data: bytes) -> parsed.Parsed:
 
 def test_a_document_is_kept_with_all_that_is_known_of_it() -> None:
     found = read(b"a: 1\n")
-    assert found == ({"a": 1}, b'{"a":1}', True, ())
+    assert found == ({"a": 1}, b'{"a":1}', b"", ())
     assert parsed.cached(Blob(b"a: 1\n").id.hex()) is found
     assert parsed.cached(Blob(b"a: 2\n").id.hex()) is None
     assert read(b"a:   1\n").head is None
