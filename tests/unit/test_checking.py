@@ -64,6 +64,16 @@ def test_every_fault_is_told_at_once_in_the_words_of_an_import(tmp_path: Path) -
     assert TOKEN.splitlines()[1] not in "".join(found)
 
 
+def test_the_documented_example(tmp_path: Path) -> None:
+    folder = tmp_path / "platform"
+    shutil.copytree(SAMPLES[-1], folder)
+    write(folder, {"memory/release-policy.yaml": "owner: a\nfreeze_days: []\nowner: b\n"})
+    settings = folder / "settings.yaml"
+    settings.write_text(settings.read_text().replace("type: git_remote", "type: s3"))
+    page = (Path(__file__).parents[2] / "docs/editing.md").read_text()
+    assert "".join(f"{line}\n" for line in told(folder)) + "2 problems\n" in page
+
+
 def test_nothing_is_written(tmp_path: Path) -> None:
     folder = plain(tmp_path / "shop")
     git(tmp_path, "init", "-q", "shop")
