@@ -5,7 +5,7 @@ Everything that is wrong is found at once, each with the place a person goes to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -60,6 +60,11 @@ def of_error(path: str, error: GitstoreError) -> Fault:
     if first.get("line") is not None:
         message = str(first["message"])
     return Fault(shown(path), message, hint, first.get("line"), first.get("column"))
+
+
+def distinct(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults, each once: two readers may have met the same one."""
+    return list({(one.path, one.line, one.column, one.message.split(",")[0]): one for one in faults}.values())
 
 
 def main_faults(tree: TreeView, policy: Policy, now: int) -> list[Fault]:

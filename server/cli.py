@@ -15,6 +15,7 @@ from gitstore.keys import KeyRecord, Keys
 from gitstore.store import Layout
 from gitstore.survey import Survey
 from server import config
+from server.check import check
 from server.data import open_store, options
 from server.driver import merge_driver
 from server.terminal import CODES, FAILED, Place, command, told
@@ -174,6 +175,9 @@ def restore(place: Place, file: Path) -> None:
 
 
 # --- looking after it -------------------------------------------------------------------------------------------------
+
+
+command(main, "check")(check)
 
 
 @command(main, "verify")

@@ -149,8 +149,8 @@ def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
     while store.load(one).unpublished or store.load(two).unpublished:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text() == "1\n"
-    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text() == "2\n"
+    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text().endswith(".json\n1\n")
+    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text().endswith(".json\n2\n")
     assert sorted(path.name for path in store.layout.workspaces.iterdir()) == ["alpha", "beta"]
 
 
