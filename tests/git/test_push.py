@@ -79,7 +79,10 @@ def test_every_fault_is_named_with_its_place_and_nothing_is_taken(place: Place, 
     copy.git("tag", "with-it")
     done = copy.push("HEAD:main", "with-it", "HEAD:refs/heads/side")
     assert done.code != 0
-    assert 'remote: memory/release-policy.yaml:3:1: the key \'owner\' stands twice in one map — remove one of them' in done.text
+    assert (
+        "remote: memory/release-policy.yaml:3:1: the key 'owner' stands twice in one map — remove one of them"
+        in done.text
+    )
     assert "remote: memory/list.yaml:" in done.text
     assert "2 problems" in done.text
     assert "another part of this push was refused" in done.text
