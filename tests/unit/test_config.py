@@ -50,6 +50,8 @@ def test_every_setting_can_come_from_the_environment():
         "log_format": "json",
         "log_level": "debug",
         "git_push_scope": "agent",
+        "checkout_mode": "manual",
+        "checkout_watch": "false",
     }
     for each in fields(Settings):
         if each.name not in texts:
