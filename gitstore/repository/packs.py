@@ -14,7 +14,7 @@ from hashlib import sha1
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
-from gitstore.repository.objects import NAMES, Object, Oid, deflate
+from gitstore.repository.objects import NAMES, OFS_DELTA, Object, Oid, deflate
 
 FOLD_AT = 50  # packs of our own in one repository before they become one
 FOLD_BELOW = 8 << 20  # a pack of this many bytes is left alone
@@ -149,15 +149,22 @@ def fold(disk: Disk, objects: str, scratch: str, ours: Iterable[str]) -> int:
     if len(stems) < FOLD_AT:
         return 0
     entries: dict[Oid, bytes] = {}
+    folded = []
     for stem in stems:
-        for oid, entry in read_pack(stem).items():
+        held = read_pack(stem)
+        if any(entry[0] >> 4 & 7 == OFS_DELTA for entry in held.values()):
+            continue  # somebody's git wrote it; its entries point at each other by their places, which they must keep
+        folded.append(stem)
+        for oid, entry in held.items():
             entries.setdefault(oid, entry)
+    if len(folded) < FOLD_AT:
+        return 0
     index = write_pack(disk, objects, scratch, entries)
     disk.sync_file(index.removesuffix(".idx") + ".pack")
     disk.sync_file(index)
     disk.sync_folder(f"{objects}/pack")
-    for stem in stems:
+    for stem in folded:
         if f"{stem}.idx" != index:
             disk.unlink(f"{stem}.idx")
             disk.unlink(f"{stem}.pack")
-    return len(stems)
+    return len(folded)
