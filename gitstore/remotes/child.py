@@ -72,21 +72,22 @@ def run(
     deadline: Deadline,
     stop: Event,
     bytes_max: int,
-    settings: Mapping[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
+    settings: Mapping[str, str],
+    environment: Mapping[str, str],
 ) -> Said:
-    """Runs `git` in the bare repository; no file it writes may grow over `bytes_max` bytes.
+    """Runs git in the bare repository; `arguments` begin with the program.
 
+    No file that it writes may grow over `bytes_max` bytes.
     Raises NoGit, TimeoutError at the deadline, Stopped; then nothing of it runs any more.
     """
-    known = {**_ALWAYS, **(settings or {})}
+    known = {**_ALWAYS, **settings}
     told = {"GIT_CONFIG_COUNT": str(len(known))}
     for number, (name, value) in enumerate(known.items()):
         told |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     limits = f"ulimit -f {max(1, math.ceil(bytes_max / _BLOCK))}; ulimit -v {_MEMORY}; ulimit -c 0"
     try:
         process = subprocess.Popen(
-            ["sh", "-c", f'{limits}; exec git "$@"', "git", *arguments],
+            ["sh", "-c", f'{limits}; exec "$@"', "sh", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -105,7 +106,7 @@ def run(
                 "GIT_PROTOCOL_FROM_USER": "0",
                 "GIT_ALLOW_PROTOCOL": "none",
                 "GIT_NO_REPLACE_OBJECTS": "1",
-                **(environment or {}),
+                **environment,
                 **told,
             },
             start_new_session=True,
@@ -118,7 +119,7 @@ def run(
             status = _ended(process, deadline, stop)
         finally:
             _end(process)
-    if status == 127:  # of the shell: there is no such program
+    if status in (126, 127):  # of the shell: there is no such program, or it cannot be run
         raise NoGit
     return Said(status, output.decode("utf-8", "replace"), complaint.decode("utf-8", "replace"))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl as tls_contexts
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Literal, NoReturn
 
@@ -33,7 +33,7 @@ from gitstore.remotes.report import Failed, Reason
 from gitstore.remotes.ssh import Ssh
 from gitstore.remotes.url import Remote, parse
 
-Why = Literal[Reason, "no_git", "too_large", "malformed", "moved", "rejected", "token_elsewhere"]
+Why = Literal[Reason, "no_git", "too_large", "malformed", "moved", "rejected"]
 TRANSIENT: frozenset[str] = frozenset({"timeout", "unreachable", "moved"})
 """What may be better the next time without anybody doing anything."""
 _MOVED = re.compile(
@@ -51,8 +51,13 @@ class Setback(errors.Unavailable):
 
 
 class Means(msgspec.Struct, frozen=True):
-    """With what a host is reached. `bytes_max` bounds what one fetch may bring; times are in seconds."""
+    """With what a host is reached.
 
+    `look` and `timeout` are the seconds that a first look and a whole exchange may take, `bytes_max` bounds what one
+    fetch may bring, `git` is the program, a name or a path (None: there is none).
+    """
+
+    git: str | None = "git"
     policy: AddressPolicy = AddressPolicy()
     look: float = 15.0
     timeout: float = 120.0
@@ -144,48 +149,60 @@ def push(far: Far, branch: str, commit: str, *, repository: str) -> bool:
     return True
 
 
-def ask(repository: str, *arguments: str, deadline: Deadline, stop: Event) -> str:
-    """What a git command that only reads the bare `repository` prints. Raises Setback, Stopped."""
-    try:
-        said = child.run(arguments, repository=repository, deadline=deadline, stop=stop, bytes_max=0)
-    except child.NoGit:
-        raise _no_git() from None
-    except TimeoutError:
-        raise Setback("timeout", "the commits could not be compared in time") from None
-    if said.status:
-        raise Setback("malformed", "what was fetched cannot be read as a history of commits")
-    return said.output.strip()
+def apart(far: Far, ours: str, theirs: str | None, *, repository: str) -> tuple[int, int]:
+    """How many commits each of two lines has that the other has not; None is a line without any.
+
+    Raises Setback, Stopped.
+    """
+    span = f"{ours}...{theirs}" if theirs is not None else ours
+    said = _run(far, repository, ("rev-list", "--count", "--left-right", span, "--"), {}, {}, bytes_max=0)
+    counts = said.output.split()
+    if said.status or len(counts) != 2:
+        raise Setback("malformed", "what the host has cannot be read as a history of commits")
+    return (int(counts[0]), int(counts[1])) if theirs is not None else (int(counts[0]) + int(counts[1]), 0)
 
 
 def _speak(far: Far, repository: str, arguments: Sequence[str]) -> Said:
-    said = Said(1, "", "unable to connect")
+    said = Said(1, "", "")
     # ssh takes one address at a time; the web client tries them all by itself.
     ways = [far.addresses[at:] for at in range(len(far.addresses))] if far.remote.scheme == "ssh" else [far.addresses]
     for addresses in ways:
-        try:
-            url, settings, environment = child.reaching(
-                far.remote, addresses, token=far.token, ssh=far.means.ssh, deadline=far.deadline
-            )
-            said = child.run(
-                [url if word == "{url}" else word for word in arguments],
-                repository=repository,
-                deadline=far.deadline,
-                stop=far.stop,
-                bytes_max=far.means.bytes_max,
-                settings=settings,
-                environment=environment,
-            )
-        except child.NoGit:
-            raise _no_git() from None
-        except TimeoutError:
-            raise Setback("timeout", f"the exchange took longer than {far.means.timeout:g} seconds") from None
+        url, settings, environment = child.reaching(
+            far.remote, addresses, token=far.token, ssh=far.means.ssh, deadline=far.deadline
+        )
+        words = [url if word == "{url}" else word for word in arguments]
+        said = _run(far, repository, words, settings, environment, bytes_max=far.means.bytes_max)
         if "connect to host" not in said.complaint.lower():
             break
     return said
 
 
-def _no_git() -> Setback:
-    return Setback("no_git", "this server has no git program, which following a remote needs; install git")
+def _run(
+    far: Far,
+    repository: str,
+    arguments: Sequence[str],
+    settings: Mapping[str, str],
+    environment: Mapping[str, str],
+    *,
+    bytes_max: int,
+) -> Said:
+    try:
+        if far.means.git is None:
+            raise child.NoGit
+        return child.run(
+            (far.means.git, *arguments),
+            repository=repository,
+            deadline=far.deadline,
+            stop=far.stop,
+            bytes_max=bytes_max,
+            settings=settings,
+            environment=environment,
+        )
+    except child.NoGit:
+        message = "this server has no git program, which following a remote needs; install git"
+        raise Setback("no_git", message) from None
+    except TimeoutError:
+        raise Setback("timeout", f"the exchange took longer than {far.means.timeout:g} seconds") from None
 
 
 # What git says, in the order in which it is looked for.
