@@ -194,6 +194,11 @@ class Store:
         return self._catalog
 
     @property
+    def disk(self) -> Disk:
+        """Through which the store's files are written."""
+        return self._disk
+
+    @property
     def in_memory(self) -> int:
         """How many workspaces are in memory."""
         return len(self._hot)

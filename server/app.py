@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gitstore import values
-from server import openapi
+from server import git_http, openapi
 from server.call import Call
 from server.dispatch import App
 from server.http import Raw, Route
@@ -44,7 +44,8 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     about = Route(
         "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
     )
-    table = (*health.routes(settings.metrics_open), *(route for one in resources for route in one.ROUTES), *more, about)
+    doors = (*health.routes(settings.metrics_open), *git_http.routes(settings))
+    table = (*doors, *(route for one in resources for route in one.ROUTES), *more, about)
     text = msgspec.json.encode(openapi.document(table, settings.public_url))
     tag = values.etag(text)
     return table

@@ -170,6 +170,7 @@ class App:
                 return self._options(context, path)
             bound, params = self.router.find(request.method, path)
             tally = bound.tally
+            context.plain = bound.route.plain
             call = Call(self, request, bound.route, params, text, request_id, bound.limit)
             self._admit(bound, call, context)
             if bound.reads:

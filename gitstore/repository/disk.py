@@ -94,6 +94,10 @@ class Disk:
         """Makes one directory."""
         os.mkdir(path, mode)
 
+    def rmdir(self, path: str) -> None:
+        """Removes an empty directory."""
+        os.rmdir(path)
+
     def makedirs(self, path: str) -> None:
         """Makes a directory and those above it that are missing."""
         if not os.path.isdir(path):

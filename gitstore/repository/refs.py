@@ -7,6 +7,8 @@ hard link to a scratch file of ours, so that after a crash a lock of ours is tol
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
@@ -48,12 +50,16 @@ def read(git: str, ref: str) -> Oid | None:
         raise Damaged(f"{git}/{ref} does not name a commit: {text[:48]!r}") from None
 
 
-def _packed(git: str, ref: str) -> Oid | None:
+def _lines(git: str) -> list[bytes]:
     try:
         with open(f"{git}/packed-refs", "rb") as file:
-            lines = file.read().splitlines()
+            return file.read().splitlines()
     except FileNotFoundError:
-        return None
+        return []
+
+
+def _packed(git: str, ref: str) -> Oid | None:
+    lines = _lines(git)
     wanted = b" " + ref.encode()
     for line in lines:
         if line.endswith(wanted) and len(line) == 40 + len(wanted):
@@ -64,8 +70,49 @@ def _packed(git: str, ref: str) -> Oid | None:
 def swap(disk: Disk, git: str, scratch: str, ref: str, old: Oid | None, new: Oid) -> None:
     """Moves a ref from `old` (None: it does not exist) to `new`. Raises RefLocked or RefMoved and leaves it alone."""
     temporary = f"{scratch}/ref"
+    lock = _lock(disk, git, temporary, ref, new.hex().encode() + b"\n")
+    found = read(git, ref)
+    if found == old:
+        _clear(disk, f"{git}/{ref}")
+        disk.rename(lock, f"{git}/{ref}")
+        disk.unlink(temporary)
+    else:
+        disk.unlink(lock)
+        disk.unlink(temporary)
+        raise RefMoved(found)
+
+
+def delete(disk: Disk, git: str, scratch: str, ref: str, old: Oid) -> None:
+    """Removes a ref that is at `old`, wherever it is kept. Raises RefLocked or RefMoved and leaves it alone.
+
+    It goes from `packed-refs` first: the other way round, what stands there would come back after a crash.
+    """
+    temporary, other = f"{scratch}/ref", f"{scratch}/packed"
+    lock = _lock(disk, git, temporary, ref, b"")
+    try:
+        found = read(git, ref)
+        if found != old:
+            raise RefMoved(found)
+        if _packed(git, ref) is not None:
+            whole = _lock(disk, git, other, "packed-refs", b"")
+            try:
+                disk.overwrite(f"{other}-refs", _without(_lines(git), ref))
+                disk.sync_file(f"{other}-refs")
+                disk.rename(f"{other}-refs", f"{git}/packed-refs")
+            finally:
+                disk.unlink(whole)
+                disk.unlink(other)
+        for gone in (f"{git}/{ref}", f"{git}/logs/{ref}"):
+            if os.path.isfile(gone):
+                disk.unlink(gone)
+    finally:
+        disk.unlink(lock)
+        disk.unlink(temporary)
+
+
+def _lock(disk: Disk, git: str, temporary: str, ref: str, data: bytes) -> str:
     lock = f"{git}/{ref}.lock"
-    disk.overwrite(temporary, new.hex().encode() + b"\n")
+    disk.overwrite(temporary, data)
     try:
         try:
             disk.link(temporary, lock)
@@ -74,14 +121,78 @@ def swap(disk: Disk, git: str, scratch: str, ref: str, old: Oid | None, new: Oid
             disk.link(temporary, lock)
     except FileExistsError:
         raise RefLocked(ref) from None
-    found = read(git, ref)
-    if found == old:
-        disk.rename(lock, f"{git}/{ref}")
-        disk.unlink(temporary)
-    else:
-        disk.unlink(lock)
-        disk.unlink(temporary)
-        raise RefMoved(found)
+    return lock
+
+
+def _clear(disk: Disk, place: str) -> None:
+    """Removes folders without a ref in them that stand where a ref is to be, as git leaves them behind."""
+    if os.path.isdir(place):
+        for folder, _, _ in os.walk(place, topdown=False):
+            try:
+                disk.rmdir(folder)
+            except OSError:
+                return  # not empty: the rename that follows says so
+
+
+def _without(lines: list[bytes], ref: str) -> bytes:
+    """`packed-refs` without one ref and the line that says what its tag names (git-pack-refs(1))."""
+    kept: list[bytes] = []
+    wanted, skipped = b" " + ref.encode("utf-8", "surrogateescape"), False
+    for line in lines:
+        if line.startswith(b"^") and skipped:
+            continue
+        skipped = line.endswith(wanted) and len(line) == 40 + len(wanted)
+        if not skipped:
+            kept.append(line + b"\n")
+    return b"".join(kept)
+
+
+def listed(git: str) -> dict[str, Oid]:
+    """Every branch and tag with what it names. Symbolic refs, and files that hold no id, are left out."""
+    found: dict[str, Oid] = {}
+    for line in _lines(git):
+        oid, _, name = line.partition(b" ")
+        if len(oid) == 40 and name.startswith((b"refs/heads/", b"refs/tags/")):
+            try:
+                found[name.decode("utf-8", "surrogateescape")] = Oid(bytes.fromhex(oid.decode("ascii")))
+            except ValueError:
+                continue
+    for ref in _loose(git):
+        try:
+            oid_or_none = read(git, ref)
+        except (Damaged, OSError):
+            oid_or_none = None
+        if oid_or_none is None:
+            found.pop(ref, None)
+        else:
+            found[ref] = oid_or_none
+    return {ref: oid for ref, oid in found.items() if fault(ref) is None}
+
+
+def _loose(git: str) -> Iterator[str]:
+    for top in ("refs/heads", "refs/tags"):
+        for folder, _, files in os.walk(f"{git}/{top}"):
+            for name in files:
+                if not name.endswith(".lock"):
+                    yield f"{os.path.relpath(folder, git)}/{name}"
+
+
+_ODD = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/$|\.$")
+
+
+def fault(ref: str) -> str | None:
+    """Why this cannot be the name of a branch or tag, or None (git-check-ref-format(1), and what a disk can hold)."""
+    if _ODD.search(ref):
+        return "git allows no such name (git check-ref-format says which it allows)"
+    parts = ref.split("/")
+    if any(part.startswith((".", "-")) or part.endswith(".lock") for part in parts):
+        return "no part of a name may begin with `.` or `-`, or end with `.lock`"
+    try:
+        if any(len(part.encode("utf-8")) > 200 for part in parts) or len(ref) > 512:
+            return "it is too long"
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    return "it is reserved" if parts[-1] == "HEAD" and len(parts) == 3 else None
 
 
 def checked_out(git: str) -> str | None:
@@ -113,13 +224,14 @@ def clear_locks(disk: Disk, git: str, scratch: str, booted: float) -> list[str]:
     A lock of a person's git that may still be running is left alone. To be called before any writer is let in.
     """
     ours = set()
-    for name in ("ref", "index"):
+    for name in ("ref", "index", "packed"):
         try:
             ours.add(os.lstat(f"{scratch}/{name}").st_ino)
         except FileNotFoundError:
             pass
     gone = []
-    for folder in ("", "refs/heads", "refs/gitstore"):
+    nested = [os.path.relpath(one[0], git) for top in ("heads", "tags") for one in os.walk(f"{git}/refs/{top}")]
+    for folder in ("", *nested, "refs/gitstore"):
         try:
             names = [entry.name for entry in os.scandir(f"{git}/{folder}") if entry.name.endswith(".lock")]
         except FileNotFoundError:

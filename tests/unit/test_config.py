@@ -49,6 +49,7 @@ def test_every_setting_can_come_from_the_environment():
         "verify_allow": "10.0.0.0/8,git.local",
         "log_format": "json",
         "log_level": "debug",
+        "git_push_scope": "agent",
     }
     for each in fields(Settings):
         if each.name not in texts:
