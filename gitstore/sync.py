@@ -24,7 +24,6 @@ from gitstore.model import Problem, Provenance
 from gitstore.remotes import exchange, same_server
 from gitstore.remotes.exchange import TRANSIENT, Far, Means, Setback
 from gitstore.repository.borrow import Borrowed
-from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Oid
 from gitstore.repository.trees import TreeView
 from gitstore.rules import Sync
@@ -93,7 +92,6 @@ class Run:
         self._means = means
         self._who = who
         self._stop = stop
-        self._disk = Disk()
         self._note = ""
 
     def go(self) -> None:
@@ -121,7 +119,7 @@ class Run:
         if theirs == ours.hex():
             return True
         folder = f"{self._store.layout.root}/{FOLDER}/{workspace.id}.{names.new_id()[:8]}"
-        with Borrowed(self._disk, workspace.repository, folder, {_OURS: ours}) as beside:
+        with Borrowed(self._store.disk, workspace.repository, folder, {_OURS: ours}) as beside:
             if theirs is None:
                 self._absent(far)
                 self.counts.ahead, _ = exchange.apart(far, ours.hex(), None, repository=beside.folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 import types
 import typing
@@ -23,6 +24,7 @@ CONFIG_VARIABLE = "GITSTORE_CONFIG"
 FILE_NAME = "gitstore.toml"
 MIB = 1024 * 1024
 _DATA = Path("data")
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]|\$\{')  # what ssh_config(5) has no way to write
 
 
 class SettingsError(ValueError):
@@ -58,6 +60,9 @@ class Settings:
     verify_allow_private: bool = _setting(False, "let verify-git-access reach private and loopback addresses")
     verify_allow: tuple[str, ...] = _setting((), "hosts and networks verify-git-access may reach all the same")
     verify_timeout: float = _setting(15.0, "seconds a verify-git-access check may take", low=0.1)
+    sync_timeout: float = _setting(120.0, "seconds one exchange with a followed remote may take", low=1)
+    ssh_known_hosts: str | None = _setting(None, "the file with the keys of the ssh hosts that may be reached")
+    ssh_identity: str | None = _setting(None, "the private key file that is offered to ssh hosts")
     trash_days: int = _setting(30, "days a deleted workspace can be restored", low=0)
     token_hours: float = _setting(24.0, "life of a token from /auth/token", low=0.01)
     log_format: Literal["text", "json"] = _setting("text", "form of log lines")
@@ -248,6 +253,8 @@ def _ruled(name: str, value: Any, where: str) -> Any:
             parts = urlsplit(origin)
             if origin != "*" and (not parts.scheme or not parts.netloc or parts.path or parts.query or parts.fragment):
                 raise SettingsError(f"{where}: expected an origin such as https://app.example.org, got {origin!r}")
+    if name in ("ssh_known_hosts", "ssh_identity") and (not os.path.isabs(value) or _UNQUOTABLE.search(value)):
+        raise SettingsError(f"{where}: expected an absolute path without quotes, backslashes and `${{`")
     if name in ("admin_key", "secret_key") and (not value.isascii() or not value.isprintable() or " " in value):
         raise SettingsError(f"{where}: expected printable ASCII without spaces")
     return value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from gitstore.addresses import AddressPolicy
 from gitstore.keys import Keys
+from gitstore.remotes import Means, Ssh
 from gitstore.store import Options, Store
 from server.config import Settings
 
@@ -13,6 +15,28 @@ from server.config import Settings
 def options(settings: Settings) -> Options:
     """What a store is told of the settings."""
     return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
+
+
+def policy(settings: Settings) -> AddressPolicy:
+    """Which hosts may be reached."""
+    return AddressPolicy(allow_private=settings.verify_allow_private, allow=settings.verify_allow)
+
+
+def ssh(settings: Settings) -> Ssh:
+    """How ssh hosts are reached."""
+    return Ssh(known_hosts=settings.ssh_known_hosts, identity=settings.ssh_identity)
+
+
+def means(settings: Settings) -> Means:
+    """With what remotes are followed."""
+    return Means(
+        git=settings.git_binary,
+        policy=policy(settings),
+        look=settings.verify_timeout,
+        timeout=settings.sync_timeout,
+        bytes_max=settings.max_push_bytes,
+        ssh=ssh(settings),
+    )
 
 
 def open_store(settings: Settings) -> Store:

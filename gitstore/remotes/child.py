@@ -31,6 +31,8 @@ _BLOCK = 512  # bytes, the unit of `ulimit -f` (POSIX)
 _MEMORY = 2 << 20  # KiB of address space: what a pack claims about its objects is not believed without end
 _ALWAYS: Mapping[str, str] = {
     "core.hooksPath": "/dev/null",
+    "core.packedGitLimit": "128m",
+    "core.packedGitWindowSize": "16m",
     "credential.helper": "",
     "fetch.unpackLimit": "1",
     "fetch.writeCommitGraph": "false",
@@ -43,6 +45,7 @@ _ALWAYS: Mapping[str, str] = {
     "protocol.allow": "never",
     "push.followTags": "false",
     "push.gpgSign": "false",
+    "safe.directory": "*",  # the data folder may belong to somebody else than the server's user
     "submodule.recurse": "false",
     "transfer.bundleURI": "false",
     "transfer.fsckObjects": "true",
@@ -105,7 +108,9 @@ def run(
                 "GIT_TERMINAL_PROMPT": "0",
                 "GIT_PROTOCOL_FROM_USER": "0",
                 "GIT_ALLOW_PROTOCOL": "none",
+                "GIT_NO_LAZY_FETCH": "1",
                 "GIT_NO_REPLACE_OBJECTS": "1",
+                "GIT_OPTIONAL_LOCKS": "0",
                 **environment,
                 **told,
             },
