@@ -7,7 +7,6 @@ at the deadline, at a stop, or when it writes more than it may. What it says is 
 
 from __future__ import annotations
 
-import math
 import os
 import selectors
 import shlex
@@ -27,7 +26,8 @@ from gitstore.remotes.url import Remote
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _LOOK = 0.1  # seconds between two looks at the stop
 _SAID_MAX = 64 * 1024
-_BLOCK = 512  # bytes, the unit of `ulimit -f` (POSIX)
+BLOCK = 512
+"""Bytes, the unit of `ulimit -f` (POSIX)."""
 _MEMORY = 2 << 20  # KiB of address space: what a pack claims about its objects is not believed without end
 _ALWAYS: Mapping[str, str] = {
     "core.hooksPath": "/dev/null",
@@ -87,7 +87,7 @@ def run(
     told = {"GIT_CONFIG_COUNT": str(len(known))}
     for number, (name, value) in enumerate(known.items()):
         told |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    limits = f"ulimit -f {max(1, math.ceil(bytes_max / _BLOCK))}; ulimit -v {_MEMORY}; ulimit -c 0"
+    limits = f"ulimit -f {max(1, bytes_max // BLOCK)}; ulimit -v {_MEMORY}; ulimit -c 0"
     try:
         process = subprocess.Popen(
             ["sh", "-c", f'{limits}; exec "$@"', "sh", *arguments],

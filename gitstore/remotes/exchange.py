@@ -6,6 +6,7 @@ to be carried is carried by git. Whatever goes wrong is a `Setback`, whose text 
 
 from __future__ import annotations
 
+import os
 import re
 import ssl as tls_contexts
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,9 @@ def fetch(far: Far, branch: str, *, repository: str, ref: str) -> None:
     options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
     said = _speak(far, repository, ("fetch", *options, "--", "{url}", f"+refs/heads/{branch}:{ref}"))
     if said.status:
-        _explain(said, far, branch)
+        if _full(repository, far.means.bytes_max):
+            raise _too_large(far)
+        _explain(said, far)
 
 
 def push(far: Far, branch: str, commit: str, *, repository: str) -> bool:
@@ -145,7 +148,7 @@ def push(far: Far, branch: str, commit: str, *, repository: str) -> bool:
             "it for the owner of the token, or choose another branch",
         )
     if said.status:
-        _explain(said, far, branch)
+        _explain(said, far)
     return True
 
 
@@ -208,8 +211,6 @@ def _run(
 # What git says, in the order in which it is looked for.
 _SAID: tuple[tuple[str, Why, str], ...] = (
     ("couldn't find remote ref", "branch_not_found", "the repository can be read, but has no such branch any more"),
-    ("died of signal 25", "too_large", "what the host sends is larger than this server takes"),
-    ("file too large", "too_large", "what the host sends is larger than this server takes"),
     ("out of memory", "too_large", "what the host sends needs more memory than this server gives it"),
     ("fsck error", "malformed", "the host sends objects that break git's rules"),
     ("could not read username", "auth_failed", "the host asks for a token, or did not accept the one it was sent"),
@@ -230,13 +231,21 @@ _SAID: tuple[tuple[str, Why, str], ...] = (
 )
 
 
-def _explain(said: Said, far: Far, branch: str) -> NoReturn:
+def _full(repository: str, limit: int) -> bool:
+    """Whether a file was ended by its limit: git, whose own child is killed then, does not say why."""
+    with os.scandir(f"{repository}/objects/pack") as found:
+        return any(entry.stat().st_size >= limit // child.BLOCK * child.BLOCK for entry in found)
+
+
+def _too_large(far: Far) -> Setback:
+    return Setback("too_large", f"what the host sends is larger than the {far.means.bytes_max} bytes that are taken")
+
+
+def _explain(said: Said, far: Far) -> NoReturn:
     # Neither what the host says nor the URL, which git repeats, may be taken for git's own words.
     lines = [line for line in said.complaint.splitlines() if not line.startswith("remote:")]
     complaint = "\n".join(lines).replace(far.remote.path, "").lower()
     for text, reason, message in _SAID:
         if text in complaint:
-            if reason == "too_large":
-                message += f" ({far.means.bytes_max} bytes)" if "signal 25" in text or "file" in text else ""
             raise Setback(reason, message)
     raise Setback("unreachable", "the connection to the host broke, or it answers as no git server does")
