@@ -10,19 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gitstore import names, record, settings
 from gitstore.context import Context
-from gitstore.facts import author, changed_paths, line, message, server_signature, shown, trailer, walk
-from gitstore.merging import merge
-from gitstore.model import SYSTEM, Branch, ChangedPath, CommitFacts, Kind, Provenance, Touch
+from gitstore.errors import Conflict
+from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
+from gitstore.model import Branch, CommitFacts, Kind, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.repository import journal
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.objects import EMPTY_TREE, Blob, Object, Oid
-from gitstore.repository.repository import Foreign, Repository
+from gitstore.repository.repository import Repository
 from gitstore.repository.trees import FILE_MODE, Difference, Node, TreeView, encode_path, rewrite
 from gitstore.secrets import Vault, encode_file
 
@@ -61,6 +62,7 @@ class Snapshot:
         "sealed",
         "sealed_generation",
         "spec_version",
+        "told",
         "workspace",
     )
 
@@ -75,6 +77,7 @@ class Snapshot:
         spec_version: int,
         sealed: Mapping[str, bytes],
         sealed_generation: int,
+        told: tuple[Problem, ...] = (),
     ) -> None:
         self.workspace = workspace
         self.context = context
@@ -83,6 +86,7 @@ class Snapshot:
         self.spec_version = spec_version
         self.sealed = sealed
         self.sealed_generation = sealed_generation
+        self.told = told
         self._rendered: tuple[bytes, str] | None = None
         self._source = source
 
@@ -113,6 +117,24 @@ class Snapshot:
         """The files of a commit of either branch. Raises Damaged for one that is not here."""
         return self._source.tree(Oid(bytes.fromhex(commit)))
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What a person must mend: in the branch's own files, and what was told of the world around it."""
+        if not self.told:
+            return self.context.problems
+        told = {problem.id for problem in self.told}
+        return (*(problem for problem in self.context.problems if problem.id not in told), *self.told)
+
+    def telling(self, told: tuple[Problem, ...]) -> Snapshot:
+        """The same state with other problems told of the world around it."""
+        if told == self.told:
+            return self
+        return Snapshot(
+            self.workspace, self.context, self.lines, self._source,
+            created_at=self.created_at, spec_version=self.spec_version,
+            sealed=self.sealed, sealed_generation=self.sealed_generation, told=told,
+        )  # fmt: skip
+
     def record(self) -> tuple[bytes, str]:
         """The workspace record as JSON, and its ETag; made once."""
         if self._rendered is None:
@@ -125,6 +147,7 @@ class Snapshot:
                 spec_version=self.spec_version,
                 secret_configured=settings.GIT_TOKEN in self.sealed,
                 webhook_secret_configured=settings.WEBHOOK_SECRET in self.sealed,
+                problems=self.problems,
             )
             self._rendered = encoded, self.etag
         return self._rendered
@@ -132,7 +155,7 @@ class Snapshot:
     @property
     def etag(self) -> str:
         """The ETag of the workspace record."""
-        return record.etag(self.main.head, self.sealed_generation, self.context.problems)
+        return record.etag(self.main.head, self.sealed_generation, self.problems)
 
 
 class Outcome(NamedTuple, Generic[T]):
@@ -143,11 +166,17 @@ class Outcome(NamedTuple, Generic[T]):
     commit: CommitFacts | None  # None: everything was so already
 
 
-class Past(Protocol):
-    """What the write path asks of history."""
+class Surroundings(Protocol):
+    """What the write path asks of the store around a workspace."""
 
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The durable commit that last changed a path."""
+
+    def claim(self, slug: str, owner: str | None) -> AbstractContextManager[Callable[[Pending[Any]], None]]:
+        """Holds a slug until the change that takes it is settled. Raises Conflict where it is taken."""
+
+    def told(self, workspace: Workspace) -> None:
+        """The problems that are told of a workspace are others now."""
 
 
 class Draft:
@@ -166,6 +195,7 @@ class Draft:
         self.tree = base.tree(branch)
         self.edits: dict[str, Blob | None] = {}
         self.seals: dict[str, str | None] = {}
+        self.merged: list[Blob] = []
         self.kind: str = "changes"
         self.name = "change"
         self.state = "completed"
@@ -203,6 +233,14 @@ class Draft:
         """Removes a file, if it is there."""
         self.edits[path] = None
 
+    def took(self, blob: Blob) -> None:
+        """The change has in it what this file of the checkout says, which may then be replaced there."""
+        self.merged.append(blob)
+
+    def free(self, slug: str) -> bool:
+        """Whether the workspace could have this slug."""
+        return self._owner.free(slug)
+
     def seal(self, name: str, text: str | None) -> None:
         """Keeps a secret outside the repository; None forgets it."""
         self.seals[name] = text
@@ -224,7 +262,7 @@ class Draft:
 class Change(journal.Entry):
     """A change on its way: what the journal needs, and what is to happen once it is durable."""
 
-    __slots__ = ("facts", "heads", "objects", "owner", "pending", "sealed_file", "snapshot", "touched", "value")
+    __slots__ = ("facts", "heads", "kept", "objects", "owner", "pending", "sealed_file", "snapshot", "touched", "value")
 
     def __init__(self, owner: Workspace, record: journal.Record, snapshot: Snapshot, objects: list[Object]) -> None:
         super().__init__(journal.encode(record), self._done, self._failed)
@@ -233,6 +271,7 @@ class Change(journal.Entry):
         self.objects = objects
         self.heads = {move.branch: Oid(move.new) for move in record.moves}
         self.sealed_file = record.sealed
+        self.kept = {path: Oid(base) if base is not None else None for path, base in record.kept}
         self.facts: list[CommitFacts] = []
         self.touched: dict[tuple[str, str], Touch] = {}
         self.pending: Pending[Any] = Pending()
@@ -252,13 +291,15 @@ class Workspace:
 
     def __init__(
         self, snapshot: Snapshot, repository: Repository, folder: str, submit: Callable[[journal.Entry], None],
-        past: Past, vault: Vault,
+        store: Surroundings, vault: Vault, sources: dict[str, tuple[Problem, ...]] | None = None,
     ) -> None:  # fmt: skip
         self.id = snapshot.workspace
         self.repository = repository
         self.folder = folder
         self.lock = threading.RLock()
         self.publishing = threading.Lock()
+        self.sources = sources if sources is not None else {}  # problems that are told, by who tells them
+        snapshot = snapshot.telling(all_told(self.sources))
         self.tip = snapshot
         self.visible = snapshot
         self.unpublished: deque[Change] = deque()
@@ -270,7 +311,7 @@ class Workspace:
         self._last: Pending[Any] = Pending.of(None)
         self._recent: dict[tuple[str, str], Touch] = {}
         self._submit = submit
-        self._past = past
+        self.store = store
         self._vault = vault
 
     # -- the way in -----------------------------------------------------------------------------------------------
@@ -298,7 +339,7 @@ class Workspace:
         if not edits and not draft.seals:
             # It may stand on changes that are not durable yet: the answer waits for them.
             outcome = Outcome(value, base, None)
-            return Pending.of(outcome) if self._last.settled else self._last.then(lambda _: outcome)
+            return self.settled().then(lambda _: outcome)
         sealed, generation, sealed_file = base.sealed, base.sealed_generation, None
         if draft.seals:
             kept = dict(base.sealed)
@@ -314,7 +355,7 @@ class Workspace:
         lines, context, spec_version = dict(base.lines), base.context, base.spec_version
         facts: list[CommitFacts] = []
         if edits:
-            objects += [edit for edit in edits.values() if edit is not None]
+            objects += [edit for edit in edits.values() if edit is not None] + draft.merged
             self.repository.database.keep(objects)
             old = base.lines[draft.branch]
             root, trees = rewrite(self.repository.database, old.root, {p: _node(e) for p, e in edits.items()})
@@ -339,15 +380,26 @@ class Workspace:
         snapshot = Snapshot(
             self.id, context, lines, self.repository,
             created_at=base.created_at or draft.now, spec_version=spec_version,
-            sealed=sealed, sealed_generation=generation,
+            sealed=sealed, sealed_generation=generation, told=base.told,
         )  # fmt: skip
         record = journal.Record(
             self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
             slug if slug != self.folder else None,
         )  # fmt: skip
-        return self._hand_in(Change(self, record, snapshot, objects), facts, value)
+        change = Change(self, record, snapshot, objects)
+        if slug == base.context.fields.slug or base.main.oid is None:
+            return self.hand_in(change, facts, value)
+        try:
+            with self.store.claim(slug, self.id) as claimed:
+                pending = self.hand_in(change, facts, value)
+                claimed(pending)
+                return pending
+        except Conflict:
+            self.repository.database.drop(objects)
+            raise
 
-    def _hand_in(self, change: Change, facts: list[CommitFacts], value: T) -> Pending[Outcome[T]]:
+    def hand_in(self, change: Change, facts: list[CommitFacts], value: T) -> Pending[Outcome[T]]:
+        """Gives a prepared change to the journal, and goes on from it. The lock is held."""
         change.facts = facts
         change.value = value
         for fact in facts:
@@ -392,74 +444,23 @@ class Workspace:
             task_id=trailer(draft.task_id or who.task_id),
         )
 
-    # -- what others did ------------------------------------------------------------------------------------------
+    def free(self, slug: str) -> bool:
+        """Whether this workspace could have a slug."""
+        try:
+            with self.store.claim(slug, self.id):
+                return True
+        except Conflict:
+            return False
 
-    def take_in(self, foreign: Foreign) -> Pending[Outcome[list[str]]]:
-        """Takes in a branch that somebody's git moved; the paths where both sides differ (this store's side stays).
-
-        A move that only extends the branch is kept as it is. Anything else is joined with what the store has: parents
-        are the old head and the new tip, so that neither's commits are ever lost; and the files are those of the new
-        tip with what the store changed since it last showed the branch.
-        """
-        branch: Branch = "evidence" if foreign.branch == "evidence" else "main"
-        with self.lock:
-            base = self.tip
-            old = base.lines[branch]
-            found = foreign.found
-            if found is None:
-                # Somebody deleted the branch: ours is put back.
-                self.repository.shown[branch] = None
-                return Pending.of(Outcome([], base, None))
-            self.repository.database.close()  # packs that git made a moment ago are to be seen
-            commits = line(self.repository, found, old.oid)
-            extends = not commits or commits[0][1].parents[:1] == (old.oid,)
-            clashes: list[str] = []
-            objects: list[Object] = []
-            now = max(int(time.time() * 1000), old.time)
-            if extends or old.oid is None:
-                facts = list(walk(self.repository, branch, commits, old.time))
-                root, new, when = self.repository.tree(found).root, found, facts[-1].time if facts else old.time
-            else:
-                merged = merge(self.repository, foreign.shown, old.oid, found)
-                clashes = merged.clashes
-                root, when = merged.root, now
-                for tree_object, tree in merged.trees:
-                    self.repository.database.keep_tree(tree_object, tree)
-                    objects.append(tree_object)
-                who = Provenance(SYSTEM, "disk")
-                text = message("merge", f"join {branch} with {found.hex()[:12]}", "completed", now, who, None, None)
-                joined = build(
-                    root, (old.oid, found), Signature(*author(SYSTEM), now // 1000), server_signature(now), text
-                )
-                self.repository.database.keep((joined,))
-                objects.append(joined)
-                new = joined.id
-                facts = list(walk(self.repository, branch, line(self.repository, new, old.oid), old.time))
-            view = TreeView(self.repository.database, root)
-            context = (
-                Context.load(view, previous=base.context, now=now, policy=base.context.policy)
-                if branch == "main"
-                else base.context
-            )
-            snapshot = Snapshot(
-                self.id, context, {**base.lines, branch: Line(new, root, when)}, self.repository,
-                created_at=base.created_at,
-                spec_version=base.spec_version + _spec_versions(facts if branch == "main" else ()),
-                sealed=base.sealed, sealed_generation=base.sealed_generation,
-            )  # fmt: skip
-            record = journal.Record(
-                self.id, self.folder, (journal.Move(branch, old.oid, new),),
-                tuple((o.id, o.base, o.entry(fast=True)) for o in objects),
-            )  # fmt: skip
-            pending = self._hand_in(Change(self, record, snapshot, objects), facts, clashes)
-            self.repository.shown[branch] = found
-            return pending
+    def settled(self) -> Pending[Any]:
+        """Settled once the newest state is durable."""
+        return Pending.of(None) if self._last.settled else self._last
 
     # -- what the store needs to know -----------------------------------------------------------------------------
 
     def last_touch(self, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, durable or not."""
-        return self._recent.get((branch, path)) or self._past.last_touch(self.id, branch, path)
+        return self._recent.get((branch, path)) or self.store.last_touch(self.id, branch, path)
 
     def read_blob(self, blob: str) -> bytes:
         """The content of a blob. Raises Damaged where it is missing."""
@@ -471,7 +472,10 @@ class Workspace:
             self.on_first(self)
             self.on_first = None
         with self.lock:
-            self.visible = change.snapshot
+            settled = self.tip is change.snapshot
+            self.visible = change.snapshot.telling(self.visible.told)
+            if settled:
+                self.tip = self.visible
             now = time.monotonic()
             if not self.unpublished:
                 self.since = now
@@ -492,6 +496,18 @@ class Workspace:
                 if self._recent.get(key) is touch:
                     del self._recent[key]
 
+    def tell(self, source: str, problems: tuple[Problem, ...]) -> None:
+        """From now on these problems of one source are told with the workspace; its ETag changes with them."""
+        with self.lock:
+            if self.sources.get(source, ()) == problems:
+                return
+            self.sources[source] = problems
+            told = all_told(self.sources)
+            settled = self.tip is self.visible
+            self.visible = self.visible.telling(told)
+            self.tip = self.visible if settled else self.tip.telling(told)
+        self.store.told(self)
+
     def close(self) -> bool:
         """Lets the workspace leave memory; False while something is under way."""
         if not self.lock.acquire(blocking=False):
@@ -508,13 +524,11 @@ class Workspace:
             self.lock.release()
 
 
+def all_told(sources: Mapping[str, tuple[Problem, ...]]) -> tuple[Problem, ...]:
+    """The problems of every source, in a settled order."""
+    return tuple(problem for _, part in sorted(sources.items()) for problem in part)
+
+
 def _node(edit: Object | None) -> Node | None:
     return Node(FILE_MODE, edit.id) if edit is not None else None
 
-
-def _spec_versions(facts: Iterable[CommitFacts]) -> int:
-    return sum(any(_is_spec(changed) for changed in fact.changes) for fact in facts)
-
-
-def _is_spec(changed: ChangedPath) -> bool:
-    return changed.part == "spec"

@@ -60,6 +60,14 @@ class Derived:
             if len(self._waiting) >= _WAITING or any(map(_urgent, changes)):
                 self._flush()
 
+    def refresh(self, snapshot: Snapshot) -> None:
+        """What is told of a workspace changed, without a commit."""
+        with self._lock:
+            self._flush()
+            if self._catalog.workspace(snapshot.workspace) is not None:
+                with self._catalog.batch():
+                    self._workspace(snapshot)
+
     def flush(self) -> None:
         """Brings the indexes up to everything that is durable. Costs nothing where they are."""
         if self._waiting:
@@ -76,7 +84,7 @@ class Derived:
                 last: dict[str, Snapshot] = {}
                 for change in changes:
                     self._evidence(change)
-                    last[change.owner.id] = change.snapshot
+                    last[change.owner.id] = change.snapshot.telling(change.owner.visible.told)
                 for snapshot in last.values():
                     self._workspace(snapshot)
         except Exception:

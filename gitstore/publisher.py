@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from gitstore.changes import Change, Workspace
 from gitstore.errors import GitstoreError, Unavailable
+from gitstore.joining import take_in
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
 from gitstore.repository.journal import Entry, Journal
@@ -192,7 +193,7 @@ class Publisher:
                     self._write(workspace, batch)
                 except Foreign as foreign:
                     self._disk.sync_all(workspace.repository.root)  # what git wrote is not durable by itself
-                    workspace.take_in(foreign).result()
+                    take_in(workspace, foreign).result()
                     continue
                 except (RefLocked, IndexLocked):
                     return False
@@ -225,7 +226,8 @@ class Publisher:
         for change in batch:
             heads.update(change.heads)
         objects = [item for change in batch for item in change.objects]
-        repository.publish(objects, heads)
+        keep = {path: base for change in batch for path, base in change.kept.items()}
+        repository.publish(objects, heads, keep)
         sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
         if sealed is not None:
             self._disk.overwrite(f"{self._secrets}/{workspace.id}.new", sealed, 0o600)

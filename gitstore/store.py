@@ -15,25 +15,26 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from gitstore import documents, names, values
 from gitstore.catalog import Catalog
-from gitstore.changes import NOWHERE, Change, Closed, Draft, Line, Outcome, Snapshot, Workspace
+from gitstore.changes import NOWHERE, Change, Closed, Draft, Line, Outcome, Snapshot, Workspace, all_told
 from gitstore.context import Context
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
-from gitstore.model import Branch, Provenance, Touch
+from gitstore.model import Branch, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
-from gitstore.repository.recovery import Places, recover
+from gitstore.repository.recovery import ASIDE, Places, recover
 from gitstore.repository.repository import Repository
+from gitstore.repository.status import status
 from gitstore.rules import Policy
 from gitstore.search import Search
 from gitstore.secrets import Vault, decode_file
@@ -108,7 +109,7 @@ class Store:
     def __init__(self, data: Path, options: Options, disk: Disk) -> None:
         self.layout = Layout(data.absolute())
         self.options = options
-        self._disk = disk
+        self.disk = disk
         self.layout.root.mkdir(parents=True, exist_ok=True)
         try:
             self._hold = Hold(self.layout.lock)
@@ -137,7 +138,7 @@ class Store:
 
     def _start(self) -> None:
         layout = self.layout
-        layout.make(self._disk)
+        layout.make(self.disk)
         layout.check()
         self.vault = Vault.open(layout.secrets, self.options.secret_key)
         self._trees = TreeCache()
@@ -145,15 +146,16 @@ class Store:
         self._opening = threading.Lock()
         self.naming = threading.RLock()
         self._taken: set[str] = set()
+        self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
         self.search = Search(layout.derived / "search")
         self.derived = Derived(self._history, self._catalog, self.search)
-        recover(self._disk, Places(layout.root), self._trees)
+        recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
-        self.journal = journal.Journal(self._disk, str(layout.journal), self._settled)
+        self.journal = journal.Journal(self.disk, str(layout.journal), self._settled)
         self.publisher = Publisher(
-            self._disk,
+            self.disk,
             str(layout.root),
             self.journal,
             str(layout.secrets),
@@ -193,10 +195,46 @@ class Store:
         self.derived.flush()
         return self._catalog
 
-    @property
-    def disk(self) -> Disk:
-        """Through which the store's files are written."""
-        return self._disk
+    def folders(self) -> list[str]:
+        """The names of the folders in `workspaces/` that may be workspaces."""
+        with os.scandir(self.layout.workspaces) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(ASIDE)
+            )
+
+    def in_folder(self, folder: str) -> Workspace | None:
+        """The workspace whose folder this is; None for a folder of something else. Raises Damaged."""
+        identity = self._at(folder).belongs_to()
+        row = self._catalog.workspace(identity) if identity is not None else None
+        if row is None:
+            return None
+        workspace = self.load(row.id)
+        return workspace if os.path.basename(workspace.repository.root) == folder else None
+
+    def edited(self, folder: str, limit: int) -> bool:
+        """Whether a folder has edits, or a branch that somebody's git moved, found without reading it into memory."""
+        repository = self._at(folder)
+        identity = repository.belongs_to()
+        if identity is None or self._catalog.workspace(identity) is None:
+            return False
+        hot = self._hot.get(identity)
+        if hot is not None and hot.unpublished:
+            return False  # it is about to be written to; the events of that say to look
+        try:
+            repository.open()
+            if repository.foreign() is not None:
+                return True
+            if repository.occupied() is not None:
+                return False
+            found = status(self.disk, repository, limit=limit)
+            return bool(found.edits or found.troubles or repository.bases)
+        finally:
+            repository.database.close()
+
+    def _at(self, folder: str) -> Repository:
+        return Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
 
     @property
     def in_memory(self) -> int:
@@ -206,6 +244,10 @@ class Store:
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The durable commit that last changed a path."""
         return self.history.last_touch(workspace, branch, path)
+
+    def told(self, workspace: Workspace) -> None:
+        """The problems that are told of a workspace are others now: lists show them too."""
+        self.derived.refresh(workspace.visible)
 
     def __enter__(self) -> Store:
         return self
@@ -221,11 +263,11 @@ class Store:
         for entry in sorted(os.scandir(self.layout.workspaces), key=lambda entry: entry.name):
             if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(f"{entry.path}/.git"):
                 continue
-            repository = Repository(self._disk, entry.path, self._trees)
+            repository = Repository(self.disk, entry.path, self._trees)
             try:
                 repository.open()
                 if repository.kept["main"] is not None:
-                    replay.heal(self._disk, repository, since)
+                    replay.heal(self.disk, repository, since)
                 if repository.kept["main"] is None:
                     log.warning("%s is not a workspace of this store: gitstore import takes it in", entry.path)
                     continue
@@ -294,6 +336,7 @@ class Store:
             spec_version=self.history.version_count(workspace, "spec"),
             sealed=sealed,
             sealed_generation=generation,
+            told=all_told(self._sources.get(workspace, {})),
         )
 
     def find(self, reference: str) -> str:
@@ -324,13 +367,14 @@ class Store:
             if row is None:
                 raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
             folder = row.slug
-            repository = Repository(self._disk, str(self.layout.workspaces / folder), self._trees)
+            repository = Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
             workspace = Workspace(
-                self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault
-            )
+                self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault,
+                self._sources.setdefault(identity, {}),
+            )  # fmt: skip
             self._hot[identity] = workspace
             self._make_room()
             return workspace
@@ -402,13 +446,13 @@ class Store:
         """Whether a folder with this name is there that is none of ours (one of ours is about to leave it)."""
         for name in os.listdir(self.layout.workspaces):
             if names.fold(name) == folded:
-                folder = Repository(self._disk, str(self.layout.workspaces / name), self._trees)
+                folder = Repository(self.disk, str(self.layout.workspaces / name), self._trees)
                 known = folder.belongs_to()
                 return known is None or self._catalog.workspace(known) is None
         return False
 
     @contextmanager
-    def _claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[object]], None]]:
+    def claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[Any]], None]]:
         """Holds a slug until the change that takes it is settled; what is yielded is told of that change."""
         folded = names.fold(slug)
         with self.naming:
@@ -421,7 +465,7 @@ class Store:
                     details={"slug": slug},
                 )
             self._taken.add(folded)
-        handed: list[Pending[object]] = []
+        handed: list[Pending[Any]] = []
         try:
             yield handed.append
         finally:
@@ -437,18 +481,20 @@ class Store:
         identity = identity or names.new_id()
         if self._catalog.workspace(identity) is not None:
             raise Conflict(f"there is a workspace with the id {identity} already")
-        with self._claim(slug) as claimed:
-            repository = Repository(self._disk, str(self.layout.workspaces / slug), self._trees, workspace=identity)
+        with self.claim(slug) as claimed:
+            repository = Repository(self.disk, str(self.layout.workspaces / slug), self._trees, workspace=identity)
             repository.kept = {"main": None, "evidence": None}
             repository.shown = dict(repository.kept)
             empty = Snapshot(
                 identity, Context(policy=self.options.secrets), {"main": NOWHERE, "evidence": NOWHERE}, repository,
                 created_at=0, spec_version=0, sealed={}, sealed_generation=0,
             )  # fmt: skip
-            workspace = Workspace(empty, repository, slug, self._submit, self, self.vault)
+            workspace = Workspace(
+                empty, repository, slug, self._submit, self, self.vault, self._sources.setdefault(identity, {})
+            )
             workspace.on_first = self._admit
             pending = workspace.apply("main", operation, who)
-            claimed(pending)  # type: ignore[arg-type]  # only its settling matters
+            claimed(pending)
             return pending
 
     def _admit(self, workspace: Workspace) -> None:
@@ -456,35 +502,23 @@ class Store:
             self._hot[workspace.id] = workspace
             self._make_room()
 
-    def update(
-        self, reference: str, operation: Callable[[Draft], T], who: Provenance, *, slug: str | None = None
-    ) -> Pending[Outcome[T]]:
-        """A change of the workspace's own fields; `slug` is the new one, if it asks for one."""
-        if slug is None:
-            return self.apply(reference, "main", operation, who)
-        identity = self.find(reference)
-        with self._claim(slug, owner=identity) as claimed:
-            pending = self.apply(identity, "main", operation, who)
-            claimed(pending)  # type: ignore[arg-type]  # only its settling matters
-            return pending
-
     def adopt(self, folder: Path, slug: str, identity: str) -> None:
         """Takes in a whole workspace folder of the same file system, already synced: it is moved to its place, durably,
         then listed. Where the indexes fail, a start makes them good.
 
         Raises Conflict where the id or slug is taken, StorageFailed; then the folder is where it was.
         """
-        with self.naming, self._claim(slug):
+        with self.naming, self.claim(slug):
             if self._catalog.workspace(identity) is not None:
                 raise Conflict(f"there is a workspace with the id {identity} already", details={"id": identity})
             target = self.layout.workspaces / slug
             try:
-                self._disk.rename(str(folder), str(target))
+                self.disk.rename(str(folder), str(target))
             except OSError as error:
                 raise StorageFailed(f"{folder} cannot be moved to {target}: {error.strerror or error}") from error
-            self._disk.sync_folder(str(self.layout.workspaces))
-            self._disk.sync_folder(str(folder.parent))
-            repository = Repository(self._disk, str(target), self._trees)
+            self.disk.sync_folder(str(self.layout.workspaces))
+            self.disk.sync_folder(str(folder.parent))
+            repository = Repository(self.disk, str(target), self._trees)
             try:
                 repository.open()
                 self._catch_up(identity, repository)
@@ -507,6 +541,7 @@ class Store:
 
         def done() -> None:
             self.derived.forget(workspace.id)
+            self._sources.pop(workspace.id, None)
             with self._opening:
                 self._hot.pop(workspace.id, None)
             self.publisher.trash(workspace, str(self.layout.trash / trashed), entry, lambda: pending.settle(value))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
@@ -216,6 +217,13 @@ _UNDER_WAY = (
 def under_way(git: str) -> bool:
     """Whether a person is in the middle of a merge, rebase, cherry-pick, revert or bisect."""
     return any(os.path.lexists(f"{git}/{name}") for name in _UNDER_WAY)
+
+
+def doing(git: str) -> Literal["merge", "rebase"] | None:
+    """What a person is in the middle of: `rebase`, `merge` (also a cherry-pick, revert or bisect), or nothing."""
+    if any(os.path.lexists(f"{git}/{name}") for name in ("rebase-merge", "rebase-apply")):
+        return "rebase"
+    return "merge" if under_way(git) else None
 
 
 def clear_locks(disk: Disk, git: str, scratch: str, booted: float) -> list[str]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from gitstore.errors import Damaged
-from gitstore.repository import refs
+from gitstore.repository import bases, refs
 from gitstore.repository.disk import Disk
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
@@ -50,6 +50,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         ((Oid(oid), Oid(base) if base else None, entry) for record in records for oid, base, entry in record.entries),
         force=restarted,
     )
+    repository.bases = bases.read(repository.database.scratch)
     heads: dict[str, Oid] = {}
     begin: dict[str, Oid | None] = {}
     for branch in refs.HEADS:
@@ -81,7 +82,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                     for found in _between(repository, move.old, move.new):
                         also.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also)
+        keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
+        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
     repository.move(heads, show=show)
 
 

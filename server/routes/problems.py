@@ -11,7 +11,7 @@ from server.shapes.problems import Problem
 
 async def list_all(call: Call) -> Reply:
     """Every problem of the workspace's files; empty where they are sound."""
-    found = (await common.workspace(call)).visible.context.problems
+    found = (await common.workspace(call)).visible.problems
     rows = [problem_record(one) for one in found]
     return Reply(rows, page=Page(1, max(len(rows), 1), len(rows)))
 

@@ -79,7 +79,7 @@ async def update(call: Call) -> Reply:
     slug = changes.get("slug")
     if slug is not None:
         workspaces.check({"slug": slug})
-    pending = call.app.store.update(found.id, operation, call.provenance, slug=slug)
+    pending = call.app.store.apply(found.id, "main", operation, call.provenance)
     return common.record(await call.settle(pending))
 
 
