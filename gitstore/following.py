@@ -103,6 +103,7 @@ class Following:
         self._threads: set[threading.Thread] = set()
         self._clock = threading.Thread(target=self._run, name="gitstore-following", daemon=True)
         self._chance = random.Random()  # noqa: S311  (spreads load; nobody gains by guessing it)
+        self._every = LOOK
         self._look_at = 0.0
         self._looked = False
 
@@ -191,11 +192,11 @@ class Following:
             try:
                 if time.monotonic() >= self._look_at:
                     self._look()
-                    self._look_at = time.monotonic() + LOOK
+                    self._look_at = time.monotonic() + self._every
             except Exception:
                 # The clock serves every workspace: what could not be read now is looked at again the next time.
                 log.exception("it cannot be told which workspaces follow a remote; it is tried again")
-                self._look_at = time.monotonic() + 10 * LOOK
+                self._look_at = time.monotonic() + 10 * self._every
             with self._wake:
                 self._begin()
                 if not self._stop.is_set():
@@ -203,7 +204,7 @@ class Following:
 
     def _pause(self) -> float:
         now = time.monotonic()
-        due = min((one.due for one in self._followers.values() if not one.running), default=now + LOOK)
+        due = min((one.due for one in self._followers.values() if not one.running), default=now + self._every)
         return max(0.02, min(self._look_at, max(due, now + 0.1)) - now)
 
     def _look(self) -> None:
@@ -239,7 +240,6 @@ class Following:
         for at in range(0, len(cold), 500):
             for identity, record in catalog.records(cold[at : at + 500]).items():
                 self._set(identity, _recorded(record))
-        self._tell_again()
 
     def _set(self, identity: str, plan: Sync | None, *, spread: bool = False) -> None:
         with self._wake:
@@ -357,18 +357,7 @@ class Following:
 
     def _tell(self, identity: str, problems: tuple[Problem, ...]) -> None:
         with suppress(GitstoreError):
-            workspace = self._store.load(identity)
-            tell: Any = getattr(workspace, "tell", None)
-            if tell is not None:
-                tell("sync", problems)
-
-    def _tell_again(self) -> None:
-        """A workspace that left memory and came back has forgotten what was told of it."""
-        with self._wake:
-            told = [(identity, one.problems) for identity, one in self._followers.items() if one.problems]
-        for identity, problems in told:
-            if self._store.hot(identity) is not None:
-                self._tell(identity, problems)
+            self._store.load(identity).tell("sync", problems)
 
 
 def _problems(follower: _Follower, failure: Failure) -> tuple[Problem, ...]:

@@ -7,13 +7,12 @@ import logging
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.client import Answer, Client, slug
+from contract.client import Client
 from contract.conftest import Place, Server, serving
 from unit.githosts import TOKEN, Host
 from unit.githosts import serving as hosting
@@ -89,14 +88,9 @@ class Followed:
 
     @property
     def problems(self) -> list[dict[str, Any]]:
-        from gitstore.changes import Workspace
-        from gitstore.record import problem_record
-
-        if hasattr(Workspace, "tell"):
-            found = self.admin.get(f"{self.place.at}/problems").data
-            assert found == self.place.read()["problems"]
-            return found
-        return [problem_record(one) for one in self.place._server.app.following._followers[self.place.id].problems]
+        found: list[dict[str, Any]] = self.admin.get(f"{self.place.at}/problems").data
+        assert found == self.place.read()["problems"]
+        return found
 
     @property
     def there(self) -> str:
@@ -384,7 +378,8 @@ def test_a_push_that_loses_a_race_merges_and_pushes_again(followed: Followed) ->
     # Somebody else's push arrives between our look and ours: a hook on the host makes it so, once.
     hook = followed.bare / "hooks/pre-receive"
     hook.write_text(
-        f"#!/bin/sh\nrm -f {str(hook)!r}\nunset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n"
+        f"#!/bin/sh\nrm -f {str(hook)!r}\n"
+        "unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n"
         f"git -C {str(followed.clone.folder)!r} --git-dir=.git push -q {str(followed.bare)!r} HEAD:main\n"
     )
     hook.chmod(0o755)
@@ -514,9 +509,14 @@ def test_a_token_stays_with_the_server_it_was_given_for(followed: Followed, tmp_
 
 @pytest.mark.parametrize(
     ("url", "text"),
-    [("http://10.1.2.3/w.git", "private"), ("http://169.254.169.254/w.git", "metadata"), ("https://[::1]/w.git", "loopback"),
-     ("git://127.0.0.1/w.git", "http, https and ssh"), ("http://127.0.0.1.nip.invalid/w.git", "resolved")],
-)  # fmt: skip
+    [
+        ("http://10.1.2.3/w.git", "private"),
+        ("http://169.254.169.254/w.git", "metadata"),
+        ("https://[::1]/w.git", "loopback"),
+        ("git://127.0.0.1/w.git", "http, https and ssh"),
+        ("http://127.0.0.1.nip.invalid/w.git", "resolved"),
+    ],
+)
 def test_addresses_that_are_not_reached(followed: Followed, url: str, text: str) -> None:
     followed.follow(url=url)
     report = followed.run()
