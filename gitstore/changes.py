@@ -531,4 +531,3 @@ def all_told(sources: Mapping[str, tuple[Problem, ...]]) -> tuple[Problem, ...]:
 
 def _node(edit: Object | None) -> Node | None:
     return Node(FILE_MODE, edit.id) if edit is not None else None
-

@@ -168,9 +168,7 @@ class Checkouts:
 
     # -- problems -------------------------------------------------------------------------------------------------
 
-    def _tell(
-        self, workspace: Workspace, ready: Sequence[Edit], problems: Sequence[Problem], found: Status
-    ) -> None:
+    def _tell(self, workspace: Workspace, ready: Sequence[Edit], problems: Sequence[Problem], found: Status) -> None:
         """Tells what is wrong now. Of an edit that was not tried this time, what was told before stays."""
         known = self._known.get(workspace.id, {})
         teller = edits.Teller(int(time.time() * 1000), known)
@@ -227,14 +225,22 @@ class Checkouts:
         busy = workspace.repository.occupied()
         if busy == "other_branch":
             branch = workspace.repository.branch()
-            raise Conflict(f"the checkout is not on main but on {branch or 'no branch'}: `git checkout main` there first")
+            raise Conflict(
+                f"the checkout is not on main but on {branch or 'no branch'}: `git checkout main` there first"
+            )
         if busy is not None:
             raise Conflict(f"a {busy} is under way in the checkout: finish it or abort it first")
         found = self._patiently(workspace)
         return self._commit(workspace, found.edits, found, message, who)
 
     def resolve(
-        self, workspace: Workspace, problem: Problem, *, take: Literal["file", "main"] | None, value: object, who: Provenance
+        self,
+        workspace: Workspace,
+        problem: Problem,
+        *,
+        take: Literal["file", "main"] | None,
+        value: object,
+        who: Provenance,
     ) -> None:
         """Settles a problem with an edit: by one of its sides, or (`take` is None) with a value for the file.
 
@@ -264,7 +270,9 @@ class Checkouts:
         with workspace.publishing:
             if blob is not None:
                 repository.database.publish([blob])
-                log.info("%s in %s is as in main again; what it said is blob %s", edit.path, repository.root, blob.id.hex())
+                log.info(
+                    "%s in %s is as in main again; what it said is blob %s", edit.path, repository.root, blob.id.hex()
+                )
             try:
                 repository.restore(edit.path, blob.id if blob is not None else None)
             except IndexLocked:

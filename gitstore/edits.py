@@ -154,14 +154,16 @@ def _judge(draft: Draft, wanted: dict[str, Blob | None], problems: dict[str, Pro
         found = [one for one in after.problems if one.id not in before or one.path in wanted]
         if WORKSPACE in wanted and after.fields.slug != slug and not draft.free(after.fields.slug):
             text = f"the slug `{after.fields.slug}` is taken by another workspace"
-            found.append(teller.make("invalid", WORKSPACE, "slug", text, f"Write another one, or `{slug}`.", key="slug"))
+            found.append(
+                teller.make("invalid", WORKSPACE, "slug", text, f"Write another one, or `{slug}`.", key="slug")
+            )
         if not found:
             return
-        blamed = {}
+        blamed: dict[str, Problem] = {}
         for problem in found:
-            path = problem.path if problem.path in wanted else _culprit(draft, wanted, problem)
-            if path is not None:
-                blamed.setdefault(path, problem)
+            culprit = problem.path if problem.path in wanted else _culprit(draft, wanted, problem)
+            if culprit is not None:
+                blamed.setdefault(culprit, problem)
         if not blamed:
             # Nobody in particular: none of the edits that could have brought it about goes on.
             top = found[0].path.split("/", 1)[0]

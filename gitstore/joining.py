@@ -7,16 +7,16 @@ parents are the old head and the new tip, so that no commit that was ever acknow
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from gitstore import documents
 from gitstore.changes import Change, Line, Outcome, Snapshot, Workspace
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict
 from gitstore.facts import author, line, message, server_signature, walk
-from gitstore.merging import Clash, merge, merge_file
+from gitstore.merging import Clash, Merged, merge, merge_file
 from gitstore.model import SYSTEM, Branch, CommitFacts, Provenance
 from gitstore.pending import Pending
 from gitstore.repository import journal
@@ -25,7 +25,7 @@ from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.objects import BLOB, Blob, Object, Oid, identify
 from gitstore.repository.repository import Foreign, Repository
-from gitstore.repository.trees import FILE_MODE, Node, TreeView, compare, rewrite
+from gitstore.repository.trees import FILE_MODE, Node, Tree, TreeView, compare, rewrite
 from gitstore.repository.worktree import regular
 
 Check = Callable[[TreeView, TreeView], None]
@@ -72,7 +72,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
             merged = merge(repository, since, old, found)
-            arrival.join(merged.root, merged.objects, merged.trees, name, _DISK, more)
+            arrival.join(merged, name, _DISK, more)
             arrival.clashes = merged.clashes
             if branch == "main":
                 before = repository.tree(since)
@@ -131,7 +131,7 @@ def merge_in(
             raise conflict(merged.clashes)
         arrival.tip = new
         subject = repository.commit(new).subject or new.hex()[:12]
-        arrival.join(merged.root, merged.objects, merged.trees, f"merge: {subject}", who)
+        arrival.join(merged, f"merge: {subject}", who)
         arrival.clashes = merged.clashes
         check(repository.tree(old), TreeView(repository.database, arrival.root))
         return arrival.hand_in()
@@ -156,7 +156,8 @@ def _forward(arrival: _Arrival, new: Oid, who: Provenance, check: Check) -> Pend
     if old is None or arrival.extended_by(new):
         repository.mark_pushed(oid for oid, _ in line(repository, new, old))
     else:
-        arrival.join(repository.tree(new).root, (), (), f"join {arrival.branch} with {new.hex()[:12]}", who)
+        same = Merged(repository.tree(new).root, [], [], ())
+        arrival.join(same, f"join {arrival.branch} with {new.hex()[:12]}", who)
     check(repository.tree(old), TreeView(repository.database, arrival.root))
     return arrival.hand_in()
 
@@ -200,41 +201,28 @@ class _Arrival:
         commits = line(self.repository, new, self.old.oid)
         return not commits or commits[0][1].parents[:1] == (self.old.oid,)
 
-    def join(
-        self,
-        root: Oid,
-        objects: Iterable[Object],
-        trees: Iterable[tuple[Object, Any]],
-        name: str,
-        who: Provenance,
-        more: Mapping[str, str] | None = None,
-    ) -> None:
+    def join(self, merged: Merged, name: str, who: Provenance, more: Mapping[str, str] | None = None) -> None:
         """Makes the commit that has the old head and the tip as parents."""
         assert self.old.oid is not None
-        self._keep(objects, trees)
-        self._commit(root, (self.old.oid, self.tip), name, who, more)
+        self._keep(merged.objects, merged.trees)
+        self._commit(merged.root, (self.old.oid, self.tip), name, who, more)
 
     def mend(self, edits: Mapping[str, Blob | None]) -> None:
         """Makes a commit on the tip that has these files too, if there are any."""
         if not edits:
             return
         blobs = [blob for blob in edits.values() if blob is not None]
-        self.repository.database.keep(blobs)
         nodes = {path: Node(FILE_MODE, blob.id) if blob is not None else None for path, blob in edits.items()}
         root, trees = rewrite(self.repository.database, self.root, nodes)
-        self._keep(blobs, trees)
+        self._keep([*blobs, *(item for item, _ in trees)], trees)
         paths = ", ".join(sorted(edits)[:3]) + (f" and {len(edits) - 3} more" if len(edits) > 3 else "")
         self._commit(root, (self.tip,), f"keep what was changed meanwhile: {paths}", _DISK)
 
-    def _keep(self, objects: Iterable[Object], trees: Iterable[tuple[Object, Any]]) -> None:
-        known = {item.id for item in self.objects}
+    def _keep(self, objects: Sequence[Object], trees: Iterable[tuple[Object, Tree]]) -> None:
+        self.objects += objects
+        self.repository.database.keep(objects)
         for item, tree in trees:
             self.repository.database.keep_tree(item, tree)
-        for item in (*objects, *(item for item, _ in trees)):
-            if item.id not in known:
-                self.objects.append(item)
-                known.add(item.id)
-        self.repository.database.keep(self.objects)
 
     def _commit(
         self, root: Oid, parents: tuple[Oid, ...], name: str, who: Provenance, more: Mapping[str, str] | None = None

@@ -35,7 +35,7 @@ class _Touched:
 class Settling:
     """Calls `look(folder, paths)` from one thread; what it answers is the seconds until it wants to look again.
 
-    `settle` and `sweep` in seconds. `folders` are those of a round, `suspect` tells cheaply whether one is worth a look.
+    `settle` and `sweep` in seconds. `folders` are those of a round; `suspect` tells cheaply if one is worth a look.
     """
 
     def __init__(

@@ -11,8 +11,11 @@ import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+import msgspec
+
 from gitstore import errors, transport
-from gitstore.transport import alone, fetch
+from gitstore.transport import alone, commands, fetch, push
+from gitstore.transport.examine import ByGit, Examiner
 from server.call import Call
 from server.config import Settings
 from server.http import RANK, Route, Stream
@@ -32,6 +35,7 @@ class Door:
         self.limits = transport.Limits(
             push_bytes=settings.max_push_bytes, file_bytes=settings.max_file_bytes, seconds=settings.git_timeout
         )
+        self.examiner: Examiner = ByGit(self.git, self.limits) if self.git is not None else alone.Alone()
         self.scope = settings.git_push_scope
         self.seconds = settings.git_timeout
         self._room = asyncio.Semaphore(settings.git_concurrency)
@@ -39,7 +43,11 @@ class Door:
     async def info(self, call: Call) -> Stream:
         """Which refs there are. Without `service` it is a client that only reads files, which this cannot serve."""
         service = dict(pairs(call.text)).get("service")
-        if service not in (fetch.UPLOAD,):
+        if service == commands.RECEIVE:
+            self._may_push(call)
+            refs = await call.offload(push.advertise, call.app.store, _name(call))
+            return Stream(refs, f"application/x-{service}-advertisement", headers=_FRESH)
+        if service != fetch.UPLOAD:
             raise errors.Forbidden(
                 "this server speaks git's smart HTTP protocol only: use git 1.6.6 or newer, and no GIT_SMART_HTTP=0"
             )
@@ -64,6 +72,25 @@ class Door:
             folder = await call.offload(fetch.show, call.app.store, name)
             pieces = fetch.serve(self.git, folder, body, call.header("Git-Protocol"), self.seconds)
         return Stream(self._served(call, pieces), f"application/x-{fetch.UPLOAD}-result", headers=_FRESH)
+
+    async def receive_pack(self, call: Call) -> Stream:
+        """Takes in what a client pushes."""
+        self._may_push(call)
+        _expect(call, commands.RECEIVE)
+        who = msgspec.structs.replace(call.provenance, door="git")
+        body = _counted(call, 2 * self.limits.push_bytes + _REQUEST)
+        async with self._turn():
+            answer = await push.receive(
+                call.app.store, self.examiner, _name(call), body, who, self.limits, call.offload
+            )
+        return Stream(answer, f"application/x-{commands.RECEIVE}-result", headers=_FRESH)
+
+    def _may_push(self, call: Call) -> None:
+        assert call.grant is not None
+        if RANK[call.grant.scope] < self.push_rank:
+            raise errors.Forbidden(
+                f"pushing needs a key of scope {self.scope} or stronger; yours has scope {call.grant.scope}"
+            )
 
     async def _served(self, call: Call, pieces: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
         """The pieces, once it is this request's turn; a client that takes none for too long is cut off."""
@@ -106,6 +133,8 @@ def routes(settings: Settings) -> tuple[Route, ...]:
         Route("GET", f"{at}/info/refs", "agent", door.info, "Refs, for git", media="text/plain", **shared),
         Route("POST", f"{at}/git-upload-pack", "agent", door.upload_pack, "Fetch, by git", limit="none",
               media=f"application/x-{fetch.UPLOAD}-result", **shared),
+        Route("POST", f"{at}/git-receive-pack", "agent", door.receive_pack, "Push, by git", limit="none",
+              media=f"application/x-{commands.RECEIVE}-result", **shared),
     )  # fmt: skip
 
 

@@ -203,6 +203,22 @@ def checked_out(git: str) -> str | None:
     return text[4:].strip().decode("utf-8", "surrogateescape") if text.startswith(b"ref:") else None
 
 
+def in_use(git: str, ref: str) -> bool:
+    """Whether a person has this ref checked out, in the folder or in another work tree (git-worktree(1))."""
+    heads = [git]
+    try:
+        heads += [entry.path for entry in os.scandir(f"{git}/worktrees")]
+    except FileNotFoundError:
+        pass
+    for place in heads:
+        try:
+            if checked_out(place) == ref:
+                return True
+        except OSError:
+            continue
+    return False
+
+
 _UNDER_WAY = (
     "MERGE_HEAD",
     "CHERRY_PICK_HEAD",

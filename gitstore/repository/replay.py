@@ -16,6 +16,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
+from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
@@ -31,7 +32,11 @@ def booted() -> float:
 
 
 def heal(disk: Disk, repository: Repository, since: float) -> list[str]:
-    """Removes lock files that nobody can hold any more; which. `since`: when the machine was started."""
+    """Removes lock files that nobody can hold any more; which. `since`: when the machine was started.
+
+    Pushes that were cut short go with them.
+    """
+    sweep(repository.git)
     return refs.clear_locks(disk, repository.git, repository.database.scratch, since)
 
 

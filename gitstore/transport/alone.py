@@ -1,18 +1,22 @@
-"""A fetch without a git program on the server: the same answers for small workspaces, made in a thread."""
+"""Fetch and push without a git program on the server: the same answers for small workspaces, made in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
-from gitstore.errors import TooLarge
-from gitstore.repository import upload
+from gitstore.errors import Malformed, TooLarge
+from gitstore.repository import unpack, upload
 from gitstore.repository.objects import Oid
+from gitstore.repository.quarantine import Quarantine
+from gitstore.transport.examine import OBJECTS
+from gitstore.transport.judge import Item
 from gitstore.transport.lines import FLUSH, error, line
 
 LARGEST = 64 << 20  # bytes of packs; what is served is held in memory several times over
+LARGEST_PUSH = 16 << 20
 _REQUEST = 16 << 20
 _QUEUE = 16
 
@@ -74,3 +78,49 @@ async def _whole(body: AsyncIterator[bytes]) -> bytes:
         if len(data) > _REQUEST:
             raise TooLarge(f"the request is larger than {_REQUEST} bytes")
     return bytes(data)
+
+
+class Alone:
+    """Examiner (transport.examine) that needs no program."""
+
+    async def take(self, quarantine: Quarantine, pack: AsyncIterator[bytes]) -> str | None:
+        """See Examiner."""
+        data = bytearray()
+        async for piece in pack:
+            if len(data) <= LARGEST_PUSH:
+                data += piece
+        if len(data) > LARGEST_PUSH:
+            return f"the pack is larger than the {LARGEST_PUSH} bytes that this server takes without git"
+        return await asyncio.to_thread(self._take, quarantine, bytes(data))
+
+    @staticmethod
+    def _take(quarantine: Quarantine, data: bytes) -> str | None:
+        try:
+            items = unpack.unpack(data, quarantine.database)
+        except (Malformed, TooLarge) as wrong:
+            return wrong.message
+        if (fault := next(unpack.faults(items, quarantine.database), None)) is not None:
+            return fault
+        quarantine.keep(items)
+        return None
+
+    async def connected(self, quarantine: Quarantine, tips: Iterable[Oid]) -> str | None:
+        """What was sent names only what is there (`take`), and so does what the repository had."""
+        return None
+
+    async def kinds(self, quarantine: Quarantine, oids: Sequence[Oid]) -> dict[Oid, int]:
+        """See Examiner."""
+
+        def asked() -> dict[Oid, int]:
+            found = ((oid, unpack.kind_of(quarantine.database, oid)) for oid in oids)
+            return {oid: kind for oid, kind in found if kind is not None}
+
+        return await asyncio.to_thread(asked)
+
+    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item]:
+        """See Examiner."""
+
+        def walked() -> list[Item]:
+            return [Item(*one) for one in unpack.reached(quarantine.database, tip, known, OBJECTS)]
+
+        return await asyncio.to_thread(walked)

@@ -102,7 +102,7 @@ def test_the_derived_indexes_come_back_the_same(tmp_path: Path) -> None:
         new = artifacts.check(artifacts.New(path="out/r.md", content=b"the quarterly report", task_id="task-1"))
         settle(work.add_artifact(identity, new, WHO))
         settle(work.update_workflow("wf 1", workflows.Patch(state="completed"), WHO))
-        settle(store.update(identity, lambda draft: workspaces.update(draft, {"slug": "alpine"}), WHO, slug="alpine"))
+        settle(store.apply(identity, "main", lambda draft: workspaces.update(draft, {"slug": "alpine"}), WHO))
         settle(store.apply(identity, "main", lambda draft: memory.delete(draft, "Über"), WHO))
         before = everything(store, identity)
         assert len(before[0]) == 12
@@ -120,7 +120,7 @@ def test_a_slug_is_free_at_once_and_an_old_one_answers(store: Store) -> None:
     one = make(store, "alpha")
     with pytest.raises(Conflict):
         make(store, "Alpha")
-    settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO, slug="beta"))
+    settle(store.apply(one, "main", lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO))
     assert store.find("alpha") == store.find("BETA") == one
     two = make(store, "alpha")
     assert store.find("alpha") == two
@@ -137,7 +137,7 @@ def test_a_slug_is_free_at_once_and_an_old_one_answers(store: Store) -> None:
 
 def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
     def rename(one: str, slug: str) -> None:
-        settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": slug}), WHO, slug=slug))
+        settle(store.apply(one, "main", lambda draft: workspaces.update(draft, {"slug": slug}), WHO))
 
     one, two = make(store, "alpha", memory={"n": 1}), make(store, "beta", memory={"n": 2})
     published(store, one)
@@ -157,7 +157,7 @@ def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
 def test_a_slug_that_changes_before_the_folder_is_made(tmp_path: Path) -> None:
     with Store.open(tmp_path / "data") as store:
         one = make(store, "alpha")
-        settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO, slug="beta"))
+        settle(store.apply(one, "main", lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO))
     with Store.open(tmp_path / "data") as store:
         assert store.load("beta").visible.context.fields.slug == "beta"
         assert git(store, "beta", "status", "--porcelain") == ""
