@@ -27,6 +27,7 @@ T = TypeVar("T")
 Mode = Literal["auto", "manual"]
 SOURCE = "checkout"  # whose problems these are (Workspace.tell)
 SOON = 0.25  # seconds before another look where somebody's git is at work
+STAGED = 5.0  # seconds before another look at what somebody has staged
 _TRIES = 20  # looks while a git is at work, for a caller who waits
 _NOTHING = Status([], [])
 
@@ -60,6 +61,7 @@ class Checkouts:
         self._limit = file_limit
         self._gone: dict[tuple[str, str], float] = {}  # when a file was first seen missing, by workspace and path
         self._known: dict[str, dict[str, Problem]] = {}  # what is told of each workspace, by the problem's id
+        self._joins: dict[str, int] = {}
         self.committed = 0
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -80,6 +82,10 @@ class Checkouts:
             only = None  # one edit may be what was wrong with another
         try:
             found = self._survey(workspace, only)
+            if found is not None and self._joins.get(workspace.id) != workspace.joins:
+                # A branch was taken in: what its author's files say is to be seen, wherever they are.
+                self._joins[workspace.id] = workspace.joins
+                found = self._survey(workspace, None) if only is not None else found
             if found is None:
                 return SOON
             ready, wait = self._rested(found)
@@ -125,8 +131,8 @@ class Checkouts:
         for edit in found.edits:
             age = now - edit.time
             if edit.staged:
-                continue  # a person is about to commit it
-            if edit.blob is None or age >= self._settle or age < 0:
+                wait = max(wait or 0.0, STAGED)  # a person is about to commit it, or thinks better of it
+            elif edit.blob is None or age >= self._settle or age < 0:
                 ready.append(edit)
             else:
                 wait = max(wait or 0.0, self._settle - age)
@@ -289,5 +295,6 @@ class Checkouts:
     def forget(self, workspace: str) -> None:
         """The workspace is gone."""
         self._known.pop(workspace, None)
+        self._joins.pop(workspace, None)
         for key in [key for key in self._gone if key[0] == workspace]:
             del self._gone[key]

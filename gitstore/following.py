@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -108,8 +107,7 @@ class Following:
         self._looked = False
 
     def start(self) -> None:
-        """Begins; what a crash left of earlier runs is removed."""
-        shutil.rmtree(self._store.layout.root / sync.FOLDER, ignore_errors=True)
+        """Begins."""
         self._clock.start()
 
     def halt(self) -> None:

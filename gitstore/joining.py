@@ -79,6 +79,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 arrival.kept = {clash.path: _blob(before, clash.path) for clash in merged.clashes}
         pending = arrival.hand_in()
         repository.shown[branch] = found
+        workspace.joins += 1
         return pending
 
 

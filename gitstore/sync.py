@@ -7,30 +7,35 @@ branch is an ancestor of it, or absent.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
 from hashlib import sha256
 from threading import Event
 from typing import Any, Final, Literal
 
 import msgspec
 
-from gitstore import acceptance, documents, joining, names, settings, values
+from gitstore import documents, joining, settings, values
+from gitstore.acceptance import Refused
 from gitstore.changes import Closed, Workspace
 from gitstore.context import WORKSPACE
 from gitstore.documents import DocumentError
 from gitstore.errors import Conflict, Invalid, Unavailable
 from gitstore.model import Problem, Provenance
 from gitstore.remotes import exchange, same_server
+from gitstore.remotes.child import Stopped
 from gitstore.remotes.exchange import TRANSIENT, Far, Means, Setback
-from gitstore.repository.borrow import Borrowed
+from gitstore.repository import refs
 from gitstore.repository.objects import Oid
+from gitstore.repository.quarantine import Quarantine
 from gitstore.repository.trees import TreeView
 from gitstore.rules import Sync
 from gitstore.store import Store
+from gitstore.transport.examine import ByGit
+from gitstore.transport.fetch import publish
+from gitstore.transport.git import Git, Limits
+from gitstore.transport.judge import Item, Judge
 
-FOLDER: Final = "following"
-"""The folder below the data folder in which branches are looked at before they are taken in."""
 _TRIES = 4
 _OURS: Final = "refs/heads/ours"
 _THEIRS: Final = "refs/sync/theirs"
@@ -98,7 +103,7 @@ class Run:
         """Does it. Raises Failure, Stopped, and what the store raises where its disk fails."""
         for _ in range(_TRIES):
             try:
-                if self._once(self._store.load(self._identity)):
+                if self._once():
                     return
             except Closed:
                 continue  # the workspace left memory meanwhile
@@ -109,17 +114,19 @@ class Run:
                 raise Failure(error.reason, error.message + note, hint, lasting=lasting) from None
         raise Failure("moved", "the remote's branch moved each time something was to be pushed", lasting=False)
 
-    def _once(self, workspace: Workspace) -> bool:
+    def _once(self) -> bool:
         """One try; False where the remote moved meanwhile."""
         plan = self._plan
+        workspace = self._store.load(self._identity)
         far = exchange.reach(plan.url, token=self._token(workspace), means=self._means, stop=self._stop)
         theirs = far.head(plan.branch)
-        ours = self._published(workspace)
+        workspace, ours = self._published()
         self.counts.ahead = self.counts.behind = 0
         if theirs == ours.hex():
             return True
-        folder = f"{self._store.layout.root}/{FOLDER}/{workspace.id}.{names.new_id()[:8]}"
-        with Borrowed(self._store.disk, workspace.repository, folder, {_OURS: ours}) as beside:
+        beside = Quarantine(self._store.disk, workspace.repository)
+        try:
+            beside.open({_OURS: ours})
             if theirs is None:
                 self._absent(far)
                 self.counts.ahead, _ = exchange.apart(far, ours.hex(), None, repository=beside.folder)
@@ -132,6 +139,8 @@ class Run:
             self.counts.pushed += self.counts.ahead
             self.counts.ahead = 0
             return True
+        finally:
+            beside.discard()
 
     def _token(self, workspace: Workspace) -> str | None:
         """The stored token, if it was given for the server of the URL; else the exchange goes without one."""
@@ -148,16 +157,17 @@ class Run:
             return None
         return vault.unseal(workspace.id, settings.GIT_TOKEN, sealed[settings.GIT_TOKEN])
 
-    def _published(self, workspace: Workspace) -> Oid:
-        """The newest commit of `main` that git finds on disk."""
+    def _published(self) -> tuple[Workspace, Oid]:
+        """The workspace, and the newest commit of its `main`, which git finds on disk."""
         try:
-            self._store.publisher.publish(workspace)
-        except (Unavailable, OSError) as error:
-            raise Failure("unpublished", f"the workspace cannot be published: {error}", lasting=False) from None
-        head = workspace.repository.kept["main"]
+            workspace = publish(self._store, self._identity)
+        except Unavailable as error:
+            raise Failure("unpublished", f"the workspace cannot be published: {error.message}", lasting=False) from None
+        with workspace.publishing:
+            head = workspace.repository.kept["main"]
         if head is None:
             raise Failure("unpublished", "the workspace has no commit on disk yet", lasting=False)
-        return head
+        return workspace, head
 
     def _absent(self, far: Far) -> None:
         """The remote has no such branch: only a push makes one."""
@@ -167,7 +177,7 @@ class Run:
             raise Setback("branch_not_found", f"the repository has no branch `{self._plan.branch}`")
         raise Setback("empty_repository", "the repository has no commit yet")
 
-    def _meet(self, workspace: Workspace, far: Far, theirs: str, ours: Oid, beside: Borrowed) -> Oid:
+    def _meet(self, workspace: Workspace, far: Far, theirs: str, ours: Oid, beside: Quarantine) -> Oid:
         """Takes in what the remote has more, if that is wanted; the published head afterwards."""
         counts, plan = self.counts, self._plan
         there = Oid(bytes.fromhex(theirs))
@@ -177,7 +187,7 @@ class Run:
                 return ours
         exchange.fetch(far, plan.branch, repository=beside.folder, ref=_THEIRS)
         beside.database.close()
-        there = beside.ref(_THEIRS) or there
+        there = refs.read(beside.folder, _THEIRS) or there
         counts.ahead, counts.behind = exchange.apart(far, ours.hex(), there.hex(), repository=beside.folder)
         if not counts.behind:
             return ours
@@ -190,10 +200,22 @@ class Run:
                 "Set the direction to `both` or `pull`, or choose another branch.",
             )
         counts.fetched += counts.behind
-        check = _checker(self._store, workspace)
+        before = beside.tree(ours)
+        judge = Judge(
+            workspace.id, "main", self._store.options.secrets, int(time.time() * 1000), self._means.file_bytes
+        )
+
+        def check(before: TreeView, after: TreeView) -> None:
+            if faults := judge.state(before, after):
+                raise Refused("what the remote has breaks rules", faults)
+
         try:
-            check(beside.tree(ours), view)
-            beside.hand_over()
+            if faults := judge.objects(beside.database, before, view, self._items(far, beside, there, ours)):
+                raise Refused("what the remote has breaks rules", faults)
+            if not counts.ahead:
+                check(before, view)
+            with workspace.publishing:
+                beside.admit()
             joined = joining.merge_in(
                 workspace, "main", there, self._who, on_conflict=_SIDES[plan.on_conflict], check=check
             ).result()
@@ -203,9 +225,27 @@ class Run:
             raise _refused(error) from None
         counts.merged += counts.behind
         counts.conflicts += len(joined.value.clashes)
-        ours = self._published(workspace)
+        _, ours = self._published()
         counts.ahead, counts.behind = exchange.apart(far, ours.hex(), there.hex(), repository=beside.folder)
         return ours
+
+    def _items(self, far: Far, beside: Quarantine, there: Oid, ours: Oid) -> list[Item]:
+        """Every object that came in."""
+        assert far.means.git is not None  # else nothing had been fetched
+        limits = Limits(far.means.bytes_max, far.means.file_bytes, seconds=far.deadline.left())
+        examiner = ByGit(Git(far.means.git), limits)
+
+        async def listed() -> list[Item]:
+            task = asyncio.ensure_future(examiner.listing(beside, there, (ours,)))
+            while not task.done():
+                await asyncio.wait({task}, timeout=0.1)
+                if self._stop.is_set() and not task.done():
+                    task.cancel()
+                    await asyncio.wait({task})
+                    raise Stopped
+            return task.result()
+
+        return asyncio.run(listed())
 
     def _same(self, workspace: Workspace, view: TreeView) -> None:
         """Raises Failure unless the files are those of this very workspace."""
@@ -260,25 +300,10 @@ class Run:
         return Failure("conflict", text, hint, problems=tuple(problems))
 
 
-def _checker(store: Store, workspace: Workspace) -> Callable[[TreeView, TreeView], None]:
-    def check(before: TreeView, after: TreeView) -> None:
-        now = int(time.time() * 1000)
-        known = {(fault.path, fault.message) for fault in acceptance.main_faults(before, store.options.secrets, now)}
-        faults = [
-            fault
-            for fault in acceptance.main_faults(after, store.options.secrets, now)
-            if (fault.path, fault.message) not in known
-        ]
-        if faults:
-            raise acceptance.Refused("what the remote has cannot be taken in", faults)
-
-    return check
-
-
 def _refused(error: Invalid) -> Failure:
     """What came in breaks rules: told file by file."""
     hint = "Mend it on the remote; the next run takes it in."
-    faults = error.faults[:_TOLD] if isinstance(error, acceptance.Refused) else []
+    faults = error.faults[:_TOLD] if isinstance(error, Refused) else []
     problems = tuple(
         problem("refused", fault.message, fault.hint or hint, path=fault.path, line=fault.line, column=fault.column)
         for fault in faults

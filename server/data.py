@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 
@@ -30,11 +31,12 @@ def ssh(settings: Settings) -> Ssh:
 def means(settings: Settings) -> Means:
     """With what remotes are followed."""
     return Means(
-        git=settings.git_binary,
+        git=shutil.which(settings.git_binary) if settings.git_binary else None,
         policy=policy(settings),
         look=settings.verify_timeout,
         timeout=settings.sync_timeout,
         bytes_max=settings.max_push_bytes,
+        file_bytes=settings.max_file_bytes,
         ssh=ssh(settings),
     )
 

@@ -55,14 +55,15 @@ class Means(msgspec.Struct, frozen=True):
     """With what a host is reached.
 
     `look` and `timeout` are the seconds that a first look and a whole exchange may take, `bytes_max` bounds what one
-    fetch may bring, `git` is the program, a name or a path (None: there is none).
+    fetch may bring and `file_bytes` each file in it, `git` is the absolute path of the program (None: there is none).
     """
 
-    git: str | None = "git"
+    git: str | None = None
     policy: AddressPolicy = AddressPolicy()
     look: float = 15.0
     timeout: float = 120.0
-    bytes_max: int = 256 << 20
+    bytes_max: int = 512 << 20
+    file_bytes: int = 10 << 20
     ssh: Ssh = Ssh()
     resolver: Resolver = system_resolver
     tls: tls_contexts.SSLContext | None = None

@@ -107,8 +107,7 @@ class Followed:
         folder = self.place.published()
         assert git(folder, "fsck", "--strict", "--full", "--no-dangling") == ""
         assert git(folder, "status", "--porcelain") == ""
-        scratch = folder.parents[1] / "following"
-        assert list(scratch.glob("*")) == []
+        assert list(folder.glob(".git/gitstore/incoming-*")) == []
 
 
 def bare(host: Host, name: str) -> Path:

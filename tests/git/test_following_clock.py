@@ -221,7 +221,7 @@ def test_a_stop_breaks_a_run_off(tmp_path: Path, host: Host, hanging: Hanging, m
     asking.join()
     assert [answer.code for answer in answers] == [(503, "SERVICE_UNAVAILABLE")]
     assert children() == ""
-    assert list((tmp_path / "data/following").iterdir()) == []
+    assert list(followed.place.folder.glob(".git/gitstore/incoming-*")) == []
 
 
 def test_without_a_git_program(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

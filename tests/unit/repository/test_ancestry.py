@@ -53,8 +53,8 @@ class Graph(Repository):
         return {oid for oid in common if not any(oid != two and oid in self.ancestors(two) for two in common)}
 
 
-@given(st.integers(1, 14), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 12), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
 def test_any_history_with_any_clocks(size: int, source: random.Random) -> None:
     graph, commits = Graph(), list[Oid]()
     for number in range(size):
