@@ -30,6 +30,8 @@ from gitstore.store import Store
 from gitstore.sync import Counts, Failure, Run
 
 LOOK = 1.0  # seconds between two looks at what has changed
+SHARE = 0.05  # of the time that looking may take at most
+GRACE = 2.0  # seconds that a stop waits for runs to end
 AT_ONCE = 2  # runs at a time that the clock starts
 ASKED_AT_ONCE = 4  # runs at a time altogether: those that somebody waits for go beside
 SOON = 0.5  # seconds from a webhook to its run, so that several calls in a row make one
@@ -117,12 +119,16 @@ class Following:
             self._wake.notify_all()
 
     def stop(self) -> None:
-        """Stops; afterwards nothing of it runs any more, no git child either."""
+        """Stops; afterwards no git child runs any more.
+
+        A thread that waits for a host's first answer cannot be woken: it is left behind, and does nothing more.
+        """
         self.halt()
         if self._clock.ident is not None:
             self._clock.join()
+        until = time.monotonic() + GRACE
         for thread in list(self._threads):
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
         with self._wake:
             left = [one for follower in self._followers.values() for one in follower.asked]
             self._followers.clear()
@@ -188,9 +194,11 @@ class Following:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                if time.monotonic() >= self._look_at:
+                began = time.monotonic()
+                if began >= self._look_at:
                     self._look()
-                    self._look_at = time.monotonic() + self._every
+                    now = time.monotonic()
+                    self._look_at = now + max(self._every, (now - began) / SHARE)
             except Exception:
                 # The clock serves every workspace: what could not be read now is looked at again the next time.
                 log.exception("it cannot be told which workspaces follow a remote; it is tried again")
@@ -307,8 +315,9 @@ class Following:
             failure, told = Failure("failed", error.message, lasting=False), True
         except Exception as error:
             # A thread of its own would end unheard, and whoever asked would wait for ever: it is told as a failure.
-            log.exception("following a remote failed for workspace %s", identity)
-            failure, told = Failure("failed", f"the run broke ({type(error).__name__})", lasting=False), True
+            if not self._stop.is_set():  # then the store may be closed already
+                log.exception("following a remote failed for workspace %s", identity)
+                failure, told = Failure("failed", f"the run broke ({type(error).__name__})", lasting=False), True
         finally:
             with self._wake:
                 follower.running = False

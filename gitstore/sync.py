@@ -20,7 +20,7 @@ from gitstore.acceptance import Refused
 from gitstore.changes import Closed, Workspace
 from gitstore.context import WORKSPACE
 from gitstore.documents import DocumentError
-from gitstore.errors import Conflict, Invalid, Unavailable
+from gitstore.errors import Conflict, Invalid, TooLarge, Unavailable
 from gitstore.model import Problem, Provenance
 from gitstore.remotes import exchange, same_server
 from gitstore.remotes.child import Stopped
@@ -119,6 +119,8 @@ class Run:
         plan = self._plan
         workspace = self._store.load(self._identity)
         far = exchange.reach(plan.url, token=self._token(workspace), means=self._means, stop=self._stop)
+        if self._stop.is_set():
+            raise Stopped
         theirs = far.head(plan.branch)
         workspace, ours = self._published()
         self.counts.ahead = self.counts.behind = 0
@@ -216,11 +218,17 @@ class Run:
                 check(before, view)
             with workspace.publishing:
                 beside.admit()
-            joined = joining.merge_in(
-                workspace, "main", there, self._who, on_conflict=_SIDES[plan.on_conflict], check=check
-            ).result()
+            with workspace.lock:
+                if workspace.closed:
+                    raise Closed
+                pending = joining.merge_in(
+                    workspace, "main", there, self._who, on_conflict=_SIDES[plan.on_conflict], check=check
+                )
+            joined = pending.result()
         except Conflict as error:
             raise self._clashed(error) from None
+        except TooLarge as error:
+            raise Failure("too_large", error.message, _HINTS["too_large"]) from None
         except Invalid as error:
             raise _refused(error) from None
         counts.merged += counts.behind
