@@ -237,7 +237,8 @@ def sync(settings: Mapping[str, Any], repository_url: str | None) -> Sync | None
     url = given.get("url") or repository_url
     if not given or not url:
         return None
-    branch = given.get("branch") or settings.get("default_branch") or "main"
+    usual = settings.get("default_branch") or ""  # which is any text
+    branch = given.get("branch") or (usual if _BRANCH.fullmatch(usual) else "main")
     return Sync(
         url,
         branch.removeprefix("refs/heads/"),

@@ -194,7 +194,9 @@ class Run:
         if not counts.behind:
             return ours
         view = beside.tree(there)
-        self._same(workspace, view)
+        items = self._items(far, beside, there, ours)
+        if not any(item.path == WORKSPACE and item.size > far.means.file_bytes for item in items):
+            self._same(workspace, view)  # else it is not even read: the rules refuse it
         if plan.direction == "push":
             raise Failure(
                 "diverged",
@@ -212,7 +214,7 @@ class Run:
                 raise Refused("what the remote has breaks rules", faults)
 
         try:
-            if faults := judge.objects(beside.database, before, view, self._items(far, beside, there, ours)):
+            if faults := judge.objects(beside.database, before, view, items):
                 raise Refused("what the remote has breaks rules", faults)
             if not counts.ahead:
                 check(before, view)
@@ -227,8 +229,6 @@ class Run:
             joined = pending.result()
         except Conflict as error:
             raise self._clashed(error) from None
-        except TooLarge as error:
-            raise Failure("too_large", error.message, _HINTS["too_large"]) from None
         except Invalid as error:
             raise _refused(error) from None
         counts.merged += counts.behind
@@ -253,7 +253,10 @@ class Run:
                     raise Stopped
             return task.result()
 
-        return asyncio.run(listed())
+        try:
+            return asyncio.run(listed())
+        except TooLarge as error:
+            raise Failure("too_large", error.message, _HINTS["too_large"]) from None
 
     def _same(self, workspace: Workspace, view: TreeView) -> None:
         """Raises Failure unless the files are those of this very workspace."""

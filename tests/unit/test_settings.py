@@ -305,5 +305,9 @@ def test_what_is_left_out_of_sync(workspace: MemoryWorkspace) -> None:
     assert rules.sync({"sync": {"direction": "push"}, "default_branch": "trunk"}, REMOTE) == (
         REMOTE, "trunk", "push", 300, "stop",
     )  # fmt: skip
+    for odd in ("a:b", "*", "--upload-pack=x"):
+        found = rules.sync({"sync": {"direction": "push"}, "default_branch": odd}, REMOTE)
+        assert found is not None
+        assert found.branch == "main"
     for name in ("w", "a/b", "a.b", "feature/x-1", "ü", "a@b", "lock"):
         workspace.apply(settings.update, {"sync": {"url": REMOTE, "branch": name}})
