@@ -62,6 +62,11 @@ def of_error(path: str, error: GitstoreError) -> Fault:
     return Fault(shown(path), message, hint, first.get("line"), first.get("column"))
 
 
+def distinct(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults, each once: two readers may have met the same one."""
+    return list({(one.path, one.line, one.column, one.message.split(",")[0]): one for one in faults}.values())
+
+
 def main_faults(tree: TreeView, policy: Policy, now: int) -> list[Fault]:
     """Everything that keeps `tree` from being a context branch."""
     found = [*_shape(tree, "")]

@@ -195,7 +195,7 @@ class Draft:
         self.tree = base.tree(branch)
         self.edits: dict[str, Blob | None] = {}
         self.seals: dict[str, str | None] = {}
-        self.merged: list[Blob] = []
+        self.taken: list[Oid] = []
         self.kind: str = "changes"
         self.name = "change"
         self.state = "completed"
@@ -234,8 +234,8 @@ class Draft:
         self.edits[path] = None
 
     def took(self, blob: Blob) -> None:
-        """The change has in it what this file of the checkout says, which may then be replaced there."""
-        self.merged.append(blob)
+        """The change has in it what a file of the checkout says, which may then be replaced there."""
+        self.taken.append(blob.id)
 
     def free(self, slug: str) -> bool:
         """Whether the workspace could have this slug."""
@@ -262,7 +262,19 @@ class Draft:
 class Change(journal.Entry):
     """A change on its way: what the journal needs, and what is to happen once it is durable."""
 
-    __slots__ = ("facts", "heads", "kept", "objects", "owner", "pending", "sealed_file", "snapshot", "touched", "value")
+    __slots__ = (
+        "facts",
+        "heads",
+        "kept",
+        "objects",
+        "owner",
+        "pending",
+        "sealed_file",
+        "snapshot",
+        "taken",
+        "touched",
+        "value",
+    )
 
     def __init__(self, owner: Workspace, record: journal.Record, snapshot: Snapshot, objects: list[Object]) -> None:
         super().__init__(journal.encode(record), self._done, self._failed)
@@ -271,6 +283,7 @@ class Change(journal.Entry):
         self.objects = objects
         self.heads = {move.branch: Oid(move.new) for move in record.moves}
         self.sealed_file = record.sealed
+        self.taken = {Oid(blob) for blob in record.taken}
         self.kept = {path: Oid(base) if base is not None else None for path, base in record.kept}
         self.facts: list[CommitFacts] = []
         self.touched: dict[tuple[str, str], Touch] = {}
@@ -305,6 +318,7 @@ class Workspace:
         self.unpublished: deque[Change] = deque()
         self.since = 0.0  # when the oldest unpublished change became durable (time.monotonic)
         self.latest = 0.0
+        self.joins = 0  # how often a branch was taken in that somebody's git had moved
         self.closed = False
         self.deleting = False  # then nobody loads it again
         self.on_first: Callable[[Workspace], None] | None = None  # told when the workspace begins to exist
@@ -355,7 +369,7 @@ class Workspace:
         lines, context, spec_version = dict(base.lines), base.context, base.spec_version
         facts: list[CommitFacts] = []
         if edits:
-            objects += [edit for edit in edits.values() if edit is not None] + draft.merged
+            objects += [edit for edit in edits.values() if edit is not None]
             self.repository.database.keep(objects)
             old = base.lines[draft.branch]
             root, trees = rewrite(self.repository.database, old.root, {p: _node(e) for p, e in edits.items()})
@@ -384,7 +398,7 @@ class Workspace:
         )  # fmt: skip
         record = journal.Record(
             self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
-            slug if slug != self.folder else None,
+            slug if slug != self.folder else None, taken=tuple(draft.taken),
         )  # fmt: skip
         change = Change(self, record, snapshot, objects)
         if slug == base.context.fields.slug or base.main.oid is None:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 Mode = Literal["auto", "manual"]
 SOURCE = "checkout"  # whose problems these are (Workspace.tell)
 SOON = 0.25  # seconds before another look where somebody's git is at work
+STAGED = 5.0  # seconds before another look at what somebody has staged
 _TRIES = 20  # looks while a git is at work, for a caller who waits
 _NOTHING = Status([], [])
 
@@ -60,6 +61,7 @@ class Checkouts:
         self._limit = file_limit
         self._gone: dict[tuple[str, str], float] = {}  # when a file was first seen missing, by workspace and path
         self._known: dict[str, dict[str, Problem]] = {}  # what is told of each workspace, by the problem's id
+        self._joins: dict[str, int] = {}
         self.committed = 0
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -80,6 +82,10 @@ class Checkouts:
             only = None  # one edit may be what was wrong with another
         try:
             found = self._survey(workspace, only)
+            if found is not None and self._joins.get(workspace.id) != workspace.joins:
+                # A branch was taken in: what its author's files say is to be seen, wherever they are.
+                self._joins[workspace.id] = workspace.joins
+                found = self._survey(workspace, None) if only is not None else found
             if found is None:
                 return SOON
             ready, wait = self._rested(found)
@@ -125,8 +131,8 @@ class Checkouts:
         for edit in found.edits:
             age = now - edit.time
             if edit.staged:
-                continue  # a person is about to commit it
-            if edit.blob is None or age >= self._settle or age < 0:
+                wait = max(wait or 0.0, STAGED)  # a person is about to commit it, or thinks better of it
+            elif edit.blob is None or age >= self._settle or age < 0:
                 ready.append(edit)
             else:
                 wait = max(wait or 0.0, self._settle - age)
@@ -203,9 +209,8 @@ class Checkouts:
 
     def state(self, workspace: Workspace) -> State:
         """How a checkout stands now. Raises Unavailable while somebody's git is at work in it."""
+        found = self._patiently(workspace)
         repository = workspace.repository
-        busy = repository.occupied()
-        found = self._patiently(workspace) if busy is None else _NOTHING
         now = time.time()
         pending = tuple(
             Pended(
@@ -215,13 +220,14 @@ class Checkouts:
             )
             for edit in found.edits
         )
-        return State(self.mode(workspace), repository.branch(), busy, pending)
+        return State(self.mode(workspace), repository.branch(), repository.occupied(), pending)
 
     def commit(self, workspace: Workspace, message: str | None, who: Provenance) -> Outcome[edits.Taken] | None:
         """Commits what is pending now, staged or not; None where nothing is.
 
         Raises Conflict while a merge is under way or another branch is checked out, Unavailable.
         """
+        found = self._patiently(workspace)
         busy = workspace.repository.occupied()
         if busy == "other_branch":
             branch = workspace.repository.branch()
@@ -230,7 +236,6 @@ class Checkouts:
             )
         if busy is not None:
             raise Conflict(f"a {busy} is under way in the checkout: finish it or abort it first")
-        found = self._patiently(workspace)
         return self._commit(workspace, found.edits, found, message, who)
 
     def resolve(
@@ -280,7 +285,10 @@ class Checkouts:
 
     def _patiently(self, workspace: Workspace) -> Status:
         for _ in range(_TRIES):
-            found = self._survey(workspace, None)
+            try:
+                found = self._survey(workspace, None)
+            except OSError as error:
+                raise StorageFailed(f"the workspace's folder cannot be read: {error.strerror or error}") from error
             if found is not None:
                 return found
             time.sleep(SOON)  # a git of a person's is at work, and tells nobody when it ends
@@ -289,5 +297,6 @@ class Checkouts:
     def forget(self, workspace: str) -> None:
         """The workspace is gone."""
         self._known.pop(workspace, None)
+        self._joins.pop(workspace, None)
         for key in [key for key in self._gone if key[0] == workspace]:
             del self._gone[key]

@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple
 from gitstore import documents
 from gitstore.changes import Change, Line, Outcome, Snapshot, Workspace
 from gitstore.context import WORKSPACE, Context
-from gitstore.errors import Conflict
+from gitstore.errors import Conflict, Invalid
 from gitstore.facts import author, line, message, server_signature, walk
 from gitstore.merging import Clash, Merged, merge, merge_file
-from gitstore.model import SYSTEM, Branch, CommitFacts, Provenance
+from gitstore.model import SYSTEM, Branch, CommitFacts, Kind, Provenance
 from gitstore.pending import Pending
 from gitstore.repository import journal
 from gitstore.repository.ancestry import base as common
@@ -30,6 +30,7 @@ from gitstore.repository.worktree import regular
 
 Check = Callable[[TreeView, TreeView], None]
 REWRITE = "Rewrite"  # Gitstore-Rewrite: where the branch was shown before somebody rewrote it
+SETTLES = "Settles"  # Gitstore-Settles: the commit that joined a rewrite about which somebody has decided
 _LISTED = 20  # conflicts that a message names
 _DISK = Provenance(SYSTEM, "disk")
 
@@ -79,6 +80,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 arrival.kept = {clash.path: _blob(before, clash.path) for clash in merged.clashes}
         pending = arrival.hand_in()
         repository.shown[branch] = found
+        workspace.joins += 1
         return pending
 
 
@@ -134,6 +136,31 @@ def merge_in(
         arrival.join(merged, f"merge: {subject}", who)
         arrival.clashes = merged.clashes
         check(repository.tree(old), TreeView(repository.database, arrival.root))
+        return arrival.hand_in()
+
+
+def settle_rewrite(workspace: Workspace, rewrite: Oid, who: Provenance, *, restore: bool) -> Pending[Outcome[Joined]]:
+    """Decides about a rewrite of `main` that the commit `rewrite` joined: brings back what it left out, or says that
+    it stays.
+
+    What was changed since stays where both differ, and is named among the clashes. Raises Invalid where the commit
+    joined no rewrite.
+    """
+    with workspace.lock:
+        repository = workspace.repository
+        commit = repository.commit(rewrite)
+        shown = commit.trailers.get(f"Gitstore-{REWRITE}")
+        arrival = _Arrival(workspace, "main")
+        old = arrival.old.oid
+        if shown is None or len(commit.parents) != 2 or old is None:
+            raise Invalid(f"{rewrite.hex()[:12]} joined no rewrite of main")
+        merged = Merged(repository.tree(old).root, [], [], ())
+        name = f"the rewrite that {rewrite.hex()[:12]} joined stays"
+        if restore:
+            merged = merge(repository, commit.parents[1], old, Oid(bytes.fromhex(shown)))
+            name = f"bring back what the rewrite that {rewrite.hex()[:12]} joined left out"
+        arrival.settle(merged, name, who, {SETTLES: rewrite.hex()})
+        arrival.clashes = merged.clashes
         return arrival.hand_in()
 
 
@@ -224,10 +251,23 @@ class _Arrival:
         for item, tree in trees:
             self.repository.database.keep_tree(item, tree)
 
+    def settle(self, merged: Merged, name: str, who: Provenance, more: Mapping[str, str]) -> None:
+        """Makes a commit on the old head that has this tree, were it the same."""
+        assert self.old.oid is not None
+        self._keep(merged.objects, merged.trees)
+        self._commit(merged.root, (self.old.oid,), name, who, more, kind="restore")
+
     def _commit(
-        self, root: Oid, parents: tuple[Oid, ...], name: str, who: Provenance, more: Mapping[str, str] | None = None
+        self,
+        root: Oid,
+        parents: tuple[Oid, ...],
+        name: str,
+        who: Provenance,
+        more: Mapping[str, str] | None = None,
+        *,
+        kind: Kind = "merge",
     ) -> None:
-        text = message("merge", name, "completed", self.now, who, more=more)
+        text = message(kind, name, "completed", self.now, who, more=more)
         signature = Signature(*author(who.actor), self.now // 1000)
         commit = build(root, parents, signature, server_signature(self.now), text)
         self.repository.database.keep((commit,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gitstore import names, parsed, record, rules, values
+from gitstore import names, parsed, record, rules, schemas, values
 from gitstore.context import SETTINGS, around_credentials
 from gitstore.model import SECRET_PLACEHOLDER
 
@@ -54,7 +54,7 @@ def replace(draft: Draft, value: object, *, repository_url: str | None, at: str 
     unreadable = any(problem.code != "storage" for problem in context.faults.get("settings", ()))
     if shown == record.settings(context.settings_around, after) and not unreadable:
         return changed
-    draft.write(SETTINGS, parsed.rewritten(draft.read(SETTINGS), stored))
+    draft.write(SETTINGS, parsed.rewritten(draft.read(SETTINGS), stored, schemas.head(draft, SETTINGS)))
     return True
 
 

@@ -19,20 +19,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gitstore import documents, names, values
+from gitstore import documents, names, rewrites, values, workspaces
 from gitstore.catalog import Catalog
 from gitstore.changes import NOWHERE, Change, Closed, Draft, Line, Outcome, Snapshot, Workspace, all_told
-from gitstore.context import Context
+from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
-from gitstore.model import Branch, Problem, Provenance, Touch
+from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
-from gitstore.repository.recovery import ASIDE, Places, recover
+from gitstore.repository.lives import ASIDE, Places
+from gitstore.repository.recovery import recover
 from gitstore.repository.repository import Repository
 from gitstore.repository.status import status
 from gitstore.rules import Policy
@@ -122,6 +123,13 @@ class Store:
             ) from None
         try:
             self._start()
+        except OSError as error:
+            self._hold.release()
+            where = f" at {error.filename}" if error.filename else ""
+            raise StorageFailed(
+                f"the store {self.layout.root} cannot be opened: {error.strerror or error}{where}; what was promised "
+                "stays in its journal for the next start"
+            ) from error
         except BaseException:
             self._hold.release()
             raise
@@ -146,6 +154,7 @@ class Store:
         self._opening = threading.Lock()
         self.naming = threading.RLock()
         self._taken: set[str] = set()
+        self._moved: dict[str, str] = {}  # folders that were renamed by hand while their workspace was not in memory
         self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
@@ -161,6 +170,7 @@ class Store:
             str(layout.secrets),
             lambda: list(self._hot.values()),
             self._tidy,
+            self._joined,
         )
         self.journal.start()
         self.publisher.start()
@@ -195,14 +205,95 @@ class Store:
         self.derived.flush()
         return self._catalog
 
+    # -- folders --------------------------------------------------------------------------------------------------
+
     def folders(self) -> list[str]:
-        """The names of the folders in `workspaces/` that may be workspaces."""
+        """The names of the folders in `workspaces/` that may be workspaces; links are not followed."""
         with os.scandir(self.layout.workspaces) as entries:
             return sorted(
                 entry.name
                 for entry in entries
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(ASIDE)
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
             )
+
+    def owner(self, folder: str) -> str | None:
+        """The id of the workspace, known or not, that a folder says it is."""
+        found = self._at(folder).belongs_to()
+        return found.lower() if found is not None and names.is_uuid(found) else None
+
+    def stranger(self, folder: str) -> bool:
+        """Whether a folder is that of no workspace of this store, and none is about to be made there."""
+        path = self.layout.workspaces / folder
+        if folder.startswith(".") or path.is_symlink() or not path.is_dir():
+            return False
+        if self._holder(names.fold(folder)) is not None or names.fold(folder) in self._taken:
+            return False
+        owner = self.owner(folder)
+        return owner is None or self._catalog.workspace(owner) is None
+
+    def has_been_ours(self, folder: str) -> bool:
+        """Whether a folder has all that a workspace of a store has. Raises Damaged."""
+        repository = self._at(folder)
+        if self.owner(folder) is None or not os.path.isdir(repository.git):
+            return False
+        try:
+            repository.open()
+            return repository.kept["main"] is not None
+        finally:
+            repository.database.close()
+
+    def admit(self, folder: str) -> str:
+        """Lists the workspace in a folder that is whole; its id. Raises Conflict where the id is taken, Damaged."""
+        repository = self._at(folder)
+        try:
+            repository.open()
+            replay.heal(self.disk, repository, replay.booted())
+            identity = self._identity(folder, repository)
+            if self._catalog.workspace(identity) is not None:
+                raise Conflict(f"there is a workspace with the id {identity} already", details={"id": identity})
+            self._catch_up(identity, repository)
+        finally:
+            repository.database.close()
+        self.load(identity)  # so that what it says of its name follows the folder's
+        return identity
+
+    def folder_of(self, identity: str) -> str | None:
+        """Where a workspace's folder should be; None while it is being made, renamed or deleted."""
+        workspace = self._hot.get(identity)
+        if workspace is None:
+            row = self._catalog.workspace(identity)
+            return self._moved.get(identity, row.slug) if row is not None else None
+        with workspace.publishing:
+            if workspace.deleting or workspace.repository.kept["main"] is None:
+                return None
+            name = os.path.basename(workspace.repository.root)
+            return None if name.startswith(ASIDE) else name
+
+    def relocated(self, identity: str, folder: str, who: Provenance) -> None:
+        """Somebody renamed a workspace's folder: that is its slug now. Raises Conflict where it is another's."""
+        with self.claim(folder, identity):
+            pass  # only whether it could be had
+        workspace = self._hot.get(identity)
+        if workspace is None:
+            self._moved[identity] = folder
+            workspace = self.load(identity)
+        else:
+            with workspace.publishing:
+                workspace.repository.relocate(str(self.layout.workspaces / folder))
+        self.apply(identity, "main", lambda draft: workspaces.name_after_folder(draft, folder), who).result()
+
+    def leave(self, identity: str) -> bool:
+        """The folder of a workspace is gone: it is not listed until it is back. False while it is in use."""
+        with self._opening:
+            workspace = self._hot.get(identity)
+            if workspace is not None:
+                if not workspace.close():
+                    return False
+                self._hot.pop(identity).repository.database.close()
+        self._moved.pop(identity, None)
+        self._sources.pop(identity, None)
+        self.derived.forget(identity)
+        return True
 
     def in_folder(self, folder: str) -> Workspace | None:
         """The workspace whose folder this is; None for a folder of something else. Raises Damaged."""
@@ -281,6 +372,9 @@ class Store:
                     head = repository.kept[branch]
                     heads[branch] = head.hex() if head is not None else None
                 moved = repository.foreign() is not None or repository.shown != repository.kept
+                row = self.catalog.workspace(workspace)
+                if row is not None and row.slug != entry.name:
+                    moved = True  # the folder was renamed, and its name is the slug
                 if moved or rebuild or self.derived.behind(workspace, heads):
                     self._catch_up(workspace, repository)
             except Damaged as error:
@@ -294,6 +388,8 @@ class Store:
         known = self.catalog.find(folder)
         if known is not None and self.catalog.heads(known).main == (repository.kept["main"] or b"").hex():
             return known
+        if (owner := self.owner(folder)) is not None:
+            return owner
         tree = repository.tree(repository.kept["main"])
         document = documents.load(tree.read("workspace.yaml") or b"", f"{folder}/workspace.yaml")
         identity = document.get("id") if isinstance(document, dict) else None
@@ -327,6 +423,7 @@ class Store:
             now=int(time.time() * 1000),
             policy=self.options.secrets,
         )
+        context = self._named(context, workspace, os.path.basename(repository.root))
         return Snapshot(
             workspace,
             context,
@@ -338,6 +435,13 @@ class Store:
             sealed_generation=generation,
             told=all_told(self._sources.get(workspace, {})),
         )
+
+    def _named(self, context: Context, workspace: str, folder: str) -> Context:
+        """The context with the slug that its folder says, and with fields where none could be read."""
+        fields = context.fields if context.fields.id else Fields(workspace, folder, folder)
+        if not folder.startswith("."):  # on its way from one name to another
+            fields = msgspec.structs.replace(fields, slug=folder)
+        return context if fields == context.fields else msgspec.structs.replace(context, fields=fields)
 
     def find(self, reference: str) -> str:
         """The id of a workspace, given its id in any case, its slug, or a slug it had. Raises NotFound."""
@@ -366,18 +470,29 @@ class Store:
             row = self.catalog.workspace(identity)
             if row is None:
                 raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
-            folder = row.slug
+            folder = self._moved.get(identity, row.slug)
             repository = Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
+            sources = self._sources.setdefault(identity, {})
+            sources[rewrites.SOURCE] = rewrites.standing(self.history, repository, identity)
             workspace = Workspace(
                 self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault,
-                self._sources.setdefault(identity, {}),
+                sources,
             )  # fmt: skip
             self._hot[identity] = workspace
             self._make_room()
-            return workspace
+        self._moved.pop(identity, None)
+        if workspace.visible.context.fields.slug != _said(workspace.visible):
+            # The folder was renamed while nobody looked, and wins.
+            who = Provenance(SYSTEM, "disk")
+            workspace.apply("main", lambda draft: workspaces.name_after_folder(draft, folder), who)
+        return workspace
+
+    def _joined(self, workspace: Workspace) -> None:
+        """A branch was taken in that somebody's git had moved."""
+        workspace.tell(rewrites.SOURCE, rewrites.standing(self.history, workspace.repository, workspace.id))
 
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
@@ -561,3 +676,12 @@ class Store:
             stay()
             raise
         return pending
+
+
+def _said(snapshot: Snapshot) -> object:
+    """The slug that the file says; that of the workspace where it cannot be read."""
+    try:
+        document = documents.load(snapshot.tree().read(WORKSPACE) or b"", WORKSPACE)
+    except documents.DocumentError:
+        document = None
+    return document.get("slug") if isinstance(document, dict) else snapshot.context.fields.slug

@@ -15,7 +15,9 @@ from gitstore.keys import KeyRecord, Keys
 from gitstore.store import Layout
 from gitstore.survey import Survey
 from server import config
+from server.check import check
 from server.data import open_store, options
+from server.driver import merge_driver
 from server.terminal import CODES, FAILED, Place, command, told
 
 PATH = click.Path(path_type=Path)
@@ -35,6 +37,9 @@ def key() -> None:
 @main.group(epilog=CODES)
 def workspace() -> None:
     """List workspaces; bring deleted ones back, or remove them for good."""
+
+
+main.add_command(merge_driver)
 
 
 # --- serve ------------------------------------------------------------------------------------------------------------
@@ -170,6 +175,9 @@ def restore(place: Place, file: Path) -> None:
 
 
 # --- looking after it -------------------------------------------------------------------------------------------------
+
+
+command(main, "check")(check)
 
 
 @command(main, "verify")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from gitstore.keys import Keys
+from gitstore.live import Live
 from gitstore.store import Options, Store
 from server.config import Settings
 
@@ -18,6 +19,18 @@ def options(settings: Settings) -> Options:
 def open_store(settings: Settings) -> Store:
     """The store of the settings. Raises what Store.open raises."""
     return Store.open(settings.data, options(settings))
+
+
+def open_live(settings: Settings, store: Store) -> Live:
+    """The live folders of an open store; nothing goes on in them before `start`."""
+    return Live(
+        store,
+        mode=settings.checkout_mode,
+        settle=settings.checkout_settle,
+        sweep=settings.checkout_sweep,
+        watch=settings.checkout_watch,
+        file_limit=settings.max_file_bytes,
+    )
 
 
 def open_keys(settings: Settings, store: Store) -> Keys:

@@ -26,6 +26,7 @@ from server.answer import Context, failure, raw, reply, stream
 from server.bridge import Bridge
 from server.call import Call
 from server.cors import Cors
+from server.data import open_live
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
 from server.rate import Rate
@@ -35,6 +36,7 @@ from server.wire import Clock, Ids, Whole
 
 if TYPE_CHECKING:
     from gitstore.keys import KeyRecord, Keys
+    from gitstore.live import Live
     from gitstore.store import Store
     from server.config import Settings
 
@@ -98,6 +100,7 @@ class App:
         self._store = store
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
+        self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
         self.clock = Clock()
@@ -140,14 +143,28 @@ class App:
         return self._explorer
 
     @property
+    def live(self) -> Live:
+        """The folders that people edit."""
+        if self._live is None:
+            raise RuntimeError("this server has no store")
+        return self._live
+
+    @property
     def bridge(self) -> Bridge:
         """Made at first use, on the loop that uses it."""
         if self._bridge is None:
             self._bridge = Bridge(self.settings.threads)
         return self._bridge
 
+    def start(self) -> None:
+        """Begins what goes on without a request; call it once, when connections are taken."""
+        if self._live is not None:
+            self._live.start()
+
     def close(self) -> None:
         """Ends the threads; call it after the last request."""
+        if self._live is not None:
+            self._live.stop()
         if self._bridge is not None:
             self._bridge.close()
             self._bridge = None

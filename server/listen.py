@@ -94,6 +94,7 @@ async def listening(app: App) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
     server = Server(app)
     sockets = await loop.create_server(server, settings.host, settings.port, backlog=1024)
+    app.start()
     try:
         yield sockets.sockets[0].getsockname()[1]
     finally:

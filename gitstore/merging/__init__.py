@@ -2,7 +2,7 @@
 
 from gitstore.merging.clash import Clash, Side
 from gitstore.merging.files import FileMerge, merge_file
-from gitstore.merging.lines import marked
+from gitstore.merging.markers import merge_marked
 from gitstore.merging.trees import Merged, merge
 
-__all__ = ["Clash", "FileMerge", "Merged", "Side", "marked", "merge", "merge_file"]
+__all__ = ["Clash", "FileMerge", "Merged", "Side", "merge", "merge_file", "merge_marked"]

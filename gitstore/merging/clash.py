@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -12,6 +12,7 @@ from gitstore import names
 from gitstore.documents import MISSING
 
 Side = Literal["ours", "theirs"]
+SIDES: Final[tuple[Side, Side]] = ("ours", "theirs")
 
 _LONG = 60  # characters of a value that are shown
 

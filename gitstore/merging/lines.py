@@ -9,7 +9,7 @@ from gitstore.merging.clash import Side
 from gitstore.merging.sequences import changes, regions
 
 _MOST_BYTES = 16 << 20
-_MOST_LINES = 400_000
+MOST_LINES = 400_000
 
 
 class Lines(NamedTuple):
@@ -32,7 +32,7 @@ def merge_lines(
     if max(map(len, (base, ours, theirs))) > _MOST_BYTES:
         return None
     old, left, right = (text.splitlines(keepends=True) for text in (base, ours, theirs))
-    if max(map(len, (old, left, right))) > _MOST_LINES:
+    if max(map(len, (old, left, right))) > MOST_LINES:
         return None
     out: list[bytes] = []
     clashes: list[Lines] = []
@@ -46,7 +46,7 @@ def merge_lines(
         elif not region.ours:
             out += there
         elif near and region.base.start == region.base.stop:
-            out += _ended(here) + there
+            out += ended(here) + there
         else:
             head, tail = _ends(here, there)
             mine, yours = here[head : len(here) - tail], there[head : len(there) - tail]
@@ -69,22 +69,6 @@ def _ends(one: Sequence[bytes], other: Sequence[bytes]) -> tuple[int, int]:
     return head, tail
 
 
-def marked(ours: bytes, theirs: bytes) -> bytes:
-    """One text with both, the lines that differ between the markers of git-merge(1)."""
-    left, right = ours.splitlines(keepends=True), theirs.splitlines(keepends=True)
-    if max(len(left), len(right)) > _MOST_LINES:
-        return ours
-    out: list[bytes] = []
-    done = 0
-    for change in changes(left, right):
-        out += left[done : change.start]
-        done = change.end
-        out += [b"<<<<<<< ours\n", *_ended(left[change.start : change.end])]
-        out += [b"=======\n", *_ended(right[change.first : change.last]), b">>>>>>> theirs\n"]
-    out += left[done:]
-    return b"".join(out)
-
-
-def _ended(lines: list[bytes]) -> list[bytes]:
+def ended(lines: list[bytes]) -> list[bytes]:
     """Lines that something can follow."""
     return [line if line.endswith((b"\n", b"\r")) else line + b"\n" for line in lines]

@@ -41,8 +41,7 @@ def merge(repository: Repository, since: Oid | None, ours: Oid, theirs: Oid, *, 
     """
     before, left, right = repository.tree(since), repository.tree(ours), repository.tree(theirs)
     first, second = (left, right) if prefer == "ours" else (right, left)
-    joining = _Joining(repository.database, before, first, second, prefer)
-    return joining.run()
+    return _Joining(repository.database, before, first, second, prefer).run()
 
 
 class _Joining:
@@ -117,6 +116,8 @@ class _Joining:
         renames, other = (self._first_renames, self.second) if here is None else (self._second_renames, self.first)
         new, change = renames.get(path), wanted or here
         if new is None or change is None or not regular(change) or other.node(new) is not None:
+            return False
+        if not _fits(self.first, new):
             return False
         carried[new] = change
         if here is not None:

@@ -14,7 +14,7 @@ from gitstore.merging.lines import merge_lines
 from gitstore.merging.values import alike
 
 _COMMENT = re.compile(rb"(?m)(?:^|(?<=[ \t]))#[^\r\n]*")
-_LARGE = 512 << 10  # bytes; above, the preferred side's layout is taken, for each try costs as much as reading the file
+_LARGE = 128 << 10  # bytes; above, the merge of the lines is edited, for each try costs as much as reading the file
 
 
 def write_merged(value: Any, base: bytes, ours: bytes, theirs: bytes, prefer: Side) -> bytes | None:
@@ -23,15 +23,18 @@ def write_merged(value: Any, base: bytes, ours: bytes, theirs: bytes, prefer: Si
     None where no document can hold it. `base`, `ours` and `theirs` are documents. A merge of the lines is taken if
     nothing in it clashed and it says the value. Else all three are edited to say it, so that only comments and layout
     still differ, and then merged by lines; where those clash too, the text wins that has most of what either side has
-    in comments and lines.
+    in comments and lines. Of large documents only the first merge of the lines is edited.
     """
+    first, second = (ours, theirs) if prefer == "ours" else (theirs, ours)
     lines = merge_lines(base, ours, theirs, prefer)
     if lines is not None and not lines[1] and _says(lines[0], value):
         return lines[0]
-    edited = [_edited(text, value) for text in (base, ours, theirs)]
-    was, here, there = edited
-    if here is None or there is None or len(here) + len(there) > _LARGE:
-        return here if prefer == "ours" or there is None else there
+    if max(len(ours), len(theirs)) > _LARGE:
+        drafts = (first, second) if lines is None else (lines[0], first, second)
+        return next((text for draft in drafts if (text := _edited(draft, value)) is not None), None)
+    was, here, there = (_edited(text, value) for text in (base, ours, theirs))
+    if here is None or there is None:
+        return there if here is None else here
     found: dict[bytes, None] = {}
     sides: tuple[Side, Side] = ("ours", "theirs") if prefer == "ours" else ("theirs", "ours")
     for side in sides:

@@ -14,6 +14,7 @@ from hashlib import sha1
 from dulwich.index import IndexEntry, read_index_dict
 
 from gitstore.repository.disk import Disk
+from gitstore.repository.locks import Lock, Locked
 from gitstore.repository.objects import Oid
 
 _STAT = struct.Struct(">10L20sH")
@@ -139,23 +140,19 @@ class Index:
         body = b"".join(
             (struct.pack(">4sLL", b"DIRC", self._version, len(self._keys)), *(self._entries[key] for key in self._keys))
         )
-        temporary, lock = f"{scratch}/index", f"{self._path}.lock"
-        disk.overwrite(temporary, body + sha1(body, usedforsecurity=False).digest())
+        data = body + sha1(body, usedforsecurity=False).digest()
         try:
-            disk.link(temporary, lock)
-        except FileExistsError:
-            raise IndexLocked(lock) from None
-        try:
-            state = os.stat(self._path)
-            now = (state.st_ino, state.st_mtime_ns, state.st_size)
-        except FileNotFoundError:
-            now = None
-        if now != self._signature:
-            disk.unlink(lock)
-            disk.unlink(temporary)
-            raise IndexLocked(self._path)
-        disk.rename(lock, self._path)
-        disk.unlink(temporary)
+            with Lock(disk, f"{scratch}/index", self._path, data) as lock:
+                try:
+                    state = os.stat(self._path)
+                    now = (state.st_ino, state.st_mtime_ns, state.st_size)
+                except FileNotFoundError:
+                    now = None
+                if now != self._signature:
+                    raise IndexLocked(self._path)
+                lock.put()
+        except Locked:
+            raise IndexLocked(f"{self._path}.lock") from None
         state = os.stat(self._path)
         self._signature = (state.st_ino, state.st_mtime_ns, state.st_size)
         self.changed = False

@@ -46,6 +46,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     renamed: str | None = None  # the folder's new name
     trashed: str | None = None  # the name below trash/ that the workspace gets
     kept: tuple[tuple[str, bytes | None], ...] = ()  # files of the checkout that stay, with what their edit began from
+    taken: tuple[bytes, ...] = ()  # blobs that files of the checkout may hold, and that this change has in it
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):

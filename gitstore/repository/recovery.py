@@ -7,117 +7,37 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
+from collections.abc import Container
 
+from gitstore import documents, names
+from gitstore.errors import GitstoreError
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
+from gitstore.repository.lives import ASIDE, Life, Places, find, lives, owner
 from gitstore.repository.repository import Foreign, Repository
 
-ASIDE = ".moving-"  # and the workspace's id: a folder that waits for its new name to be free
-
 log = logging.getLogger("gitstore.recovery")
-
-
-class Places:
-    """Where recovery works: folders of one store."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = str(root)
-        self.journal = f"{root}/journal"
-        self.workspaces = f"{root}/workspaces"
-        self.trash = f"{root}/trash"
-        self.secrets = f"{root}/secrets"
-
-
-class _Life:
-    """The records of one workspace, to its last one or to its end in the trash."""
-
-    def __init__(self, first: journal.Record) -> None:
-        self.workspace = first.workspace
-        self.names = [first.folder]
-        self.records: list[journal.Record] = []
-        self.trashed: str | None = None
-        self.found: str | None = None  # where its folder is
-
-    def take(self, record: journal.Record) -> None:
-        if record.trashed is not None:
-            self.trashed = record.trashed
-        else:
-            self.records.append(record)
-        if record.renamed is not None:
-            self.names.append(record.renamed)
-
-    @property
-    def creates(self) -> bool:
-        return any(move.old is None for record in self.records for move in record.moves if move.branch == "main")
-
-    def place(self, places: Places) -> str:
-        """Where the folder belongs."""
-        if self.trashed is not None:
-            return f"{places.trash}/{self.trashed}"
-        return f"{places.workspaces}/{self.names[-1]}"
 
 
 def recover(disk: Disk, places: Places, cache: TreeCache) -> None:
     """Publishes again what the journal promised, then empties it. Raises OSError, Damaged."""
     records, restarted = journal.read(places.journal)
-    lives = _lives(records)
-    taken: set[str] = set()
-    for life in lives:
-        life.found = _find(places, life, taken)
-        if life.found is not None:
-            taken.add(life.found)
-    for life in lives:
+    told = lives(records)
+    find(places, told, restarted=restarted)
+    for life in told:
         _move_aside(disk, places, life)
-    for life in lives:
+    for life in told:
         _move_home(disk, places, life)
+        _own(disk, life)
         _publish(disk, places, life, cache, restarted)
-    if records:
+    returned = _return(disk, places, {f"{ASIDE}{life.workspace}" for life in told}, cache)
+    if records or returned:
         disk.sync_all(places.root)
     journal.forget(disk, places.journal)
 
 
-def _lives(records: list[journal.Record]) -> list[_Life]:
-    lives: list[_Life] = []
-    open_: dict[str, _Life] = {}
-    for record in records:
-        if record.workspace not in open_:
-            open_[record.workspace] = _Life(record)
-            lives.append(open_[record.workspace])
-        open_[record.workspace].take(record)
-        if record.trashed is not None:
-            del open_[record.workspace]
-    return lives
-
-
-def _find(places: Places, life: _Life, taken: set[str]) -> str | None:
-    named = [f"{places.workspaces}/{ASIDE}{life.workspace}"]
-    if life.trashed is not None:
-        named.append(f"{places.trash}/{life.trashed}")
-    for path in named:  # the name alone says whose it is
-        if os.path.isdir(path):
-            return path
-    paths = [path for name in reversed(life.names) if (path := f"{places.workspaces}/{name}") not in taken]
-    for path in paths:
-        if owner(path) == life.workspace:
-            return path
-    if life.creates:
-        # The folder was being made, or what says whose it is was lost. Nobody else's can be of this name.
-        return next((path for path in paths if os.path.isdir(path) and not owner(path)), None)
-    return None
-
-
-def owner(root: str) -> str | None:
-    """The id of the workspace whose folder this is; None (or nothing but zeros) where that is not written."""
-    try:
-        with open(f"{root}/.git/gitstore/id", encoding="utf-8", errors="replace") as file:
-            return file.read().strip("\0\n ")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _move_aside(disk: Disk, places: Places, life: _Life) -> None:
+def _move_aside(disk: Disk, places: Places, life: Life) -> None:
     """Out of the way of the others: names may go round in a circle."""
     aside = f"{places.workspaces}/{ASIDE}{life.workspace}"
     if life.found not in (None, aside, life.place(places)):
@@ -125,18 +45,63 @@ def _move_aside(disk: Disk, places: Places, life: _Life) -> None:
         life.found = aside
 
 
-def _move_home(disk: Disk, places: Places, life: _Life) -> None:
+def _move_home(disk: Disk, places: Places, life: Life) -> None:
     place = life.place(places)
     if life.found is None or life.found == place:
         return
     if os.path.lexists(place):
-        log.error("%s is in the way: workspace %s stays in %s until it is gone", place, life.workspace, life.found)
+        log.error(
+            "%s is in the way: workspace %s stays in %s until that is moved away and the store started again",
+            place,
+            life.workspace,
+            life.found,
+        )
         return
     disk.rename(life.found, place)
     life.found = place
 
 
-def _publish(disk: Disk, places: Places, life: _Life, cache: TreeCache, restarted: bool) -> None:
+def _own(disk: Disk, life: Life) -> None:
+    """Writes down again whose folder it is, where that was lost."""
+    if life.found is None or owner(life.found) == life.workspace:
+        return
+    scratch = f"{life.found}/.git/gitstore"
+    disk.makedirs(scratch)
+    disk.overwrite(f"{scratch}/new", f"{life.workspace}\n".encode())
+    disk.rename(f"{scratch}/new", f"{scratch}/id")
+
+
+def _return(disk: Disk, places: Places, known: Container[str], cache: TreeCache) -> int:
+    """Brings home the folders that an earlier start had to leave aside; how many.
+
+    The journal tells nothing of them any more, but each one's own branch names its slug.
+    """
+    count = 0
+    for name in sorted(os.listdir(places.workspaces)):
+        if not name.startswith(ASIDE) or name in known:
+            continue
+        repository = Repository(disk, f"{places.workspaces}/{name}", cache)
+        try:
+            repository.open()
+            tree = repository.tree(repository.kept["main"])
+            document = documents.load(tree.read("workspace.yaml") or b"", f"{name}/workspace.yaml")
+            slug = str(document.get("slug")) if isinstance(document, dict) else ""
+            names.check_slug(slug)
+        except GitstoreError as error:
+            log.error("%s cannot be moved to its place: %s", repository.root, error)
+            continue
+        finally:
+            repository.database.close()
+        place = f"{places.workspaces}/{slug}"
+        if os.path.lexists(place):
+            log.error("%s is in the way of %s: move it away, then start the store again", place, repository.root)
+            continue
+        disk.rename(repository.root, place)
+        count += 1
+    return count
+
+
+def _publish(disk: Disk, places: Places, life: Life, cache: TreeCache, restarted: bool) -> None:
     if not life.records:
         return
     if life.found is None and not life.creates:

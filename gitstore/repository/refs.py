@@ -1,7 +1,6 @@
 """Refs: read them, and move one only from the value it is known to have.
 
-A ref is moved as git does it: take `<ref>.lock`, look again, write, rename (gitrepository-layout(5)). Our lock is a
-hard link to a scratch file of ours, so that after a crash a lock of ours is told from one that somebody's git holds.
+A ref is moved as git does it: take `<ref>.lock`, look again, rename (gitrepository-layout(5)).
 """
 
 from __future__ import annotations
@@ -9,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from hashlib import sha1
 from typing import Literal
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
+from gitstore.repository.locks import Lock, Locked
 from gitstore.repository.objects import Oid
 
 MAIN = "refs/heads/main"
@@ -70,17 +71,15 @@ def _packed(git: str, ref: str) -> Oid | None:
 
 def swap(disk: Disk, git: str, scratch: str, ref: str, old: Oid | None, new: Oid) -> None:
     """Moves a ref from `old` (None: it does not exist) to `new`. Raises RefLocked or RefMoved and leaves it alone."""
-    temporary = f"{scratch}/ref"
-    lock = _lock(disk, git, temporary, ref, new.hex().encode() + b"\n")
-    found = read(git, ref)
-    if found == old:
-        _clear(disk, f"{git}/{ref}")
-        disk.rename(lock, f"{git}/{ref}")
-        disk.unlink(temporary)
-    else:
-        disk.unlink(lock)
-        disk.unlink(temporary)
-        raise RefMoved(found)
+    try:
+        with Lock(disk, _scratch(scratch, ref), f"{git}/{ref}", new.hex().encode() + b"\n") as lock:
+            found = read(git, ref)
+            if found != old:
+                raise RefMoved(found)
+            _clear(disk, f"{git}/{ref}")
+            lock.put()
+    except Locked:
+        raise RefLocked(ref) from None
 
 
 def delete(disk: Disk, git: str, scratch: str, ref: str, old: Oid) -> None:
@@ -88,41 +87,25 @@ def delete(disk: Disk, git: str, scratch: str, ref: str, old: Oid) -> None:
 
     It goes from `packed-refs` first: the other way round, what stands there would come back after a crash.
     """
-    temporary, other = f"{scratch}/ref", f"{scratch}/packed"
-    lock = _lock(disk, git, temporary, ref, b"")
     try:
-        found = read(git, ref)
-        if found != old:
-            raise RefMoved(found)
-        if _packed(git, ref) is not None:
-            whole = _lock(disk, git, other, "packed-refs", b"")
-            try:
-                disk.overwrite(f"{other}-refs", _without(_lines(git), ref))
-                disk.sync_file(f"{other}-refs")
-                disk.rename(f"{other}-refs", f"{git}/packed-refs")
-            finally:
-                disk.unlink(whole)
-                disk.unlink(other)
-        for gone in (f"{git}/{ref}", f"{git}/logs/{ref}"):
-            if os.path.isfile(gone):
-                disk.unlink(gone)
-    finally:
-        disk.unlink(lock)
-        disk.unlink(temporary)
-
-
-def _lock(disk: Disk, git: str, temporary: str, ref: str, data: bytes) -> str:
-    lock = f"{git}/{ref}.lock"
-    disk.overwrite(temporary, data)
-    try:
-        try:
-            disk.link(temporary, lock)
-        except FileNotFoundError:
-            disk.makedirs(os.path.dirname(lock))
-            disk.link(temporary, lock)
-    except FileExistsError:
+        with Lock(disk, _scratch(scratch, ref), f"{git}/{ref}", b""):
+            found = read(git, ref)
+            if found != old:
+                raise RefMoved(found)
+            if _packed(git, ref) is not None:
+                with Lock(disk, f"{scratch}/packed-refs", f"{git}/packed-refs", _without(_lines(git), ref)) as whole:
+                    disk.sync_file(f"{scratch}/packed-refs")
+                    whole.put()
+            for gone in (f"{git}/{ref}", f"{git}/logs/{ref}"):
+                if os.path.isfile(gone):
+                    disk.unlink(gone)
+    except Locked:
         raise RefLocked(ref) from None
-    return lock
+
+
+def _scratch(scratch: str, ref: str) -> str:
+    """The scratch file of a ref's lock: one for each ref, so that a lock which was left over is known again."""
+    return f"{scratch}/ref-{sha1(ref.encode('utf-8', 'surrogateescape'), usedforsecurity=False).hexdigest()[:16]}"
 
 
 def _clear(disk: Disk, place: str) -> None:
@@ -247,12 +230,10 @@ def clear_locks(disk: Disk, git: str, scratch: str, booted: float) -> list[str]:
 
     A lock of a person's git that may still be running is left alone. To be called before any writer is let in.
     """
-    ours = set()
-    for name in ("ref", "index", "packed"):
-        try:
-            ours.add(os.lstat(f"{scratch}/{name}").st_ino)
-        except FileNotFoundError:
-            pass
+    try:
+        ours = {entry.stat(follow_symlinks=False).st_ino for entry in os.scandir(scratch)}
+    except FileNotFoundError:
+        ours = set()
     gone = []
     nested = [os.path.relpath(one[0], git) for top in ("heads", "tags") for one in os.walk(f"{git}/refs/{top}")]
     for folder in ("", *nested, "refs/gitstore"):

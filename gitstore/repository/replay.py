@@ -80,6 +80,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
+        ours.update(Oid(blob) for record in records for blob in record.taken)
         also: set[str] = set()
         for record in records:
             for move in record.moves:

@@ -162,12 +162,17 @@ class Repository:
         return None
 
     def publish(
-        self, objects: Sequence[Object], heads: Mapping[str, Oid], keep: Mapping[str, Oid | None] | None = None
+        self,
+        objects: Sequence[Object],
+        heads: Mapping[str, Oid],
+        *,
+        keep: Mapping[str, Oid | None] | None = None,
+        taken: Collection[Oid] = (),
     ) -> None:
         """Puts objects, the work tree and the branches' new heads on disk, unsynced.
 
         `keep` are files that stay as they are, each with the blob that the edit in it began from: a person's side of a
-        conflict.
+        conflict. `taken` are blobs that the heads have in them already: a file that holds one is replaced.
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
@@ -184,7 +189,7 @@ class Repository:
         show = head is not None and head != self.shown["main"] and not busy
         if show and self.on_main():
             try:
-                self.check_out(self.shown["main"], head, {item.id for item in objects}, keep=keep or {})
+                self.check_out(self.shown["main"], head, {*taken, *(item.id for item in objects)}, keep=keep or {})
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
@@ -234,9 +239,10 @@ class Repository:
         if show and head is not None:
             self._show("main", head)
             self._begun = set()
+        if self.shown["main"] == head:
             if os.path.exists(f"{self.git}/{refs.SHOWN}"):
                 self._disk.unlink(f"{self.git}/{refs.SHOWN}")
-        elif self.shown["main"] is not None and self.shown["main"] != head:
+        elif self.shown["main"] is not None:
             self._swap(refs.SHOWN, refs.read(self.git, refs.SHOWN), self.shown["main"])
 
     def _show(self, branch: str, new: Oid) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from gitstore.repository.disk import Disk, Folder
@@ -85,7 +85,7 @@ class _Look:
         else:
             for path in sorted(only):
                 self._one(path, top)
-        self.found.edits.sort()
+        self.found.edits.sort(key=lambda edit: encode_path(edit.path))
         return self.found
 
     def _top(self) -> Folder:
@@ -171,9 +171,11 @@ class _Look:
         self.seen.update(found for found, _ in self.tree.walk() if found.startswith(path + "/"))
 
     def _file(self, folder: Folder, name: str, path: str, state: os.stat_result, ignores: Ignores) -> None:
+        if path in self.seen:
+            return
+        self.seen.add(path)
         node = self.tree.node(path)
         raw = encode_path(path)
-        self.seen.add(path)
         if node is not None and not regular(node):
             if not stat.S_ISDIR(node.mode):
                 return  # a link or submodule that is committed: the context's problems tell it
@@ -221,7 +223,8 @@ class _Look:
 
     def _gone(self, path: str, node: Node) -> None:
         raw = encode_path(path)
-        if not self.index.hidden(raw):
+        if path not in self.seen and not self.index.hidden(raw):
+            self.seen.add(path)
             staged = self.index.get(raw) is None
             self.found.edits.append(Edit(path, self._base(path, node.id), node.id, None, staged, 0.0))
 
@@ -242,17 +245,3 @@ def _ignore_file(folder: Folder) -> bytes | None:
         return folder.read(".gitignore") if folder.stat(".gitignore") is not None else None
     except OSError:
         return None  # a link, or not readable: nothing is ignored for its sake
-
-
-def folders(root: str) -> Iterator[str]:
-    """Every folder of a work tree that is worth watching, by path in it, the top ("") first; links are not followed."""
-    waiting = [""]
-    while waiting:
-        inside = waiting.pop()
-        yield inside
-        try:
-            with os.scandir(f"{root}/{inside}" if inside else root) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        except OSError:
-            continue  # gone, or not for us: what cannot be listed cannot be watched
-        waiting += [f"{inside}/{name}" if inside else name for name in names if name != ".git"]

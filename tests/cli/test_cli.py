@@ -173,6 +173,26 @@ def test_what_is_refused_says_where_and_does_not_keep_the_others_out(data: Path,
     assert not (tmp_path / "x").exists()
 
 
+def test_check_says_what_an_import_would_say_and_needs_no_store(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(folder, bad)
+    (bad / "memory/broken.yaml").write_text("a: 1\na: 2\n")
+    (bad / "memory/odd\x1b[31m\n.yml").write_text("x")
+    done = gitstore("check", bad, "--data", tmp_path / "none", code=1)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("memory/broken.yaml:2:1: ")
+    assert second.startswith("memory/odd [31m .yml: ")
+    assert done.stderr == "2 problems\n"
+    found = answer("check", bad, code=1)
+    assert (found["sound"], found["faults"][0]["line"], found["faults"][0]["column"]) == (False, 2, 1)
+    assert gitstore("check", folder, "--data", tmp_path / "none").stdout == f"{folder} is sound\n"
+    assert answer("check", folder) | {"files": 0} == {"folder": str(folder), "sound": True, "files": 0, "faults": []}
+    assert gitstore("check", folder / "workspace.yaml", code=2).stdout == ""
+    assert gitstore("check", tmp_path / "nowhere", code=2).stdout == ""
+    assert gitstore("check", code=2).stdout == ""
+    assert not (tmp_path / "none").exists()
+
+
 def test_backup_and_restore(data: Path, folder: Path, tmp_path: Path) -> None:
     gitstore("import", folder, "--data", data)
     gitstore("key", "create", "--scope", "agent", "--name", "a", "--data", data)

@@ -2,7 +2,7 @@
 
 Each scenario runs once on a recording disk. Then for each point of the record the worst states that the disk may be in
 are built, and the store has to open on them as if nothing had happened. `POWERCUT_DEPTH=10` looks at ten times as
-many states.
+many states, `POWERCUT_SEED` at others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,46 +18,22 @@ from typing import Any
 import pytest
 
 from crash.powercut import Cut, Mark, Quick, Recorder, State, copy_outside, cuts
+from crash.seen import HOME, KEY, OTHER, WHO, View, git, history, plain_git, sound, view
 from gitstore import artifacts, files, memory, publisher, spec, workflows, workspaces
-from gitstore.changes import Draft, Snapshot
-from gitstore.history import TimelineQuery
-from gitstore.model import Actor, Branch, Provenance
+from gitstore.changes import Draft
+from gitstore.model import Branch
 from gitstore.pending import Pending
-from gitstore.repository import check, journal, packs, replay
-from gitstore.repository.index import Index
-from gitstore.repository.trees import decode_path
+from gitstore.repository import journal, packs, replay
+from gitstore.repository.database import TreeCache
+from gitstore.repository.lives import Places
+from gitstore.repository.recovery import recover
 from gitstore.store import Options, Store
 from gitstore.work import Work
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(3600 if "POWERCUT_DEPTH" in os.environ else 120)]
 
 DEPTH = int(os.environ.get("POWERCUT_DEPTH", "0"))
-WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
-HOME = "11111111-1111-4111-8111-111111111111"
-OTHER = "22222222-2222-4222-8222-222222222222"
-KEY = f"gitstore-key-1-{'A' * 43}"  # the form of a key that was made here: it needs no stretching, which costs 0.1 s
-
-View = dict[str, Any] | None
-
-
-def view(snapshot: Snapshot, store: Store) -> View:
-    """Everything that was promised about a workspace. The heads stand for the commits, and must reach them all."""
-    files_ = {name: snapshot.blob(one.blob) for name, one in snapshot.context.files.items()}
-    evidence = {path: snapshot.blob(node.id.hex()) for path, node in snapshot.tree("evidence").walk()}
-    return {
-        "slug": snapshot.context.fields.slug,
-        "name": snapshot.context.fields.name,
-        "heads": (snapshot.main.head, snapshot.evidence.head),
-        "memory": snapshot.context.memory_json(),
-        "settings": snapshot.context.settings_json,
-        "spec": dict(snapshot.context.spec),
-        "files": files_,
-        "evidence": evidence,
-        "sealed": {name: store.vault.unseal(snapshot.workspace, name, text) for name, text in snapshot.sealed.items()},
-        "generation": snapshot.sealed_generation,
-        "spec_version": snapshot.spec_version,
-        "times": (snapshot.created_at, snapshot.updated_at),
-    }
+SEED = os.environ.get("POWERCUT_SEED", "")
 
 
 class Script:
@@ -148,17 +123,6 @@ class Script:
                     shutil.copy2(self.root / "secrets" / name, target / "secrets")
         self.derived.append(target)
         self.disk.mark(("derived", len(self.derived) - 1))
-
-
-def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), "-c", "user.name=Pat", "-c", "user.email=pat@example.org", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-    )
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
-    return done.stdout
 
 
 # -- the scenarios ------------------------------------------------------------------------------------------------
@@ -337,10 +301,10 @@ class Judge:
             first = self._views(store, allowed)
             for identity in first:
                 assert store.publisher.publish(store.load(identity))
-                self._sound(store, identity)
+                sound(store, identity)
             if thorough:
-                self._plain_git(data, first)
-                self._history(store, data, first)
+                plain_git(data, first)
+                history(store, data, first)
         assert not list((data / "workspaces").rglob("*.lock"))
         if not thorough:
             return
@@ -349,27 +313,7 @@ class Judge:
             for identity in first:
                 store.apply(identity, "main", lambda draft: memory.set(draft, {"afterwards": True}), WHO).result(10)
                 assert store.publisher.publish(store.load(identity))
-            self._plain_git(data, {identity: view(store.load(identity).visible, store) for identity in first})
-
-    @staticmethod
-    def _sound(store: Store, identity: str) -> None:
-        """Every object is there and whole, and the checkout is the branch: what `fsck` and `status` would say."""
-        repository = store.load(identity).repository
-        tips = [head for head in repository.kept.values() if head is not None]
-        assert list(check.walk(repository.database, tips)) == []
-        assert repository.shown == repository.kept
-        assert repository.foreign() is None
-        root = Path(repository.root)
-        there = {
-            os.path.relpath(os.path.join(folder, name), root): Path(folder, name).read_bytes()
-            for folder, inner, names in os.walk(root)
-            for name in names
-            if not (".git" in inner and inner.remove(".git"))
-        }
-        tree = repository.tree(repository.kept["main"])
-        assert there == {path: repository.database.blob(node.id) for path, node in tree.walk()}
-        index = Index.read(repository.git)
-        assert {decode_path(path): index.get(path) for path in index.paths()} == {p: n.id for p, n in tree.walk()}
+            plain_git(data, {identity: view(store.load(identity).visible, store) for identity in first})
 
     def _views(self, store: Store, allowed: dict[str, list[View]]) -> dict[str, View]:
         there = set(store.catalog.workspaces())
@@ -382,27 +326,6 @@ class Judge:
             else:
                 assert None in choices, f"{identity} is gone"
         return found
-
-    @staticmethod
-    def _plain_git(data: Path, views: dict[str, View]) -> None:
-        for seen in views.values():
-            assert seen is not None
-            folder = data / "workspaces" / seen["slug"]
-            assert git(folder, "fsck", "--strict", "--full", "--no-dangling", "--no-progress") == ""
-            assert git(folder, "status", "--porcelain") == ""
-            main, evidence = seen["heads"]
-            assert git(folder, "rev-parse", "refs/heads/main", "HEAD") == f"{main}\n{main}\n"
-            if evidence is not None:
-                assert git(folder, "rev-parse", "refs/heads/evidence") == f"{evidence}\n"
-
-    @staticmethod
-    def _history(store: Store, data: Path, views: dict[str, View]) -> None:
-        for identity, seen in views.items():
-            assert seen is not None
-            heads = [head for head in seen["heads"] if head is not None]
-            line = git(data / "workspaces" / seen["slug"], "rev-list", "--first-parent", *heads).split()
-            told = store.history.timeline(identity, TimelineQuery(per_page=500)).entries
-            assert sorted(entry.facts.id for entry in told) == sorted(line)
 
 
 def moments(script: Script) -> Iterator[tuple[int, State, dict[str, list[View]], int | None]]:
@@ -443,12 +366,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-# Open, see TRACK_RECORD.md: about one disk state in ten thousand of slugs that go round in a circle is not healed yet.
-_OPEN = pytest.mark.xfail(strict=False, reason="a rename in a circle and a power cut: the folder may stay set aside")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=_OPEN) if "renames" in n else n for n in SCENARIOS])
-def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def record(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Script, Judge]:
+    """Runs a scenario once."""
     scenario, prepare = SCENARIOS[name]
     for setting in ("QUIET", "LATEST", "CHECKPOINT", "SWEEP"):
         monkeypatch.setattr(publisher, setting, 3600.0)
@@ -460,7 +379,13 @@ def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pyt
     scenario(script)
     script.disk.mark(("derived", len(script.derived) - 1))
     script.store.close()
-    rng = random.Random(name)
+    return script, judge
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, judge = record(name, place, monkeypatch)
+    rng = random.Random(name + SEED)
     seen: set[int] = set()
     failures: list[str] = []
     for at, state, allowed, derived in moments(script):
@@ -483,3 +408,39 @@ def test_after_a_power_cut_at_any_point(name: str, place: Path, monkeypatch: pyt
             shutil.rmtree(target)
     assert not failures, "\n".join([f"{len(failures)} of {judge.looked}:", *failures])
     assert judge.looked > 20
+
+
+@pytest.mark.parametrize("name", ["renames", "unpublished_renames", "deletion"])
+def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, judge = record(name, place, monkeypatch)
+    rng = random.Random(name + SEED)
+    first, second = place / "first", place / "second"
+    failures: list[str] = []
+    for at, state, allowed, _ in moments(script):
+        if not DEPTH and rng.random() < 0.8:
+            continue
+        for cut in cuts(at // 2 * 2 + 1, rng, DEPTH):
+            state.build(first, names=cut.names, content=cut.content)
+            disk = Recorder(first)
+            disk.learn()
+            disk.sync_all("")
+            begun = len(disk.events)
+            judge.boot("after")
+            recover(disk, Places(first), TreeCache())
+            if ends := len(disk.events) - begun:
+                stops = {rng.randrange(ends) for _ in range(3)}
+                again = State(disk.modes)
+                for number, event in enumerate(disk.events):
+                    again.take(event)
+                    if number - begun in stops:
+                        once = next(cuts(1, rng, 0))
+                        again.build(second, names=once.names, content=once.content)
+                        copy_outside(script.derived[-1], second, derived=False)
+                        try:
+                            judge.look(second, once, allowed)
+                        except Exception as error:  # noqa: BLE001  (collected, as above)
+                            failures.append(f"cut {at}, then {number - begun} ({event!r:.150}): {error!r:.600}")
+                        shutil.rmtree(second)
+            shutil.rmtree(first)
+    assert not failures, "\n".join([f"{len(failures)} of {judge.looked}:", *failures])
+    assert judge.looked > 5

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gitstore.documents import MISSING, dump, load
 from gitstore.merging import Clash, merge_file
-from gitstore.merging.lines import marked, merge_lines
+from gitstore.merging.lines import merge_lines
+from gitstore.merging.markers import marked, merge_marked
 from gitstore.merging.values import alike, merge_values
 
 BASE = b"""\
@@ -222,6 +223,36 @@ def test_lines_of_either_side_are_in_the_merge_or_in_a_clash(
 def test_markers_enclose_what_differs() -> None:
     assert marked(b"a\nb\nc\n", b"a\nx\nc\n") == b"a\n<<<<<<< ours\nb\n=======\nx\n>>>>>>> theirs\nc\n"
     assert marked(b"a", b"b") == b"<<<<<<< ours\na\n=======\nb\n>>>>>>> theirs\n"
+    assert marked(b"a\r\nb\r\n", b"a\r\n") == b"a\r\n<<<<<<< ours\r\nb\r\n=======\r\n>>>>>>> theirs\r\n"
+
+
+def test_markers_stand_around_the_clash_in_the_merged_document() -> None:
+    ours = edited((b"platform-team", b"core"), (b"cpu: 2", b"cpu: 8"))
+    theirs = edited((b"platform-team", b"release"), (b"[fri, sat]", b"[fri]"), (b"4Gi", b"16Gi"))
+    block = b"<<<<<<< ours\nowner: core\n=======\nowner: release\n>>>>>>> theirs"
+    wanted = ((b"[fri, sat]", b"[fri]"), (b"cpu: 2", b"cpu: 8"), (b"4Gi", b"16Gi"), (b"owner: platform-team", block))
+    assert merge_marked("a.yaml", BASE, ours, theirs).data == edited(*wanted)
+    done = merge_marked("a.yaml", BASE, edited((b"sat]", b"sat")), theirs)  # cannot be read: by lines
+    assert done.data is not None
+    assert done.data.startswith(
+        b"# Who may release, and when.\n<<<<<<< ours\nowner: platform-team\nfreeze: [fri, sat\n"
+    )
+    assert done.data.endswith(b"limits: {cpu: 2, mem: 16Gi}\n")
+    assert merge_marked("a.bin", b"\0", b"\0\1", b"\0\2").data == b"\0\1"
+    clean = merge_marked("a.yaml", BASE, ours, BASE)
+    assert (clean.data, clean.clashes) == (ours, ())
+
+
+@given(
+    st.sampled_from(["a.yaml", "a.txt"]),
+    *(st.one_of(st.binary(max_size=12), st.text("ab:- \n#{}[]\r\0é", max_size=14).map(str.encode)),) * 3,
+)
+@settings(max_examples=300, deadline=None)
+def test_markers_show_both_sides(path: str, base: bytes, ours: bytes, theirs: bytes) -> None:
+    done = merge_marked(path, base, ours, theirs)
+    assert done.data is not None
+    text = not any(b"\0" in side or side.decode(errors="replace").encode() != side for side in (ours, theirs))
+    assert (b">>>>>>> theirs" in done.data) == (bool(done.clashes) and text)
 
 
 HOSTILE = {

@@ -149,8 +149,8 @@ def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
     while store.load(one).unpublished or store.load(two).unpublished:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text() == "1\n"
-    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text() == "2\n"
+    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text().endswith(".json\n1\n")
+    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text().endswith(".json\n2\n")
     assert sorted(path.name for path in store.layout.workspaces.iterdir()) == ["alpha", "beta"]
 
 
@@ -192,6 +192,23 @@ def test_a_commit_by_hand_is_taken_in(store: Store) -> None:
     entries = store.history.timeline(one, TimelineQuery()).entries
     assert {entry.facts.kind for entry in entries} == {"workspace.created", "memory.updated", "merge"}
     assert git(store, "alpha", "fsck", "--strict", "--full") == ""
+
+
+def test_a_commit_by_hand_and_a_write_to_one_file_are_merged_by_meaning(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        one = make(store, "alpha", memory={"policy": {"owner": "a", "freeze": True, "steps": [{"id": "x"}]}})
+        published(store, one)
+        file = store.layout.workspaces / "alpha/memory/policy.yaml"
+        file.write_text(file.read_text().replace("owner: a", "owner: b  # since May") + "  - id: y\n")
+        git(store, "alpha", "commit", "-qam", "by hand")
+        put(store, one, policy={"owner": "a", "freeze": False, "steps": [{"id": "x"}, {"id": "z"}]})
+        published(store, one)
+        wanted = "owner: b  # since May\nfreeze: false\nsteps:\n  - id: x\n  - id: z\n  - id: y\n"
+        assert file.read_text() == wanted
+        assert git(store, "alpha", "status", "--porcelain") == ""
+    with Store.open(tmp_path / "data") as store:
+        assert git(store, "alpha", "show", "main:memory/policy.yaml") == wanted
+        assert git(store, "alpha", "fsck", "--strict", "--full") == ""
 
 
 def test_a_commit_by_hand_alone_keeps_its_id(store: Store) -> None:
