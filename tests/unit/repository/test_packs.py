@@ -28,18 +28,22 @@ def test_deltas_by_offset_come_to_name_their_base(tmp_path: Path, monkeypatch: p
         (tmp_path / "file.txt").write_text("\n".join(lines))
         git(tmp_path, "add", "-A")
         git(tmp_path, "commit", "-qm", str(n))
-        if n % 2:
-            git(tmp_path, "repack", "-q", "-d", "--no-write-bitmap-index")
+        if n == 2:
+            git(tmp_path, "repack", "-q", "-d")
     folder = tmp_path / ".git/objects"
-    stems = sorted(path.stem for path in (folder / "pack").glob("*.idx"))
-    assert len(stems) == 3
+    first = [path.stem for path in (folder / "pack").glob("*.idx")]
+    git(
+        tmp_path, "repack", "-q", "-a"
+    )  # once more, with what is in the first one: that is left out of it, and all shifts
+    stems = [*first, *(path.stem for path in (folder / "pack").glob("*.idx") if path.stem not in first)]
+    assert len(stems) == 2
     shown = git(tmp_path, "verify-pack", "-v", *(f".git/objects/pack/{stem}.idx" for stem in stems))
     assert sum(len(line.split()) == 7 for line in shown.splitlines()) >= 3, "the test needs deltas"
     before = git(tmp_path, "cat-file", "--batch-all-objects", "--batch-check")
     monkeypatch.setattr(packs, "FOLD_AT", 2)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    assert packs.fold(Disk(), str(folder), str(scratch), stems) == 3
+    assert packs.fold(Disk(), str(folder), str(scratch), stems) == 2
     assert len(list((folder / "pack").glob("*.pack"))) == 1
     assert git(tmp_path, "fsck", "--strict") == ""
     assert git(tmp_path, "cat-file", "--batch-all-objects", "--batch-check") == before
