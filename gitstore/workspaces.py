@@ -86,6 +86,8 @@ def update(
             told.append("settings")
     elif "repository_url" in different:
         rules.storage_needs(context.settings, url, "/settings")
+        rules.sync_needs(context.settings, url, "/settings")
+        settings.vouch(draft, context.settings, url, token=settings.GIT_TOKEN in draft.sealed, anew=False)
     if told:
         kind: Kind = "workspace.updated" if "settings" not in told else "changes" if different else "settings.updated"
         subject = f"workspace: update {', '.join(told)}" if different else "settings: update"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 
+from gitstore.addresses import AddressPolicy
 from gitstore.keys import Keys
 from gitstore.live import Live
+from gitstore.remotes import Means, Ssh
 from gitstore.store import Options, Store
 from server.config import Settings
 
@@ -14,6 +17,29 @@ from server.config import Settings
 def options(settings: Settings) -> Options:
     """What a store is told of the settings."""
     return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
+
+
+def policy(settings: Settings) -> AddressPolicy:
+    """Which hosts may be reached."""
+    return AddressPolicy(allow_private=settings.verify_allow_private, allow=settings.verify_allow)
+
+
+def ssh(settings: Settings) -> Ssh:
+    """How ssh hosts are reached."""
+    return Ssh(known_hosts=settings.ssh_known_hosts, identity=settings.ssh_identity)
+
+
+def means(settings: Settings) -> Means:
+    """With what remotes are followed."""
+    return Means(
+        git=shutil.which(settings.git_binary) if settings.git_binary else None,
+        policy=policy(settings),
+        look=settings.verify_timeout,
+        timeout=settings.sync_timeout,
+        bytes_max=settings.max_push_bytes,
+        file_bytes=settings.max_file_bytes,
+        ssh=ssh(settings),
+    )
 
 
 def open_store(settings: Settings) -> Store:

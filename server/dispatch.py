@@ -20,13 +20,14 @@ from multidict import istr
 
 from gitstore import errors, values
 from gitstore.explorer import Explorer
+from gitstore.following import Following
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
 from server.bridge import Bridge
 from server.call import Call
 from server.cors import Cors
-from server.data import open_live
+from server.data import means, open_live
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
 from server.rate import Rate
@@ -98,6 +99,7 @@ class App:
         self.settings = settings
         self.keys = keys
         self._store = store
+        self._following = Following(store, means(settings)) if store is not None else None
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
@@ -136,6 +138,13 @@ class App:
         return self._work
 
     @property
+    def following(self) -> Following:
+        """The workspaces that follow a remote."""
+        if self._following is None:
+            raise RuntimeError("this server has no store")
+        return self._following
+
+    @property
     def explorer(self) -> Explorer:
         """The search over artifacts."""
         if self._explorer is None:
@@ -160,9 +169,19 @@ class App:
         """Begins what goes on without a request; call it once, when connections are taken."""
         if self._live is not None:
             self._live.start()
+        if self._following is not None:
+            self._following.start()
+
+    def halt(self) -> None:
+        """Takes no new requests, and breaks off what would keep those under way waiting for other hosts."""
+        self.closing = True
+        if self._following is not None:
+            self._following.halt()
 
     def close(self) -> None:
         """Ends the threads; call it after the last request."""
+        if self._following is not None:
+            self._following.stop()
         if self._live is not None:
             self._live.stop()
         if self._bridge is not None:

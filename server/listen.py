@@ -98,7 +98,7 @@ async def listening(app: App) -> AsyncIterator[int]:
     try:
         yield sockets.sockets[0].getsockname()[1]
     finally:
-        app.closing = True
+        app.halt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_grace):
                 while app.busy:  # noqa: ASYNC110  (once a life; an event would cost every request)

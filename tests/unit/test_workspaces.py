@@ -49,7 +49,7 @@ def test_one_commit_makes_it_all(empty: MemoryWorkspace) -> None:
     assert empty.context.fields.slug == "Payments-2"
     assert empty.context.memory_json() == b'{"a":[null],"b":1}'
     assert empty.context.settings == {"storage": {"type": "git_remote"}}
-    assert list(empty.sealed) == ["git_token"]
+    assert list(empty.sealed) == ["git_token", "git_token_server"]
     assert empty.context.problems == ()
 
 
