@@ -63,6 +63,7 @@ class Quarantine:
 
     def admit(self) -> None:
         """Makes its objects the repository's, synced. Raises OSError; then some of them may be, which harms nothing."""
+        self._close()
         source, target = f"{self.folder}/objects/pack", f"{self._repository.git}/objects/pack"
         names = sorted(os.listdir(source))
         stems = [name[:-4] for name in names if name.endswith(".idx")]
@@ -80,11 +81,14 @@ class Quarantine:
             self._disk.sync_folder(target)
             self._repository.database.arrived()
 
-    def discard(self) -> None:
-        """Removes it and what is still in it."""
+    def _close(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def discard(self) -> None:
+        """Removes it and what is still in it."""
+        self._close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

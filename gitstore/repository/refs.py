@@ -93,7 +93,10 @@ def delete(disk: Disk, git: str, scratch: str, ref: str, old: Oid) -> None:
             if found != old:
                 raise RefMoved(found)
             if _packed(git, ref) is not None:
-                with Lock(disk, f"{scratch}/packed-refs", f"{git}/packed-refs", _without(_lines(git), ref)) as whole:
+                lines = _lines(git)
+                with Lock(disk, f"{scratch}/packed-refs", f"{git}/packed-refs", _without(lines, ref)) as whole:
+                    if _lines(git) != lines:
+                        raise RefLocked(ref)  # somebody's git packed refs between the look and the lock
                     disk.sync_file(f"{scratch}/packed-refs")
                     whole.put()
             for gone in (f"{git}/{ref}", f"{git}/logs/{ref}"):

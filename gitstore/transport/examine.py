@@ -154,10 +154,10 @@ def _why(ended: Ended, most: int) -> str:
         return "the pack holds an object that is too large to be unpacked"
     if ended.status < 0:
         return "the pack takes too much time or space to be unpacked"
-    if "did not receive expected object" in text or "unresolved delta" in text or "missing" in text:
-        return "the pack lacks objects that it needs (git fsck in your clone says which)"
     for line in lines:
         if line.startswith(("error: object ", "error in ")):
             return f"the pack breaks git's rules: {line.removeprefix('error: ')[:300]}"
+    if "did not receive expected object" in text or "unresolved delta" in text:
+        return "the pack lacks objects that it needs (git fsck in your clone says which)"
     last = next((line.removeprefix("fatal: ") for line in reversed(lines) if line.startswith("fatal: ")), "")
     return f"the pack is not sound: {last[:300] or 'git index-pack failed'}"

@@ -174,9 +174,11 @@ class _Push:
 
     def _command(self, command: Command) -> str | None:
         ref, old, new = command
+        if old is None and new is None:
+            return "there is nothing to delete"
         branch = ref.removeprefix("refs/heads/")
         if ref == FOR_MAIN:
-            return None if new is not None else "there is nothing to delete"
+            return None if new is not None else "it is never there, so it cannot be deleted"
         if ref in _BRANCHES:
             if new is None:
                 return f"{branch} is never deleted"
