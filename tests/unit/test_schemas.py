@@ -106,7 +106,7 @@ GOOD: list[tuple[str, Any]] = [
     ("settings", {"a": 1, "workspace_brief": "b" * 20_000, "git_user_email": "e" * 320, "storage": None}),
     ("settings", {"storage": {"type": "host_directory", "x": 1}, "workspace_storage_type": "host_directory"}),
     ("settings", {"workspace_storage": {"repository_url": ""}, "sync": {"url": "git@h.example:x"}}),
-    ("settings", {"sync": {"direction": "both", "on_conflict": "stop", "branch": None, "interval": 5}}),
+    ("settings", {"sync": {"direction": "both", "on_conflict": "stop", "branch": None, "interval": 10}, "checkout": {"mode": "manual"}}),
     ("settings", {"credentials": {"git_token": "redacted://workspace-settings-secret", "git_token_configured": True}}),
     ("settings", {"credentials": {}, "default_branch": None}),
     ("memory", None),
@@ -156,7 +156,8 @@ BAD: list[tuple[str, Any]] = [
             [], "x", {"default_branch": 1}, {"default_branch": "b" * 256}, {"git_user_email": "e" * 321},
             {"workspace_brief": "b" * 20_001}, {"storage": []}, {"storage": {"type": "s3"}}, {"storage": {"type": ""}},
             {"workspace_storage_type": "s3"}, {"storage": {"repository_url": "x"}}, {"sync": {"direction": "up"}},
-            {"sync": {"on_conflict": 1}}, {"sync": {"url": "x"}}, {"sync": {"branch": []}}, {"credentials": "x"},
+            {"sync": {"on_conflict": 1}}, {"sync": {"url": "x"}}, {"sync": {"branch": []}}, {"sync": {"interval": 9}},
+            {"checkout": {"mode": "off"}}, {"checkout": []}, {"credentials": "x"},
             {"credentials": {"git_token": "s3cr3t"}}, {"credentials": {"other": 1}},
         )
     ),
