@@ -137,8 +137,8 @@ class Watching:
             return
         path = os.path.join(place, event.name) if place else event.name
         folder, _, inside = path.partition(b"/")
-        if event.is_directory and (event.is_moved_from or event.is_delete):
-            self._unwatch(path)
+        if event.is_directory and event.is_moved_from:
+            self._unwatch(path)  # of a folder that is deleted the kernel says so itself
         if event.is_directory and (event.is_create or event.is_moved_to) and _worth(inside):
             self._watch(path)
         name = os.fsdecode(folder)
