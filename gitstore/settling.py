@@ -113,7 +113,9 @@ class Settling:
         """Whether something in a folder has not come to rest."""
         with self._wake:
             here = self._touched.get(folder)
-            return here is not None and bool(here.paths)
+            now = time.monotonic()
+            # What is only to be looked at again later was touched "in the future".
+            return here is not None and any(last <= now for _, last in here.paths.values())
 
     def lost(self) -> None:
         """Events were lost: a round begins at once."""
