@@ -225,19 +225,27 @@ class Derived:
         marker = self._search.marker(workspace)
         if indexed == wanted and (marker == wanted or wanted is None):
             return
-        if indexed != marker or indexed is None or not repository.database.has(Oid(bytes.fromhex(indexed))):
+        # Catalog and search reach the disk at different times: after a kill one may reflect more than the other. What
+        # is different from either is read again, and put into both.
+        reflected = {indexed, marker}
+        if None in reflected or not all(repository.database.has(Oid(bytes.fromhex(one))) for one in reflected if one):
             self._catalog.clear_workspace(workspace)
             self._search.forget(workspace)
-            marker, old = None, repository.tree(None)
-        else:
-            old = repository.tree(Oid(bytes.fromhex(indexed)))
+            marker, reflected = None, {None}
         new = repository.tree(head)
         places: dict[str, Touch] = {}
-        for difference in compare(repository.database, old.root, new.root):
-            touch = self._history.last_touch(workspace, "evidence", difference.path)
+        differences = {
+            difference.path
+            for one in reflected
+            for difference in compare(
+                repository.database, repository.tree(Oid(bytes.fromhex(one)) if one else None).root, new.root
+            )
+        }
+        for path in sorted(differences):
+            touch = self._history.last_touch(workspace, "evidence", path)
             if touch is None:
-                raise Damaged(f"history does not know {difference.path} of workspace {workspace}")
-            place = evidence.folder_of(difference.path) or difference.path
+                raise Damaged(f"history does not know {path} of workspace {workspace}")
+            place = evidence.folder_of(path) or path
             if place not in places or places[place].time <= touch.time:
                 places[place] = touch  # of a record with several files the last change of any counts
         waiting = list(places.items())

@@ -19,6 +19,7 @@ Policy = Literal["refuse", "allow"]
 
 SPEC_PARTS: Final = ("resources", "documents", "tools", "config", "instructions")
 STORAGE_TYPES: Final = ("git_remote", "host_directory", "workspace_artifacts")
+CHECKOUT_MODES: Final = ("auto", "manual")
 WEBHOOK_PROVIDERS: Final = ("github", "gitea", "gitlab")
 RESOURCE_FIELDS: Final[Mapping[str, str]] = {
     "repository": "url",
@@ -208,6 +209,9 @@ def settings(value: object, at: str = "") -> dict[str, Any]:
         url = _part(record, name, at).get("repository_url")
         if url not in (None, ""):
             repository_url(url, f"{at}/{name}/repository_url")
+    mode = _part(record, "checkout", at).get("mode")
+    if mode is not None and mode not in CHECKOUT_MODES:
+        raise fault(f"{at}/checkout/mode", f"must be one of {', '.join(CHECKOUT_MODES)}")
     _sync(_part(record, "sync", at), f"{at}/sync")
     return record
 

@@ -29,6 +29,7 @@ from gitstore.history import History
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
+from gitstore.recall import recall
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
@@ -417,12 +418,8 @@ class Store:
             sealed, generation = decode_file((self.layout.secrets / workspace).read_bytes())
         except FileNotFoundError:
             sealed, generation = {}, 0
-        context = Context.load(
-            repository.tree(repository.kept["main"]),
-            previous=None,
-            now=int(time.time() * 1000),
-            policy=self.options.secrets,
-        )
+        now = int(time.time() * 1000)
+        context = recall(self.history, repository, workspace, now=now, policy=self.options.secrets)
         context = self._named(context, workspace, os.path.basename(repository.root))
         return Snapshot(
             workspace,
