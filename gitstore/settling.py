@@ -25,22 +25,27 @@ log = logging.getLogger("gitstore.settling")
 
 
 class _Touched:
-    """Where in a folder something was seen to happen: when first, and when last (time.monotonic)."""
+    """Where in a folder something was seen to happen, when first and when last; and where to look again, and when.
 
-    __slots__ = ("looked", "paths")
+    Times are those of time.monotonic.
+    """
+
+    __slots__ = ("later", "looked", "paths")
 
     def __init__(self) -> None:
         self.paths: dict[str, tuple[float, float]] = {}
+        self.later: dict[str, float] = {}
         self.looked = 0.0  # when the folder was looked at last
 
     def touch(self, path: str, now: float) -> None:
         known = self.paths.get(path)
         self.paths[path] = (known[0] if known is not None else now, now)
 
-    def due(self, settle: float) -> float:
-        """When the next path will have come to rest, and may be looked at."""
-        rest = min(min(last + settle, first + LONGEST * settle) for first, last in self.paths.values())
-        return max(rest, self.looked + AGAIN * settle)
+    def due(self, settle: float) -> float | None:
+        """When the next path will be at rest, and may be looked at; None where there is none."""
+        rest = [min(last + settle, first + LONGEST * settle) for first, last in self.paths.values()]
+        rest += self.later.values()
+        return max(min(rest), self.looked + AGAIN * settle) if rest else None
 
     def take(self, settle: float, now: float) -> set[str]:
         """The paths that are at rest."""
@@ -51,8 +56,11 @@ class _Touched:
         }
         for path in rested:
             del self.paths[path]
+        waited = {path for path, when in self.later.items() if when <= now}
+        for path in waited:
+            del self.later[path]
         self.looked = now
-        return rested
+        return rested | waited
 
 
 class Settling:
@@ -97,25 +105,20 @@ class Settling:
 
     def touched(self, folder: str, path: str = ANYWHERE) -> None:
         """Something happened in a folder, at a path in it. May be called from any thread."""
-        self._touch(folder, path, time.monotonic())
-
-    def _touch(self, folder: str, path: str, when: float) -> None:
         with self._wake:
             here = self._touched.get(folder)
             if here is None:
                 here = self._touched[folder] = _Touched()
-            new = not here.paths
-            here.touch(path, when)
-            if new:
+            known = bool(here.paths)
+            here.touch(path, time.monotonic())
+            if not known:
                 self._wake.notify()
 
     def moving(self, folder: str) -> bool:
         """Whether something in a folder has not come to rest."""
         with self._wake:
             here = self._touched.get(folder)
-            now = time.monotonic()
-            # What is only to be looked at again later was touched "in the future".
-            return here is not None and any(last <= now for _, last in here.paths.values())
+            return here is not None and bool(here.paths)
 
     def lost(self) -> None:
         """Events were lost: a round begins at once."""
@@ -139,16 +142,17 @@ class Settling:
         now = time.monotonic()
         if self._round or self._began is None:
             return 0.0
-        waits = [here.due(self._settle) for here in self._touched.values() if here.paths]
+        waits = [when for here in self._touched.values() if (when := here.due(self._settle)) is not None]
         return max(0.0, min([*waits, self._began + self._every]) - now)
 
     def _due(self) -> list[tuple[str, set[str]]]:
         now = time.monotonic()
         found = []
         for folder, here in list(self._touched.items()):
-            if here.paths and here.due(self._settle) <= now:
+            when = here.due(self._settle)
+            if when is not None and when <= now:
                 found.append((folder, here.take(self._settle, now)))
-            elif not here.paths and here.looked + self._settle < now:
+            elif when is None and here.looked + self._settle < now:
                 del self._touched[folder]
         return found
 
@@ -163,8 +167,9 @@ class Settling:
                 log.exception("the folder %s cannot be looked at", folder)
             wait = WORRIED
         if wait is not None:
-            for path in paths:
-                self._touch(folder, path, time.monotonic() + wait - self._settle)
+            with self._wake:
+                here = self._touched.setdefault(folder, _Touched())
+                here.later.update(dict.fromkeys(paths, time.monotonic() + wait))
 
     def _sweep(self) -> None:
         """Goes on with the round that is under way, or begins the next one."""
