@@ -25,6 +25,7 @@ import msgspec
 
 from gitstore import names, values
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, NotFound, StorageFailed
+from gitstore.layout import Layout
 from gitstore.repository import refs
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -32,7 +33,6 @@ from gitstore.repository.objects import Oid
 from gitstore.repository.packs import write_pack
 from gitstore.repository.repository import Repository
 from gitstore.repository.transfer import Entry, copy
-from gitstore.store import Layout
 from gitstore.survey import Standing, Survey
 
 FORMAT = 1

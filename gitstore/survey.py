@@ -17,6 +17,7 @@ import msgspec
 from gitstore import documents, names
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Damaged, GitstoreError, NotFound, StorageFailed
+from gitstore.layout import Layout
 from gitstore.model import Branch
 from gitstore.repository import journal, refs
 from gitstore.repository.check import peel, walk
@@ -26,7 +27,6 @@ from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.transfer import unpack
 from gitstore.repository.trees import TreeView
-from gitstore.store import Layout
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import msgspec
 from gitstore import accord, backup, exporting, importing, trash, values, verify
 from gitstore.errors import GitstoreError, StorageFailed
 from gitstore.keys import KeyRecord, Keys
-from gitstore.store import Layout
+from gitstore.layout import Layout
 from gitstore.survey import Survey
 from server import config
 from server.check import check

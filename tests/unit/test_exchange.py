@@ -18,8 +18,9 @@ from gitstore.exporting import export_workspace
 from gitstore.history import TimelineQuery
 from gitstore.importing import import_folder
 from gitstore.keys import Keys
+from gitstore.layout import Layout
 from gitstore.repository.disk import Disk
-from gitstore.store import Layout, Options, Store
+from gitstore.store import Options, Store
 from gitstore.survey import Survey
 
 
