@@ -27,6 +27,7 @@ from gitstore.search import Search, text_of
 from gitstore.snapshot import Snapshot
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
+_LONG = 50  # records that a catch-up read, from where on it is worth keeping soon
 _BATCH = 500  # commits or artifacts between two transactions of a catch-up
 
 _WAITING = 200  # changes that may wait for a query; taking them in then takes some milliseconds
@@ -261,6 +262,8 @@ class Derived:
             self._catalog.mark_indexed(workspace, Heads(None, wanted))
         if wanted is not None:
             self._search.mark(workspace, wanted, marker)
+        if len(waiting) > _LONG:
+            self._search.hasten()  # so that it is not done once more, should the process end soon
 
     def forget(self, workspace: str) -> None:
         """A workspace was deleted."""

@@ -16,8 +16,9 @@ from gitstore.changes import Outcome
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
-from gitstore.model import Actor, Provenance
+from gitstore.model import Actor, Artifact, Provenance
 from gitstore.pending import Pending
+from gitstore.repository.trees import TreeView
 from gitstore.snapshot import Snapshot
 from gitstore.store import Options, Store
 from gitstore.work import Work
@@ -325,3 +326,31 @@ def test_an_unreadable_workflow_does_not_hide_the_others(store: Store) -> None:
     settle(store.apply(one, "evidence", lambda draft: draft.write(path, b"name: [broken\n"), WHO))
     assert [found.id for found in store.catalog.workflows(one)] == ["good"]
     assert list(evidence.changed(one, store.load(one).visible.tree("evidence"), [path], time=0))
+
+
+def test_after_a_kill_only_what_the_indexes_miss_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(number: int) -> None:
+        new = artifacts.New(f"out/{number}.txt", b"word%d" % number, task_id=None, workflow_id=None)
+        settle(Work(store).add_artifact("home", artifacts.check(new), WHO))
+
+    with Store.open(tmp_path / "data") as store:
+        home = make(store, "home")
+        for number in range(20):
+            add(number)
+        store.search.flush()
+        add(20)  # the catalog has this one on disk, search does not
+        published(store, "home")
+        shutil.copytree(tmp_path / "data", tmp_path / "copy", symlinks=True)
+    read: list[str] = []
+    whole = evidence.read_artifact
+
+    def counted(workspace: str, tree: TreeView, folder: str, **more: Any) -> Artifact | None:
+        read.append(folder)
+        return whole(workspace, tree, folder, **more)
+
+    monkeypatch.setattr(evidence, "read_artifact", counted)
+    with Store.open(tmp_path / "copy") as store:
+        assert len(read) == 1
+        for number in (0, 20):
+            found = Explorer(store.catalog, store.search).explore(home, ExplorerQuery(q=f"word{number}"), 10**15)
+            assert [row["logical_path"] for row in found.rows] == [f"out/{number}.txt"]
