@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from gitstore import evidence
 from gitstore.catalog import Catalog, Heads
-from gitstore.changes import Change, Snapshot
+from gitstore.changes import Change
 from gitstore.context import WORKSPACE
 from gitstore.directory import OldSlug, WorkspaceRow
 from gitstore.documents import DocumentError, load
@@ -24,6 +24,7 @@ from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView, compare
 from gitstore.search import Search, text_of
+from gitstore.snapshot import Snapshot
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 _BATCH = 500  # commits or artifacts between two transactions of a catch-up

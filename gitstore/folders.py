@@ -87,6 +87,8 @@ class Folders:
             current = store.folder_of(identity)
             if current is None:
                 wait = _LATER  # it is being made, renamed or deleted
+            elif current not in here and store.owner(current) == identity:
+                wait = _LATER  # it was made or renamed since the folders were listed
             elif current in here:
                 self._tell(identity, [folder for folder in here if folder != current])
             elif here:

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import msgspec
 
 from gitstore import rules, sync
-from gitstore.changes import Snapshot
 from gitstore.errors import Conflict, GitstoreError, Invalid, NotFound, Unavailable
 from gitstore.model import SYSTEM, Problem, Provenance
 from gitstore.pending import Pending
@@ -26,6 +25,7 @@ from gitstore.remotes.child import Stopped
 from gitstore.remotes.exchange import Means
 from gitstore.remotes.url import shown
 from gitstore.rules import Sync
+from gitstore.snapshot import Snapshot
 from gitstore.store import Store
 from gitstore.sync import Counts, Failure, Run
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Literal, NamedTuple
 
 from gitstore import documents
-from gitstore.changes import Change, Line, Outcome, Snapshot, Workspace
+from gitstore.changes import Change, Outcome, Workspace
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict, Invalid
 from gitstore.facts import author, line, message, server_signature, walk
@@ -27,6 +27,7 @@ from gitstore.repository.objects import BLOB, Blob, Object, Oid, identify
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import FILE_MODE, Node, Tree, TreeView, compare, rewrite
 from gitstore.repository.worktree import regular
+from gitstore.snapshot import Line, Snapshot
 
 Check = Callable[[TreeView, TreeView], None]
 REWRITE = "Rewrite"  # Gitstore-Rewrite: where the branch was shown before somebody rewrote it

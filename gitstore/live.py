@@ -30,13 +30,14 @@ class Live:
         self.checkouts = Checkouts(store, settle=settle, mode=mode, file_limit=file_limit)
         self.folders = Folders(store)
         self._store = store
+        self._settle = settle
         self.settling = Settling(self._look, self._round, self._suspect, settle=settle, sweep=sweep)
         self.watching: Watching | None = None
         if watch:
             self.watching = Watching(
                 store.layout.workspaces,
                 self.settling.touched,
-                lambda: self.settling.touched(_ALL, None),
+                lambda: self.settling.touched(_ALL),
                 self.settling.lost,
             )
 
@@ -49,6 +50,8 @@ class Live:
     def _look(self, folder: str, only: Collection[str] | None) -> float | None:
         if folder == _ALL:
             return self.folders.reconcile()
+        if self.settling.moving(folder) and self._store.stranger(folder):
+            return self._settle  # it is still being copied
         wait = self.folders.look(folder)
         return self.checkouts.look(folder, only) if wait is None else wait
 

@@ -1,6 +1,7 @@
-"""When to look at a folder: once nothing has happened in it for a while, and in any case once a round.
+"""When to look at a folder: where something happened in it, once that has come to rest, and everywhere once a round.
 
-Events only say where to look, and may be lost; the round over every folder is what can be relied on.
+Events only say where to look, and may be lost; the round over every folder is what can be relied on. Rest is a matter
+of each path: the store itself may write to others of the folder all the time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable, Collection
 
 from gitstore.errors import GitstoreError
 
-LONGEST = 10  # settle times after which a folder is looked at although it does not come to rest
+ANYWHERE = ""  # the path that stands for all of a folder
+LONGEST = 10  # settle times after which a path is looked at although it does not come to rest
+AGAIN = 0.25  # settle times between two looks at one folder
 WORRIED = 5.0  # seconds before another try after something failed
 _SLICE = 0.05  # seconds of a round that go by before what is due comes first
 
@@ -22,14 +25,42 @@ log = logging.getLogger("gitstore.settling")
 
 
 class _Touched:
-    """A folder in which something was seen to happen, and where in it (None: anywhere)."""
+    """Where in a folder something was seen to happen, when first and when last; and where to look again, and when.
 
-    __slots__ = ("first", "last", "paths")
+    Times are those of time.monotonic.
+    """
 
-    def __init__(self, now: float) -> None:
-        self.first = now
-        self.last = now
-        self.paths: set[str] | None = set()
+    __slots__ = ("later", "looked", "paths")
+
+    def __init__(self) -> None:
+        self.paths: dict[str, tuple[float, float]] = {}
+        self.later: dict[str, float] = {}
+        self.looked = 0.0  # when the folder was looked at last
+
+    def touch(self, path: str, now: float) -> None:
+        known = self.paths.get(path)
+        self.paths[path] = (known[0] if known is not None else now, now)
+
+    def due(self, settle: float) -> float | None:
+        """When the next path will be at rest, and may be looked at; None where there is none."""
+        rest = [min(last + settle, first + LONGEST * settle) for first, last in self.paths.values()]
+        rest += self.later.values()
+        return max(min(rest), self.looked + AGAIN * settle) if rest else None
+
+    def take(self, settle: float, now: float) -> set[str]:
+        """The paths that are at rest."""
+        rested = {
+            path
+            for path, (first, last) in self.paths.items()
+            if last + settle <= now or first + LONGEST * settle <= now
+        }
+        for path in rested:
+            del self.paths[path]
+        waited = {path for path, when in self.later.items() if when <= now}
+        for path in waited:
+            del self.later[path]
+        self.looked = now
+        return rested | waited
 
 
 class Settling:
@@ -72,19 +103,22 @@ class Settling:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def touched(self, folder: str, path: str | None) -> None:
-        """Something happened in a folder: at a path in it, or (None) anywhere. May be called from any thread."""
-        now = time.monotonic()
+    def touched(self, folder: str, path: str = ANYWHERE) -> None:
+        """Something happened in a folder, at a path in it. May be called from any thread."""
         with self._wake:
             here = self._touched.get(folder)
             if here is None:
-                here = self._touched[folder] = _Touched(now)
+                here = self._touched[folder] = _Touched()
+            known = bool(here.paths)
+            here.touch(path, time.monotonic())
+            if not known:
                 self._wake.notify()
-            here.last = now
-            if path is None:
-                here.paths = None
-            elif here.paths is not None:
-                here.paths.add(path)
+
+    def moving(self, folder: str) -> bool:
+        """Whether something in a folder has not come to rest."""
+        with self._wake:
+            here = self._touched.get(folder)
+            return here is not None and bool(here.paths)
 
     def lost(self) -> None:
         """Events were lost: a round begins at once."""
@@ -100,31 +134,31 @@ class Settling:
                 if self._stopping:
                     return
                 due = self._due()
-            for folder, here in due:
-                self._look(folder, here)
+            for folder, paths in due:
+                self._look(folder, paths)
             self._sweep()
 
     def _pause(self) -> float:
         now = time.monotonic()
         if self._round or self._began is None:
             return 0.0
-        waits = [here.last + self._settle - now for here in self._touched.values()]
-        return max(0.0, min([*waits, self._began + self._every - now]))
+        waits = [when for here in self._touched.values() if (when := here.due(self._settle)) is not None]
+        return max(0.0, min([*waits, self._began + self._every]) - now)
 
-    def _due(self) -> list[tuple[str, _Touched]]:
+    def _due(self) -> list[tuple[str, set[str]]]:
         now = time.monotonic()
-        due = [
-            (folder, here)
-            for folder, here in self._touched.items()
-            if now - here.last >= self._settle or now - here.first >= LONGEST * self._settle
-        ]
-        for folder, _ in due:
-            del self._touched[folder]
-        return due
+        found = []
+        for folder, here in list(self._touched.items()):
+            when = here.due(self._settle)
+            if when is not None and when <= now:
+                found.append((folder, here.take(self._settle, now)))
+            elif when is None and here.looked + self._settle < now:
+                del self._touched[folder]
+        return found
 
-    def _look(self, folder: str, here: _Touched) -> None:
+    def _look(self, folder: str, paths: set[str]) -> None:
         try:
-            wait = self._call(folder, here.paths)
+            wait = self._call(folder, None if ANYWHERE in paths else paths)
         except Exception as error:
             # This thread serves every folder: whatever is wrong with one is told, and tried again.
             if isinstance(error, GitstoreError | OSError):
@@ -133,18 +167,9 @@ class Settling:
                 log.exception("the folder %s cannot be looked at", folder)
             wait = WORRIED
         if wait is not None:
-            self._again(folder, here, wait)
-
-    def _again(self, folder: str, here: _Touched, wait: float) -> None:
-        with self._wake:
-            newer = self._touched.get(folder)
-            if newer is None:
-                newer = self._touched[folder] = _Touched(time.monotonic())
-                newer.last += wait - self._settle
-            if here.paths is None or newer.paths is None:
-                newer.paths = None
-            else:
-                newer.paths |= here.paths
+            with self._wake:
+                here = self._touched.setdefault(folder, _Touched())
+                here.later.update(dict.fromkeys(paths, time.monotonic() + wait))
 
     def _sweep(self) -> None:
         """Goes on with the round that is under way, or begins the next one."""
@@ -155,14 +180,12 @@ class Settling:
             self._round, self._began = self._folders(), now
         while self._round and time.monotonic() - now < _SLICE:
             folder = self._round.pop()
-            here = _Touched(now)
-            here.paths = None
             try:
                 suspicious = self._suspect(folder)
             except (GitstoreError, OSError) as error:
                 log.debug("the folder %s cannot be looked at: %s", folder, error)  # the look says it louder
                 suspicious = True
             if suspicious:
-                self._look(folder, here)
+                self._look(folder, {ANYWHERE})
         if not self._round:
             self.rounds += 1

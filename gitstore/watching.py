@@ -17,6 +17,7 @@ from pathlib import Path
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
 from gitstore.repository.lives import ASIDE
+from gitstore.settling import ANYWHERE
 
 _MASK = Mask(
     InotifyConstants.IN_CLOSE_WRITE
@@ -41,14 +42,14 @@ log = logging.getLogger("gitstore.watching")
 class Watching:
     """Watches `root`, the folder of the workspaces.
 
-    `touched(folder, path)` is told of what happens in one of its folders (path None: anywhere in it), `moved()` that
+    `touched(folder, path)` is told of what happens in one of its folders (path "": anywhere in it), `moved()` that
     folders came or went, `lost()` that events were lost. All are called from the watching thread.
     """
 
     def __init__(
         self,
         root: Path,
-        touched: Callable[[str, str | None], None],
+        touched: Callable[[str, str], None],
         moved: Callable[[], None],
         lost: Callable[[], None],
     ) -> None:
@@ -137,8 +138,8 @@ class Watching:
             return
         path = os.path.join(place, event.name) if place else event.name
         folder, _, inside = path.partition(b"/")
-        if event.is_directory and (event.is_moved_from or event.is_delete):
-            self._unwatch(path)
+        if event.is_directory and event.is_moved_from:
+            self._unwatch(path)  # of a folder that is deleted the kernel says so itself
         if event.is_directory and (event.is_create or event.is_moved_to) and _worth(inside):
             self._watch(path)
         name = os.fsdecode(folder)
@@ -147,7 +148,7 @@ class Watching:
         if not inside:
             self._moved()
             if event.is_directory and not event.is_moved_from and not event.is_delete:
-                self._touched(name, None)
+                self._touched(name, ANYWHERE)
             return
         if inside == b".git":
             self._moved()
@@ -157,7 +158,7 @@ class Watching:
             if not inside.endswith(b".lock"):
                 self._touched(name, BRANCHES)
         elif inside[5:] in _GIT_FILES:
-            self._touched(name, None)
+            self._touched(name, ANYWHERE)
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         """A folder is gone."""

@@ -117,6 +117,13 @@ class Repository:
 
     def pushed(self, commit: Oid) -> bool:
         """Whether a commit came over the wire; else a person made it in the checkout."""
+        return bytes(commit) in self._marked()
+
+    def all_pushed(self) -> list[Oid]:
+        """The commits that came over the wire."""
+        return [Oid(commit) for commit in sorted(self._marked())]
+
+    def _marked(self) -> set[bytes]:
         if self._pushed is None:
             try:
                 with open(f"{self.database.scratch}/pushed", "rb") as file:
@@ -124,14 +131,13 @@ class Repository:
             except FileNotFoundError:
                 data = b""
             self._pushed = {data[at : at + 20] for at in range(0, len(data) - 19, 20)}
-        return bytes(commit) in self._pushed
+        return self._pushed
 
     def mark_pushed(self, commits: Iterable[Oid]) -> None:
         """Notes, durably, that these commits came over the wire: nothing in a commit of somebody's git says so."""
-        new = [oid for oid in commits if not self.pushed(oid)]
-        if not new or self._pushed is None:
+        marked = self._marked() | {bytes(oid) for oid in commits}
+        if marked == self._pushed:
             return
-        marked = self._pushed | set(new)
         temporary, place = f"{self.database.scratch}/pushed.new", f"{self.database.scratch}/pushed"
         self._disk.overwrite(temporary, b"".join(sorted(marked)))
         self._disk.sync_file(temporary)

@@ -7,11 +7,12 @@ import time
 import msgspec
 
 from gitstore import values, webhooks, workspaces
-from gitstore.changes import Draft, Snapshot
+from gitstore.changes import Draft
 from gitstore.errors import Unauthorized
 from gitstore.following import Report
 from gitstore.remotes import same_server, verify_access
 from gitstore.settings import GIT_TOKEN, WEBHOOK_SECRET
+from gitstore.snapshot import Snapshot
 from server import data
 from server.call import Call
 from server.http import API, Reply, Route

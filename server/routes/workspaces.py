@@ -9,8 +9,9 @@ import msgspec
 
 from gitstore import values, workspaces
 from gitstore.catalog import Summary as Counts
-from gitstore.changes import Draft, Snapshot
+from gitstore.changes import Draft
 from gitstore.errors import Conflict
+from gitstore.snapshot import Snapshot
 from server.call import Call
 from server.http import API, Page, Reply, Route
 from server.routes import common

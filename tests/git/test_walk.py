@@ -50,7 +50,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     )
     try:
         assert server.stdout is not None
-        said = [server.stdout.readline() for _ in range(3)]
+        said = [server.stdout.readline() for _ in range(4)]
         key = re.search(r"gs_admin_\w+", "".join(said))
         assert key is not None, said
         script = f"set -eu; KEY={key[0]}\n"

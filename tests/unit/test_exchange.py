@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from folders import ARTIFACT, ID, TOKEN, WHO, change, files, fill, git, plain, sound, write
 
-from gitstore import backup, schemas, settings, trash, verify
+from gitstore import backup, schemas, settings, trash, verify, workspaces
 from gitstore.acceptance import Refused
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, Invalid, NotFound
 from gitstore.exporting import export_workspace
 from gitstore.history import TimelineQuery
 from gitstore.importing import import_folder
 from gitstore.keys import Keys
+from gitstore.layout import Layout
 from gitstore.repository.disk import Disk
-from gitstore.store import Layout, Options, Store
+from gitstore.store import Options, Store
 from gitstore.survey import Survey
 
 
@@ -655,3 +656,31 @@ def test_a_folder_without_a_store(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         Survey(tmp_path)
     assert trash.contents(Layout(tmp_path)) == []
+
+
+def test_other_branches_and_tags_and_what_was_pushed_come_along(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        made = store.create("quay", lambda d: workspaces.create(d, {"name": "Quay", "slug": "quay"}), WHO).result()
+        workspace = store.load(made.snapshot.workspace)
+        assert store.publisher.publish(workspace)
+        home = store.layout.workspaces / "quay"
+        git(home, "-c", "user.name=p", "-c", "user.email=p@p", "tag", "-a", "v1", "-m", "one")
+        git(home, "branch", "draft/one")
+        git(home, "update-ref", "refs/heads/broken", "main")
+        (home / ".git/refs/heads/broken").write_text("1" * 40 + "\n")
+        head = workspace.visible.main.oid
+        assert head is not None
+        workspace.repository.mark_pushed([head])
+        tips = git(home, "for-each-ref", "refs/tags", "refs/heads/draft")
+    backup.write(tmp_path / "data", tmp_path / "all.tar")
+    backup.restore(tmp_path / "all.tar", tmp_path / "again")
+    there = tmp_path / "again/workspaces/quay"
+    assert git(there, "for-each-ref", "refs/tags", "refs/heads/draft") == tips
+    assert "broken" not in git(there, "for-each-ref")
+    with Store.open(tmp_path / "again") as store:
+        entry = store.history.timeline(made.snapshot.workspace, TimelineQuery()).entries[-1]
+        assert entry.facts.id == head.hex()
+        assert store.load("quay").repository.all_pushed() == [head]
+    export_workspace(tmp_path / "again", "quay", tmp_path / "out")
+    assert git(tmp_path / "out", "for-each-ref", "refs/tags", "refs/heads/draft") == tips
+    assert git(tmp_path / "out", "fsck", "--strict") == ""

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from gitstore import artifacts, evidence, memory, settings, spec, workflows, workspaces
-from gitstore.changes import Outcome, Snapshot
+from gitstore.changes import Outcome
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
 from gitstore.model import Actor, Provenance
 from gitstore.pending import Pending
+from gitstore.snapshot import Snapshot
 from gitstore.store import Options, Store
 from gitstore.work import Work
 
