@@ -5,6 +5,7 @@ A look compares the files with what was last shown there, so that nothing depend
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -17,6 +18,7 @@ from gitstore.changes import Draft, Outcome, Workspace
 from gitstore.errors import Conflict, GitstoreError, Invalid, StorageFailed, Unavailable
 from gitstore.model import Actor, Op, Problem, Provenance
 from gitstore.reading import shown
+from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.person import person
 from gitstore.repository.status import Edit, Status, status
@@ -151,6 +153,8 @@ class Checkouts:
 
             outcome = self._apply(workspace, operation, who or self._person(workspace, ready))
             problems = outcome.value.problems
+            if outcome.commit is None:
+                self._agree(workspace, ready, outcome)
             self.committed += outcome.commit is not None
         self._tell(workspace, ready, problems, found)
         return outcome
@@ -159,6 +163,18 @@ class Checkouts:
         outcome = self._store.apply(workspace.id, "main", operation, who).result()
         self._store.publisher.publish(workspace)
         return outcome
+
+    def _agree(self, workspace: Workspace, ready: Sequence[Edit], outcome: Outcome[edits.Taken]) -> None:
+        """Brings files up to date whose edits `main` has already, among others: no commit comes that would."""
+        repository, head = workspace.repository, outcome.snapshot.main.oid
+        found = {edit.path: edit.blob.id if edit.blob is not None else None for edit in ready}
+        taken = {path: found[path] for path in outcome.value.paths}
+        with workspace.publishing:
+            shown = repository.shown["main"]
+            if not taken or head is None or shown is None or not is_ancestor(repository, head, shown):
+                return  # a git was at work: the next look does it
+            with contextlib.suppress(IndexLocked):
+                repository.settle(taken)
 
     def _person(self, workspace: Workspace, ready: Sequence[Edit]) -> Provenance:
         owner = os.getuid()

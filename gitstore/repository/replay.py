@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from gitstore.errors import Damaged
-from gitstore.repository import bases, refs
+from gitstore.repository import bases, journal, refs
 from gitstore.repository.disk import Disk
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
@@ -71,16 +71,18 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                 heads[branch] = Oid(moves[-1].new)
         if branch == "main" and head not in known and (held := refs.read(repository.git, refs.SHOWN)) is not None:
             repository.shown["main"] = held
+    keep, taken = journal.gathered((journal.told(record.kept), journal.told(record.taken)) for record in records)
+    new = taken if restarted else _unpublished(repository, records, taken)
     foreign = repository.foreign()
     if foreign is not None:
         # What was promised is kept whatever a person did meanwhile; the caller joins the two.
+        repository.note(keep, new)
         repository.move(heads, show=False, foreign=foreign)
         raise foreign
     show = "main" in heads and not repository.busy()
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-        ours.update(Oid(blob) for record in records for blob in record.taken)
         also: set[str] = set()
         for record in records:
             for move in record.moves:
@@ -88,9 +90,21 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                     for found in _between(repository, move.old, move.new):
                         also.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-        keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
+        ours.update(blob for blob in taken.values() if blob is not None)
+        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new)
     repository.move(heads, show=show)
+
+
+def _unpublished(repository: Repository, records: Sequence[Record], taken: journal.Files) -> journal.Files:
+    """Of the files that were taken, those after whose taking nothing was published: of the others the bases tell more,
+    for an edit may have begun in one since.
+    """
+    at = 0
+    for number, record in enumerate(records):
+        if any(move.branch == "main" and move.new == repository.kept["main"] for move in record.moves):
+            at = number + 1
+    new = {path for record in records[at:] for path in journal.told(record.taken)}
+    return {path: blob for path, blob in taken.items() if path in new}
 
 
 def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[Difference]:

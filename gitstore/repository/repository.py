@@ -167,12 +167,13 @@ class Repository:
         heads: Mapping[str, Oid],
         *,
         keep: Mapping[str, Oid | None] | None = None,
-        taken: Collection[Oid] = (),
+        taken: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Puts objects, the work tree and the branches' new heads on disk, unsynced.
 
         `keep` are files that stay as they are, each with the blob that the edit in it began from: a person's side of a
-        conflict. `taken` are blobs that the heads have in them already: a file that holds one is replaced.
+        conflict. `taken` are files whose content, or absence, the heads have in them already: one that still is so is
+        replaced, and whatever else it says by now is an edit that began from that.
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
@@ -189,7 +190,8 @@ class Repository:
         show = head is not None and head != self.shown["main"] and not busy
         if show and self.on_main():
             try:
-                self.check_out(self.shown["main"], head, {*taken, *(item.id for item in objects)}, keep=keep or {})
+                ours = {item.id for item in objects}
+                self.check_out(self.shown["main"], head, ours, keep=keep or {}, taken=taken or {})
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
@@ -223,6 +225,14 @@ class Repository:
         """
         shown = self.shown["main"]
         self.check_out(shown, shown, {ours} if ours is not None else (), also=(path,))
+
+    def settle(self, taken: Mapping[str, Oid | None]) -> None:
+        """Brings files of the checkout to what is shown, which has what they said in it; `taken`: see `publish`.
+
+        Raises IndexLocked.
+        """
+        shown = self.shown["main"]
+        self.check_out(shown, shown, (), taken=taken)
 
     def move(self, heads: Mapping[str, Oid], *, show: bool, foreign: Foreign | None = None) -> None:
         """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge.
@@ -265,15 +275,18 @@ class Repository:
         torn: bool = False,
         also: Iterable[str] = (),
         keep: Mapping[str, Oid | None] | None = None,
+        taken: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep`: see `publish`.
+        off may have checked out. `keep` and `taken`: see `publish`.
         """
+        keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
         begun = {*also, *self._begun}
-        paths = {*begun, *(keep or {})}
+        paths = {*begun, *keep, *taken}
+        ours = {*ours, *(blob for blob in taken.values() if blob is not None)}
         paths.update(found.path for found in compare(self.database, before.root, after.root))
         index = Index.read(self.git)
         if index.changed or (not index.paths() and before.root != EMPTY_TREE):
@@ -290,13 +303,17 @@ class Repository:
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
-        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep or {}, torn=torn)
-        self._remember(known, wanted, keep or {})
+        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, torn=torn)
+        self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
     def _remember(
-        self, known: Mapping[str, Node | None], wanted: Mapping[str, Node | None], keep: Mapping[str, Oid | None]
+        self,
+        known: Mapping[str, Node | None],
+        wanted: Mapping[str, Node | None],
+        keep: Mapping[str, Oid | None],
+        taken: Mapping[str, Oid | None],
     ) -> None:
         """Notes what the edits that were left alone began from, and forgets those that are gone."""
         left = set(self.left_alone)
@@ -304,7 +321,13 @@ class Repository:
         for path in left:
             was = known[path]
             now.setdefault(path, keep.get(path, was.id if was is not None else None))
+            if path in taken:
+                now[path] = taken[path]  # a save of a moment ago, on top of what was taken in
         self._set_bases(now)
+
+    def note(self, keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]) -> None:
+        """Notes what the edits in these files began from, before any of them is checked out; see `publish`."""
+        self._set_bases({**keep, **self.bases, **taken})
 
     def forget(self, paths: Collection[str]) -> None:
         """The files at these paths are no edits any more: what the next edit of one begins from is what is shown."""
