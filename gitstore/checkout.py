@@ -21,6 +21,7 @@ from gitstore.reading import shown
 from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.person import person
+from gitstore.repository.repository import Repository
 from gitstore.repository.status import Edit, Status, status
 from gitstore.settling import WORRIED
 from gitstore.store import Store
@@ -115,6 +116,7 @@ class Checkouts:
             except IndexForeign as error:
                 raise Unavailable(f"{repository.root} has an index with {error}: its edits are not taken in") from None
             changed = {edit.path for edit in found.edits}
+            found = self._agreed(repository, found)
             looked = repository.bases if only is None else set(only).intersection(repository.bases)
             repository.forget([path for path in looked if path not in changed])
         now = time.time()
@@ -124,6 +126,20 @@ class Checkouts:
             else:
                 self._gone.pop((workspace.id, edit.path), None)
         return found
+
+    @staticmethod
+    def _agreed(repository: Repository, found: Status) -> Status:
+        """Brings files up to date that say what an edit was to begin from, and no more; the edits that are left."""
+        agreed = {
+            edit.path: edit.base
+            for edit in found.edits
+            if not edit.staged and edit.base != edit.shown and edit.base == (edit.blob.id if edit.blob else None)
+        }
+        if not agreed:
+            return found
+        with contextlib.suppress(IndexLocked):  # then the next look does it
+            repository.settle(agreed)
+        return Status([edit for edit in found.edits if edit.path not in agreed], found.troubles)
 
     def _rested(self, found: Status) -> tuple[list[Edit], float | None]:
         """The edits that nobody is at, and the seconds until the others may be so."""

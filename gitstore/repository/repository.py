@@ -20,7 +20,7 @@ from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
-from gitstore.repository.objects import EMPTY_TREE, Object, Oid
+from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import WorkTree, regular
 
@@ -90,8 +90,9 @@ class Repository:
             self.kept[branch] = refs.read(self.git, refs.KEPT[branch])
         self.shown = dict(self.kept)
         self.bases = bases.read(self.database.scratch)
-        if (held := refs.read(self.git, refs.SHOWN)) is not None:
-            self.shown["main"] = held
+        for branch, ref in refs.SHOWN.items():
+            if (held := refs.read(self.git, ref)) is not None:
+                self.shown[branch] = held
 
     def belongs_to(self) -> str | None:
         """The id of the workspace whose folder this is on disk; None where there is none."""
@@ -238,22 +239,29 @@ class Repository:
         """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge.
 
         A branch that is `foreign` stays where somebody put it, until that is taken in.
+
+        In this order a crash in between leaves nothing that looks like a person's move: `refs/heads/*` is never behind
+        `refs/gitstore/*` unless a ref says where it was left.
         """
-        head = heads.get("main") or self.kept["main"]
-        for branch, new in heads.items():
+        for branch in refs.HEADS:
+            new = heads.get(branch) or self.kept[branch]
+            if new is None:
+                continue
+            stays = not show if branch == "main" else False
+            if foreign is not None and refs.read(self.git, refs.HEADS[branch]) != self.shown[branch]:
+                stays = True
+            if not stays and self.shown[branch] != new:
+                self._show(branch, new)
+            held, left = refs.SHOWN[branch], self.shown[branch]
+            if left is not None and left != new:
+                self._swap(held, refs.read(self.git, held), left)
             self._swap(refs.KEPT[branch], self.kept[branch], new)
             self.kept[branch] = new
-        evidence = self.kept["evidence"]
-        if foreign is None and evidence is not None and evidence != self.shown["evidence"]:
-            self._show("evidence", evidence)
-        if show and head is not None:
-            self._show("main", head)
-            self._begun = set()
-        if self.shown["main"] == head:
-            if os.path.exists(f"{self.git}/{refs.SHOWN}"):
-                self._disk.unlink(f"{self.git}/{refs.SHOWN}")
-        elif self.shown["main"] is not None:
-            self._swap(refs.SHOWN, refs.read(self.git, refs.SHOWN), self.shown["main"])
+            if left == new:
+                if os.path.exists(f"{self.git}/{held}"):
+                    self._disk.unlink(f"{self.git}/{held}")
+                if branch == "main":
+                    self._begun = set()
 
     def _show(self, branch: str, new: Oid) -> None:
         try:
@@ -284,7 +292,7 @@ class Repository:
         """
         keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
-        begun = {*also, *self._begun}
+        begun = {*also, *self._begun, *(path for path, blob in taken.items() if blob is None)}
         paths = {*begun, *keep, *taken}
         ours = {*ours, *(blob for blob in taken.values() if blob is not None)}
         paths.update(found.path for found in compare(self.database, before.root, after.root))
@@ -324,6 +332,17 @@ class Repository:
             if path in taken:
                 now[path] = taken[path]  # a save of a moment ago, on top of what was taken in
         self._set_bases(now)
+
+    def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:
+        """The files among these that are not as shown and hold one of our own blobs, or (`removed`) are not there."""
+        shown = self.tree(self.shown["main"])
+        found: dict[str, Oid | None] = {}
+        for path in paths:
+            data, node = self.work_file(path), shown.node(path)
+            blob = identify(BLOB, data) if data is not None else None
+            if blob != (node.id if node is not None else None) and (blob in ours or (data is None and path in removed)):
+                found[path] = blob
+        return found
 
     def note(self, keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]) -> None:
         """Notes what the edits in these files began from, before any of them is checked out; see `publish`."""

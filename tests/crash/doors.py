@@ -81,7 +81,7 @@ class Ledger:
         self.values: dict[tuple[str, str], list[Any]] = {}  # ("key" or "field", name) → what it may be
         self.files: dict[str, str | None] = {}  # path → the last text that was saved there
         self.commits: list[tuple[float, str, str]] = []  # when, commit, who was told that it is in
-        self.artifacts: dict[str, str] = {}
+        self.artifacts: dict[str, tuple[float, str]] = {}
         self.wrong: list[str] = []
         self.counts: dict[str, int] = {}
 
@@ -200,7 +200,7 @@ class Caller(Writer):
         if answer.status != 201:
             self.ledger.complain(f"{self.name}: artifact: {answer.status} {answer.body[:500]!r}")
             return
-        self.ledger.artifacts[answer.data["id"]] = path
+        self.ledger.artifacts[answer.data["id"]] = time.monotonic() - self.ledger.began, path
         self.ledger.committed(answer.data["commit"], f"{self.name}: artifact {path}")
         self.ledger.count("artifacts")
 
@@ -402,6 +402,10 @@ def missing(ledger: Ledger, folder: Path, owners: list[str]) -> list[str]:
         there = place.read_text() if place.exists() else None
         if there != wanted:
             found.append(f"{path} in the folder is {there!r:.200}, saved was {wanted!r:.200}")
+    produced = git(folder, "ls-tree", "-r", "--name-only", "evidence") if ledger.artifacts else ""
+    for one, (when, path) in ledger.artifacts.items():
+        if f"/{one}/" not in produced:
+            found.append(f"artifact {one} of {when:.2f} s ({path}) is not in evidence")
     text = git(folder, "show", f"main:{SHARED}")
     found += [f"the comment {one!r} is gone from {SHARED}" for one in comments(owners) if one not in text]
     return found
@@ -417,7 +421,9 @@ def differing(ledger: Ledger, client: Client) -> list[str]:
         if value not in allowed:
             found.append(f"{kind} {name} is {value!r:.200}, not one of {allowed!r:.200}")
     there = {row["id"] for row in client.pages(f"/workspaces/{HOME}/artifacts")}
-    found += [f"artifact {path} is gone" for one, path in ledger.artifacts.items() if one not in there]
+    for one, (when, path) in ledger.artifacts.items():
+        if one not in there:
+            found.append(f"artifact {one} of {when:.2f} s ({path}) is not in the explorer's {len(there)}")
     told = [row["id"] for row in client.pages(f"/workspaces/{HOME}/timeline")]
     if len(told) != len(set(told)):
         found.append("the timeline tells a commit twice")
