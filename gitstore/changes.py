@@ -195,7 +195,7 @@ class Draft:
         self.tree = base.tree(branch)
         self.edits: dict[str, Blob | None] = {}
         self.seals: dict[str, str | None] = {}
-        self.taken: list[Oid] = []
+        self.taken: dict[str, Oid | None] = {}
         self.kind: str = "changes"
         self.name = "change"
         self.state = "completed"
@@ -233,9 +233,9 @@ class Draft:
         """Removes a file, if it is there."""
         self.edits[path] = None
 
-    def took(self, blob: Blob) -> None:
-        """The change has in it what a file of the checkout says, which may then be replaced there."""
-        self.taken.append(blob.id)
+    def took(self, path: str, blob: Blob | None) -> None:
+        """The change has in it what a file of the checkout says (None: that it is gone); that may be replaced there."""
+        self.taken[path] = blob.id if blob is not None else None
 
     def free(self, slug: str) -> bool:
         """Whether the workspace could have this slug."""
@@ -283,7 +283,7 @@ class Change(journal.Entry):
         self.objects = objects
         self.heads = {move.branch: Oid(move.new) for move in record.moves}
         self.sealed_file = record.sealed
-        self.taken = {Oid(blob) for blob in record.taken}
+        self.taken = {path: Oid(blob) if blob is not None else None for path, blob in record.taken}
         self.kept = {path: Oid(base) if base is not None else None for path, base in record.kept}
         self.facts: list[CommitFacts] = []
         self.touched: dict[tuple[str, str], Touch] = {}
@@ -398,7 +398,7 @@ class Workspace:
         )  # fmt: skip
         record = journal.Record(
             self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
-            slug if slug != self.folder else None, taken=tuple(draft.taken),
+            slug if slug != self.folder else None, taken=tuple(draft.taken.items()),
         )  # fmt: skip
         change = Change(self, record, snapshot, objects)
         if slug == base.context.fields.slug or base.main.oid is None:

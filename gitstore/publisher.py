@@ -247,7 +247,7 @@ class Publisher:
             heads.update(change.heads)
         objects = [item for change in batch for item in change.objects]
         keep = {path: base for change in batch for path, base in change.kept.items()}
-        taken = {blob for change in batch for blob in change.taken}
+        taken = {path: blob for change in batch for path, blob in change.taken.items()}
         repository.publish(objects, heads, keep=keep, taken=taken)
         sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
         if sealed is not None:

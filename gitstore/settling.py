@@ -1,6 +1,7 @@
-"""When to look at a folder: once nothing has happened in it for a while, and in any case once a round.
+"""When to look at a folder: a while after something happened in it, and in any case once a round.
 
-Events only say where to look, and may be lost; the round over every folder is what can be relied on.
+Events only say where to look, and may be lost; the round over every folder is what can be relied on. Whether something
+has come to rest is for the look to see: in a folder that this store writes to, something happens all the time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Collection
 
 from gitstore.errors import GitstoreError
 
-LONGEST = 10  # settle times after which a folder is looked at although it does not come to rest
 WORRIED = 5.0  # seconds before another try after something failed
 _SLICE = 0.05  # seconds of a round that go by before what is due comes first
 
@@ -24,11 +24,10 @@ log = logging.getLogger("gitstore.settling")
 class _Touched:
     """A folder in which something was seen to happen, and where in it (None: anywhere)."""
 
-    __slots__ = ("first", "last", "paths")
+    __slots__ = ("due", "paths")
 
-    def __init__(self, now: float) -> None:
-        self.first = now
-        self.last = now
+    def __init__(self, due: float) -> None:
+        self.due = due
         self.paths: set[str] | None = set()
 
 
@@ -74,13 +73,15 @@ class Settling:
 
     def touched(self, folder: str, path: str | None) -> None:
         """Something happened in a folder: at a path in it, or (None) anywhere. May be called from any thread."""
-        now = time.monotonic()
+        due = time.monotonic() + self._settle
         with self._wake:
             here = self._touched.get(folder)
             if here is None:
-                here = self._touched[folder] = _Touched(now)
+                here = self._touched[folder] = _Touched(due)
                 self._wake.notify()
-            here.last = now
+            elif due < here.due:
+                here.due = due
+                self._wake.notify()
             if path is None:
                 here.paths = None
             elif here.paths is not None:
@@ -108,16 +109,12 @@ class Settling:
         now = time.monotonic()
         if self._round or self._began is None:
             return 0.0
-        waits = [here.last + self._settle - now for here in self._touched.values()]
+        waits = [here.due - now for here in self._touched.values()]
         return max(0.0, min([*waits, self._began + self._every - now]))
 
     def _due(self) -> list[tuple[str, _Touched]]:
         now = time.monotonic()
-        due = [
-            (folder, here)
-            for folder, here in self._touched.items()
-            if now - here.last >= self._settle or now - here.first >= LONGEST * self._settle
-        ]
+        due = [(folder, here) for folder, here in self._touched.items() if here.due <= now]
         for folder, _ in due:
             del self._touched[folder]
         return due
@@ -136,11 +133,12 @@ class Settling:
             self._again(folder, here, wait)
 
     def _again(self, folder: str, here: _Touched, wait: float) -> None:
+        due = time.monotonic() + wait
         with self._wake:
             newer = self._touched.get(folder)
             if newer is None:
-                newer = self._touched[folder] = _Touched(time.monotonic())
-                newer.last += wait - self._settle
+                newer = self._touched[folder] = _Touched(due)
+            newer.due = min(newer.due, due)
             if here.paths is None or newer.paths is None:
                 newer.paths = None
             else:

@@ -46,7 +46,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     renamed: str | None = None  # the folder's new name
     trashed: str | None = None  # the name below trash/ that the workspace gets
     kept: tuple[tuple[str, bytes | None], ...] = ()  # files of the checkout that stay, with what their edit began from
-    taken: tuple[bytes, ...] = ()  # blobs that files of the checkout may hold, and that this change has in it
+    taken: tuple[tuple[str, bytes | None], ...] = ()  # what files of the checkout held that this change has in it
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):

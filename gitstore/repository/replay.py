@@ -80,7 +80,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-        ours.update(Oid(blob) for record in records for blob in record.taken)
+        taken = {path: Oid(blob) if blob else None for record in records for path, blob in record.taken}
+        ours.update(blob for blob in taken.values() if blob is not None)
         also: set[str] = set()
         for record in records:
             for move in record.moves:
@@ -89,7 +90,9 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                         also.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
         keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
+        repository.check_out(
+            begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken={} if restarted else taken
+        )
     repository.move(heads, show=show)
 
 

@@ -167,12 +167,13 @@ class Repository:
         heads: Mapping[str, Oid],
         *,
         keep: Mapping[str, Oid | None] | None = None,
-        taken: Collection[Oid] = (),
+        taken: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Puts objects, the work tree and the branches' new heads on disk, unsynced.
 
         `keep` are files that stay as they are, each with the blob that the edit in it began from: a person's side of a
-        conflict. `taken` are blobs that the heads have in them already: a file that holds one is replaced.
+        conflict. `taken` is what was found in files of the checkout and is in the heads: a file that still holds it is
+        replaced, and one that does not was edited once more since.
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
@@ -189,7 +190,9 @@ class Repository:
         show = head is not None and head != self.shown["main"] and not busy
         if show and self.on_main():
             try:
-                self.check_out(self.shown["main"], head, {*taken, *(item.id for item in objects)}, keep=keep or {})
+                taken = taken or {}
+                ours = {item.id for item in objects}.union(blob for blob in taken.values() if blob is not None)
+                self.check_out(self.shown["main"], head, ours, keep=keep, taken=taken)
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
@@ -199,8 +202,11 @@ class Repository:
         return refs.checked_out(self.git) == refs.MAIN
 
     def busy(self) -> bool:
-        """Whether a person is in the middle of a merge or the like on `main`."""
-        return self.on_main() and refs.under_way(self.git)
+        """Whether a person is in the middle of a merge or the like on `main`, or of a rebase of it.
+
+        A rebase moves the branch at its end, if it is then where it was at the beginning.
+        """
+        return refs.under_way(self.git) and refs.MAIN in (refs.checked_out(self.git), refs.rebased(self.git))
 
     def occupied(self) -> Literal["merge", "rebase", "other_branch"] | None:
         """Why the checkout is not one of `main` that can be written to, if so."""
@@ -265,15 +271,17 @@ class Repository:
         torn: bool = False,
         also: Iterable[str] = (),
         keep: Mapping[str, Oid | None] | None = None,
+        taken: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep`: see `publish`.
+        off may have checked out. `keep` and `taken`: see `publish`.
         """
+        keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
         begun = {*also, *self._begun}
-        paths = {*begun, *(keep or {})}
+        paths = {*begun, *keep}
         paths.update(found.path for found in compare(self.database, before.root, after.root))
         index = Index.read(self.git)
         if index.changed or (not index.paths() and before.root != EMPTY_TREE):
@@ -290,20 +298,27 @@ class Repository:
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
-        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep or {}, torn=torn)
-        self._remember(known, wanted, keep or {})
+        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
+        self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
     def _remember(
-        self, known: Mapping[str, Node | None], wanted: Mapping[str, Node | None], keep: Mapping[str, Oid | None]
+        self,
+        known: Mapping[str, Node | None],
+        wanted: Mapping[str, Node | None],
+        keep: Mapping[str, Oid | None],
+        taken: Mapping[str, Oid | None],
     ) -> None:
         """Notes what the edits that were left alone began from, and forgets those that are gone."""
         left = set(self.left_alone)
         now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
         for path in left:
             was = known[path]
-            now.setdefault(path, keep.get(path, was.id if was is not None else None))
+            if path in taken and path not in keep:
+                now[path] = taken[path]
+            else:
+                now.setdefault(path, keep.get(path, was.id if was is not None else None))
         self._set_bases(now)
 
     def forget(self, paths: Collection[str]) -> None:
