@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from gitstore import edits, values
 from gitstore.changes import Draft, Outcome, Workspace
-from gitstore.errors import Conflict, GitstoreError, Invalid, StorageFailed, Unavailable
+from gitstore.errors import Conflict, Damaged, GitstoreError, Invalid, StorageFailed, Unavailable
 from gitstore.model import Actor, Op, Problem, Provenance
 from gitstore.reading import shown
 from gitstore.repository.ancestry import is_ancestor
@@ -32,7 +32,8 @@ SOURCE = "checkout"  # whose problems these are (Workspace.tell)
 SOON = 0.25  # seconds before another look where somebody's git is at work
 STAGED = 5.0  # seconds before another look at what somebody has staged
 _TRIES = 20  # looks while a git is at work, for a caller who waits
-_NOTHING = Status([], [])
+_NOTHING = Status([], [], set())  # there is nothing to be taken in, whatever is there
+_PATIENCE = 0.75  # settle times that an edit waits for others to come to rest, to be one commit with them
 
 log = logging.getLogger("gitstore.checkout")
 
@@ -62,7 +63,8 @@ class Checkouts:
         self._settle = settle
         self._mode: Mode = mode
         self._limit = file_limit
-        self._gone: dict[tuple[str, str], float] = {}  # when a file was first seen missing, by workspace and path
+        # By workspace: when an edit of a path was first seen, by the path and whether its file is gone.
+        self._seen: dict[str, dict[tuple[str, bool], float]] = {}
         self._known: dict[str, dict[str, Problem]] = {}  # what is told of each workspace, by the problem's id
         self._joins: dict[str, int] = {}
         self.committed = 0
@@ -91,18 +93,23 @@ class Checkouts:
                 found = self._survey(workspace, None) if only is not None else found
             if found is None:
                 return SOON
-            ready, wait = self._rested(found)
+            if found is _NOTHING:
+                return None  # whoever ends it moves HEAD or the branch, which is an event
+            ready, wait = self._rested(workspace, found)
             if self.mode(workspace) == "manual":
                 self._tell(workspace, (), (), found)
             else:
                 self._commit(workspace, ready, found, None, None)
-        except (OSError, StorageFailed) as error:
+        except (OSError, StorageFailed, Unavailable, Damaged) as error:
             self._worry(workspace, error)
             return WORRIED
         return wait
 
     def _survey(self, workspace: Workspace, only: Collection[str] | None) -> Status | None:
-        """What differs from what is shown; None while a git is at work there. Raises OSError, Unavailable."""
+        """What differs from what is shown; None while a git is at work there, _NOTHING where main is not to be had.
+
+        Raises OSError, Unavailable, Damaged.
+        """
         if not self._store.publisher.publish(workspace):
             return None
         repository = workspace.repository
@@ -110,21 +117,20 @@ class Checkouts:
             if repository.index_held():
                 return None
             if repository.occupied() is not None or repository.shown["main"] is None:
-                return _NOTHING  # whoever ends it moves HEAD or the branch, which is an event
+                return _NOTHING
             try:
                 found = status(self._store.disk, repository, limit=self._limit, only=only)
             except IndexForeign as error:
                 raise Unavailable(f"{repository.root} has an index with {error}: its edits are not taken in") from None
-            changed = {edit.path for edit in found.edits}
             found = self._agreed(repository, found)
-            looked = repository.bases if only is None else set(only).intersection(repository.bases)
-            repository.forget([path for path in looked if path not in changed])
+            repository.forget(found.sound)
         now = time.time()
-        for edit in found.edits:
-            if edit.blob is None:
-                self._gone.setdefault((workspace.id, edit.path), now)
-            else:
-                self._gone.pop((workspace.id, edit.path), None)
+        edited = {(edit.path, edit.blob is None) for edit in found.edits}
+        seen = self._seen.setdefault(workspace.id, {})
+        for key in [key for key in seen if key not in edited and (only is None or key[0] in only)]:
+            del seen[key]
+        for key in edited:
+            seen.setdefault(key, now)
         return found
 
     @staticmethod
@@ -139,22 +145,33 @@ class Checkouts:
             return found
         with contextlib.suppress(IndexLocked):  # then the next look does it
             repository.settle(agreed)
-        return Status([edit for edit in found.edits if edit.path not in agreed], found.troubles)
+        return found._replace(edits=[edit for edit in found.edits if edit.path not in agreed])
 
-    def _rested(self, found: Status) -> tuple[list[Edit], float | None]:
+    def _rested(self, workspace: Workspace, found: Status) -> tuple[list[Edit], float | None]:
         """The edits that nobody is at, and the seconds until the others may be so."""
         now = time.time()
-        ready: list[Edit] = []
-        wait: float | None = None
+        seen = self._seen.get(workspace.id, {})
+        rested: list[Edit] = []
+        waits: list[float] = []
         for edit in found.edits:
-            age = now - edit.time
+            # A folder in which other files come and go says little of when this one went.
+            when = edit.time if edit.blob is not None else min(edit.time, seen.get((edit.path, True), now))
             if edit.staged:
-                wait = max(wait or 0.0, STAGED)  # a person is about to commit it, or thinks better of it
-            elif edit.blob is None or age >= self._settle or age < 0:
-                ready.append(edit)
+                waits.append(STAGED)  # a person is about to commit it, or thinks better of it
+            elif 0 <= now - when < self._settle:
+                waits.append(self._settle - (now - when))
             else:
-                wait = max(wait or 0.0, self._settle - age)
-        return ready, wait
+                rested.append(edit)
+        if min(waits, default=STAGED) >= self._settle:
+            return rested, min(waits, default=None)
+        ready: list[Edit] = []
+        for edit in rested:
+            left = _PATIENCE * self._settle - (now - seen.get((edit.path, edit.blob is None), now))
+            if left > 0:
+                waits.append(left)
+            else:
+                ready.append(edit)
+        return ready, min(waits)
 
     def _commit(
         self, workspace: Workspace, ready: Sequence[Edit], found: Status, message: str | None, who: Provenance | None
@@ -171,6 +188,9 @@ class Checkouts:
             problems = outcome.value.problems
             if outcome.commit is None:
                 self._agree(workspace, ready, outcome)
+            for edit in ready:
+                if edit.path in outcome.value.paths:
+                    self._seen[workspace.id].pop((edit.path, edit.blob is None), None)
             self.committed += outcome.commit is not None
         self._tell(workspace, ready, problems, found)
         return outcome
@@ -243,12 +263,12 @@ class Checkouts:
         """How a checkout stands now. Raises Unavailable while somebody's git is at work in it."""
         found = self._patiently(workspace)
         repository = workspace.repository
-        now = time.time()
+        seen = self._seen.get(workspace.id, {})
         pending = tuple(
             Pended(
                 shown(edit.path),
                 "deleted" if edit.blob is None else "added" if edit.shown is None else "changed",
-                int((edit.time or self._gone.get((workspace.id, edit.path), now)) * 1000),
+                int(min(edit.time, seen.get((edit.path, edit.blob is None), edit.time)) * 1000),
             )
             for edit in found.edits
         )
@@ -260,15 +280,22 @@ class Checkouts:
         Raises Conflict while a merge is under way or another branch is checked out, Unavailable.
         """
         found = self._patiently(workspace)
-        busy = workspace.repository.occupied()
+        self._free(workspace, found)
+        return self._commit(workspace, found.edits, found, message, who)
+
+    def _free(self, workspace: Workspace, found: Status) -> None:
+        """Raises Conflict where the checkout is not one of `main` that edits can be taken from."""
+        repository = workspace.repository
+        busy = repository.occupied()
         if busy == "other_branch":
-            branch = workspace.repository.branch()
+            branch = repository.branch()
             raise Conflict(
                 f"the checkout is not on main but on {branch or 'no branch'}: `git checkout main` there first"
             )
         if busy is not None:
             raise Conflict(f"a {busy} is under way in the checkout: finish it or abort it first")
-        return self._commit(workspace, found.edits, found, message, who)
+        if found is _NOTHING:
+            raise Unavailable("somebody's git is at work in the checkout: try again in a moment")
 
     def resolve(
         self,
@@ -284,12 +311,16 @@ class Checkouts:
         Raises Conflict where the edit is gone, Invalid where what is asked for breaks a rule, Unavailable.
         """
         found = self._patiently(workspace)
+        self._free(workspace, found)
         edit = next((edit for edit in found.edits if shown(edit.path) == problem.path), None)
         if edit is None:
             self._tell(workspace, (), (), found)
             raise Conflict(f"`{problem.path}` has no edit any more: there is nothing to resolve")
         if take == "file" and problem.kind != "conflict":
             raise Invalid(f"the file cannot be taken as it is: {problem.message}")
+        if edit.blob is not None:
+            workspace.repository.database.publish([edit.blob])  # what it said stays among the objects for a while
+            log.info("what %s in %s said is blob %s", edit.path, workspace.repository.root, edit.blob.id.hex())
         committed = False
         if take != "main" or problem.kind == "conflict":
 
@@ -302,16 +333,10 @@ class Checkouts:
         self.look(os.path.basename(workspace.repository.root), None)
 
     def _give_up(self, workspace: Workspace, edit: Edit) -> None:
-        """Brings a file back to what `main` has; what it said stays among the repository's objects for a while."""
-        repository, blob = workspace.repository, edit.blob
+        """Brings a file back to what `main` has."""
         with workspace.publishing:
-            if blob is not None:
-                repository.database.publish([blob])
-                log.info(
-                    "%s in %s is as in main again; what it said is blob %s", edit.path, repository.root, blob.id.hex()
-                )
             try:
-                repository.restore(edit.path, blob.id if blob is not None else None)
+                workspace.repository.restore(edit.path, edit.blob.id if edit.blob is not None else None)
             except IndexLocked:
                 raise Unavailable("somebody's git holds the index of the checkout: try again in a moment") from None
 
@@ -330,5 +355,4 @@ class Checkouts:
         """The workspace is gone."""
         self._known.pop(workspace, None)
         self._joins.pop(workspace, None)
-        for key in [key for key in self._gone if key[0] == workspace]:
-            del self._gone[key]
+        self._seen.pop(workspace, None)

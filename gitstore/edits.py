@@ -38,6 +38,7 @@ def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mappin
     """Makes the edits part of the change. `known` are problems told before, by id: one that stays keeps its time."""
     problems: dict[str, Problem] = {}
     wanted: dict[str, Blob | None] = {}
+    found = {edit.path: edit.blob for edit in edits}
     teller = Teller(draft.now, known)
     for edit in edits:
         try:
@@ -56,9 +57,7 @@ def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mappin
     _judge(draft, wanted, problems, teller)
     for path, blob in wanted.items():
         _put(draft, path, blob)
-    for edit in edits:
-        if edit.path in wanted:
-            draft.took(edit.path, edit.blob)
+        draft.took(path, found[path])
     draft.describe("edit", message or _name(draft, wanted))
     return Taken(tuple(sorted(wanted)), tuple(problems.values()))
 

@@ -11,7 +11,7 @@ from gitstore.documents import MISSING
 from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.joining import settle_rewrite
 from gitstore.model import Problem, Provenance
-from gitstore.repository.objects import Oid
+from gitstore.repository.objects import Blob, Oid
 from gitstore.repository.status import Edit
 from gitstore.store import Store
 
@@ -61,4 +61,5 @@ def _write(draft: Draft, problem: Problem, value: Any) -> None:
     if blob is None:
         raise Conflict(f"`{problem.path}` is not there any more")
     here = Oid(bytes.fromhex(blob))
-    edits.settle(draft, Edit(problem.path, here, here, None, False, 0.0), take=None, value=value)
+    edit = Edit(problem.path, here, here, Blob(draft.read(problem.path) or b""), False, 0.0)
+    edits.settle(draft, edit, take=None, value=value)

@@ -120,6 +120,12 @@ class Settling:
             here = self._touched.get(folder)
             return here is not None and bool(here.paths)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anywhere that will be looked at before the next round."""
+        with self._wake:
+            return any(here.paths or here.later for here in self._touched.values())
+
     def lost(self) -> None:
         """Events were lost: a round begins at once."""
         with self._wake:

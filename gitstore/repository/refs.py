@@ -222,6 +222,17 @@ def under_way(git: str) -> bool:
     return any(os.path.lexists(f"{git}/{name}") for name in _UNDER_WAY)
 
 
+def rebased(git: str) -> str | None:
+    """The ref that a rebase is about to move, while HEAD is detached (git-rebase(1))."""
+    for name in ("rebase-merge", "rebase-apply"):
+        try:
+            with open(f"{git}/{name}/head-name", "rb") as file:
+                return file.read(1024).strip().decode("utf-8", "surrogateescape")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return None
+
+
 def doing(git: str) -> Literal["merge", "rebase"] | None:
     """What a person is in the middle of: `rebase`, `merge` (also a cherry-pick, revert or bisect), or nothing."""
     if any(os.path.lexists(f"{git}/{name}") for name in ("rebase-merge", "rebase-apply")):

@@ -208,8 +208,11 @@ class Repository:
         return refs.checked_out(self.git) == refs.MAIN
 
     def busy(self) -> bool:
-        """Whether a person is in the middle of a merge or the like on `main`."""
-        return self.on_main() and refs.under_way(self.git)
+        """Whether a person is in the middle of a merge or the like on `main`, or of a rebase of it.
+
+        A rebase moves the branch at its end, if it is then where it was at the beginning.
+        """
+        return refs.under_way(self.git) and refs.MAIN in (refs.checked_out(self.git), refs.rebased(self.git))
 
     def occupied(self) -> Literal["merge", "rebase", "other_branch"] | None:
         """Why the checkout is not one of `main` that can be written to, if so."""
@@ -317,7 +320,7 @@ class Repository:
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
-        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, torn=torn)
+        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
         self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)

@@ -17,7 +17,7 @@ from gitstore.repository.ignores import Ignores, temporary
 from gitstore.repository.index import Index
 from gitstore.repository.objects import Blob, Oid
 from gitstore.repository.repository import Repository
-from gitstore.repository.trees import Node, encode_path
+from gitstore.repository.trees import Node, TreeView, encode_path
 from gitstore.repository.worktree import regular
 
 _RESERVED = "evidence"  # at the top: how exports carry the evidence branch
@@ -29,7 +29,7 @@ class Edit(NamedTuple):
 
     `base`: the blob that the edit began from (None: no file). `shown`: the blob that the shown commit has. `blob`: what
     is there now (None: nothing). `staged`: the index has the same, so a person is about to commit it. `time`: when it
-    was changed, in seconds since 1970 (0: that cannot be told).
+    was changed, in seconds since 1970; of a file that is gone, when its folder was.
     """
 
     path: str
@@ -50,10 +50,11 @@ class Trouble(NamedTuple):
 
 
 class Status(NamedTuple):
-    """All of it."""
+    """All of it. `sound`: paths with a known base that have no edit any more, of those that were looked at."""
 
     edits: list[Edit]
     troubles: list[Trouble]
+    sound: set[str]
 
 
 def status(disk: Disk, repository: Repository, *, limit: int, only: Collection[str] | None = None) -> Status:
@@ -71,20 +72,26 @@ class _Look:
         self.limit = limit
         self.tree = repository.tree(repository.shown["main"])
         self.index = Index.read(repository.git)
-        self.found = Status([], [])
+        self.found = Status([], [], set())
         self.seen: set[str] = set()
+        self.unseen: list[str] = []  # folders that could not be looked into
+        self.times: dict[str, float] = {}
 
     def run(self, only: Collection[str] | None) -> Status:
         top = self._ignores()
         if only is None:
             with self._top() as folder:
                 self._folder(folder, "", top)
-            for path, node in self.tree.walk():
-                if path not in self.seen and regular(node):
-                    self._gone(path, node)
+            self._gone_below("")
+            looked: Collection[str] = self.repository.bases
         else:
             for path in sorted(only):
                 self._one(path, top)
+            looked = only
+        for path in looked:
+            # Neither shown nor there. What could not be looked at may well be there.
+            if path in self.repository.bases and path not in self.seen and not self._hides(path):
+                self.found.sound.add(path)
         self.found.edits.sort(key=lambda edit: encode_path(edit.path))
         return self.found
 
@@ -101,34 +108,47 @@ class _Look:
             return Ignores()
 
     def _one(self, path: str, ignores: Ignores) -> None:
-        """Looks at one path, with the folders on the way to it."""
-        *folders, name = path.split("/")
-        if not name or ".git" in folders or path == ".git" or folders[:1] == [_RESERVED]:
+        """Looks at one path and below it, with the folders on the way to it."""
+        if not path or path.split("/")[0] in (".git", _RESERVED):
             return
-        for depth in range(len(folders) + 1):
-            try:
-                folder = self.disk.folder(self.repository.root, folders[:depth])
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
-                folder = None
+        here = ""
+        for name in path.split("/"):
+            folder = self._open(here)
             if folder is None:
                 break
             with folder:
-                ignores = ignores.below("/".join(folders[:depth]), _ignore_file(folder))
-                inside = "/".join(folders[: depth + 1])
-                if depth < len(folders):
-                    if ignores.match(inside, folder=True) and self.tree.node(path) is None:
-                        return
-                elif (state := folder.stat(name)) is not None:
-                    if stat.S_ISDIR(state.st_mode):
-                        self._folder_entry(folder, name, path, ignores)
-                    else:
-                        self._file(folder, name, path, state, ignores)
+                ignores = ignores.below(here, _ignore_file(folder))
+                state = folder.stat(name)
+                if state is None:
+                    break
+                here = f"{here}/{name}" if here else name
+                if not stat.S_ISDIR(state.st_mode):
+                    self._file(folder, name, here, state, ignores)
+                    break
+                if here == path or self._nested(folder, name):
+                    self._folder_entry(here, ignores)
+                    break
+                if ignores.match(here, folder=True) and self.tree.node(here) is None:
                     return
-        node = self.tree.node(path)
-        if node is not None and regular(node):
-            self._gone(path, node)
+        self._gone_below(path)
+
+    def _open(self, path: str) -> Folder | None:
+        """A folder of the work tree; None where there is none any more."""
+        try:
+            return self.disk.folder(self.repository.root, path.split("/") if path else ())
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            return None  # it became something else a moment ago: the next look sees what
+
+    @staticmethod
+    def _nested(folder: Folder, name: str) -> bool:
+        """Whether the folder `name` is a repository of its own."""
+        try:
+            os.stat(f"{name}/.git", dir_fd=folder.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
 
     def _folder(self, folder: Folder, prefix: str, ignores: Ignores) -> None:
         ignores = ignores.below(prefix.rstrip("/"), _ignore_file(folder))
@@ -137,21 +157,19 @@ class _Look:
             if not prefix and name in (".git", _RESERVED):
                 continue
             if is_folder:
-                self._folder_entry(folder, name, path, ignores)
+                self._folder_entry(path, ignores)
             elif (state := folder.stat(name)) is not None:
                 self._file(folder, name, path, state, ignores)
 
-    def _folder_entry(self, above: Folder, name: str, path: str, ignores: Ignores) -> None:
+    def _folder_entry(self, path: str, ignores: Ignores) -> None:
         if ignores.match(path, folder=True) and self.tree.node(path) is None:
             return
         if path.count("/") > DEPTH_MAX:
             self._trouble(path, "depth", "is nested too deep", "Move its files up.")
             return
         try:
-            folder = self.disk.folder(self.repository.root, path.split("/"))
+            folder = self._open(path)
         except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                return  # it became something else a moment ago: the next look sees what
             self._keep_below(path)
             self._trouble(path, "unreadable", f"cannot be read: {error.strerror}", "Give the server read permission.")
             return
@@ -168,7 +186,7 @@ class _Look:
 
     def _keep_below(self, path: str) -> None:
         """What cannot be looked at is not gone."""
-        self.seen.update(found for found, _ in self.tree.walk() if found.startswith(path + "/"))
+        self.unseen.append(path + "/")
 
     def _file(self, folder: Folder, name: str, path: str, state: os.stat_result, ignores: Ignores) -> None:
         if path in self.seen:
@@ -179,20 +197,26 @@ class _Look:
         if node is not None and not regular(node):
             if not stat.S_ISDIR(node.mode):
                 return  # a link or submodule that is committed: the context's problems tell it
+            if not stat.S_ISREG(state.st_mode):
+                self._keep_below(path)  # a link, say, in the place of a folder
             node = None
         indexed = self.index.get(raw)
         if node is not None and indexed == node.id and self.index.unchanged(raw, state):
+            self._sound(path)
             return
         if node is None and indexed is None and (temporary(name) or ignores.match(path, folder=False)):
             return
         if self.index.hidden(raw):
             return
         blob = self._read(folder, name, path, state)
-        if blob is None or (node is not None and blob.id == node.id):
+        if blob is None:
+            return
+        if node is not None and blob.id == node.id:
+            self._sound(path)
             return
         shown = node.id if node is not None else None
-        when = max(state.st_mtime, state.st_ctime)
-        self.found.edits.append(Edit(path, self._base(path, shown), shown, blob, indexed == blob.id, when))
+        # The time of change: that of modification is whatever somebody says it is (utimes(2)).
+        self.found.edits.append(Edit(path, self._base(path, shown), shown, blob, indexed == blob.id, state.st_ctime))
 
     def _read(self, folder: Folder, name: str, path: str, state: os.stat_result) -> Blob | None:
         if stat.S_ISLNK(state.st_mode):
@@ -221,12 +245,42 @@ class _Look:
                 )
         return None
 
+    def _gone_below(self, path: str) -> None:
+        """What is shown at a path and below it, and was not met there, is gone."""
+        node = self.tree.node(path)
+        if node is None:
+            return
+        if stat.S_ISDIR(node.mode):
+            prefix = f"{path}/" if path else ""
+            for below, found in TreeView(self.repository.database, node.id).walk():
+                self._gone(prefix + below, found)
+        else:
+            self._gone(path, node)
+
     def _gone(self, path: str, node: Node) -> None:
         raw = encode_path(path)
-        if path not in self.seen and not self.index.hidden(raw):
-            self.seen.add(path)
-            staged = self.index.get(raw) is None
-            self.found.edits.append(Edit(path, self._base(path, node.id), node.id, None, staged, 0.0))
+        if path in self.seen or not regular(node) or self.index.hidden(raw) or self._hides(path):
+            return
+        self.seen.add(path)
+        staged = self.index.get(raw) is None
+        self.found.edits.append(Edit(path, self._base(path, node.id), node.id, None, staged, self._emptied(path)))
+
+    def _hides(self, path: str) -> bool:
+        return any(path.startswith(prefix) for prefix in self.unseen)
+
+    def _emptied(self, path: str) -> float:
+        """When the folder that had the file, or the nearest that is left of those above it, was last changed."""
+        above = os.path.dirname(path)
+        if above not in self.times:
+            try:
+                self.times[above] = os.lstat(os.path.join(self.repository.root, above)).st_mtime
+            except OSError:
+                self.times[above] = self._emptied(above) if above else 0.0
+        return self.times[above]
+
+    def _sound(self, path: str) -> None:
+        if path in self.repository.bases:
+            self.found.sound.add(path)
 
     def _base(self, path: str, shown: Oid | None) -> Oid | None:
         return self.repository.bases.get(path, shown)

@@ -185,6 +185,10 @@ class TreeView:
         yield from _walk(self.source, self.root, "")
 
 
+_Edits = dict[bytes, "Node | _Edits | None"]  # by name, those of the path itself under `_ITSELF`
+_ITSELF = b""
+
+
 def _walk(source: Source, root: Oid, prefix: str) -> Iterator[tuple[str, Node]]:
     for name, node in source.tree(root).nodes():
         path = prefix + decode_path(name)
@@ -204,43 +208,25 @@ def rewrite(source: Source, root: Oid, edits: Mapping[str, Node | None]) -> tupl
     Folders that end up empty vanish. Raises Conflict where a path leads through a file, or a file would replace
     a folder.
     """
-    nested: dict[bytes, object] = {}
+    nested: _Edits = {}
     for path, node in edits.items():
-        *folders, name = encode_path(path).split(b"/")
         place = nested
-        for folder in folders:
-            inner = place.setdefault(folder, {})
-            if not isinstance(inner, dict):
-                raise Conflict(f"`{path}` cannot be written: a part of its path is a file in the same change")
-            place = inner
-        if isinstance(place.get(name), dict):
-            raise Conflict(f"`{path}` cannot be written: it is a folder in the same change")
-        place[name] = node
+        for part in encode_path(path).split(b"/"):
+            place = place.setdefault(part, {})  # type: ignore[assignment]
+        place[_ITSELF] = node
     made: list[tuple[Object, Tree]] = []
     return _rewrite(source, root, nested, "", made) or EMPTY_TREE, made
 
 
 def _rewrite(
-    source: Source, own: Oid | None, edits: Mapping[bytes, object], prefix: str, made: list[tuple[Object, Tree]]
+    source: Source, own: Oid | None, edits: _Edits, prefix: str, made: list[tuple[Object, Tree]]
 ) -> Oid | None:
     old = source.tree(own) if own is not None else Tree([], [], b"")
     changed: dict[bytes, Node | None] = {}
     for name, edit in edits.items():
+        assert isinstance(edit, dict)
         here = old.find(name)
-        path = prefix + decode_path(name)
-        if isinstance(edit, dict):
-            if here is not None and here.mode != 0o40000:
-                if not any(_leaves(edit)):
-                    continue  # only removals, and there is nothing there to remove
-                raise Conflict(f"`{path}` is a file; nothing can be written below it")
-            inner = _rewrite(source, here.id if here else None, edit, path + "/", made)
-            new = Node(0o40000, inner) if inner is not None else None
-        else:
-            new = edit if isinstance(edit, Node) else None
-            if here is not None and here.mode == 0o40000:
-                if new is None:
-                    continue
-                raise Conflict(f"`{path}` is a folder; a file cannot take its place")
+        new = _edited(source, here, edit, prefix + decode_path(name), made)
         if new != here:
             changed[name] = new
     if not changed:
@@ -253,7 +239,31 @@ def _rewrite(
     return new_object.id
 
 
-def _leaves(edits: Mapping[bytes, object]) -> Iterator[object]:
+def _edited(source: Source, here: Node | None, edit: _Edits, path: str, made: list[tuple[Object, Tree]]) -> Node | None:
+    """What is at a path after the edits of it and of what is below it."""
+    own = edit.pop(_ITSELF, here)
+    assert not isinstance(own, dict)
+    folder = here if here is not None and here.mode == 0o40000 else None
+    if not edit:
+        if folder is not None and own is not folder:
+            if own is None:
+                return here
+            raise Conflict(f"`{path}` is a folder; a file cannot take its place")
+        return own
+    writes = any(leaf is not None for leaf in _leaves(edit))
+    file = own if own is not folder else None
+    if file is not None and writes:
+        what = "a file in the same change" if file is not here else "a file"
+        raise Conflict(f"`{path}` is {what}; nothing can be written below it")
+    inner = _rewrite(source, folder.id if folder is not None else None, edit, path + "/", made)
+    if inner is None:
+        return file
+    if file is not None and folder is not None:
+        raise Conflict(f"`{path}` is a folder; a file cannot take its place")
+    return Node(0o40000, inner)
+
+
+def _leaves(edits: _Edits) -> Iterator[object]:
     for edit in edits.values():
         if isinstance(edit, dict):
             yield from _leaves(edit)
