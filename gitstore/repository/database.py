@@ -174,8 +174,7 @@ class Database:
             self._packs_written += 1
 
     def arrived(self) -> None:
-        """A pack that others made was put among the repository's."""
-        self.close()
+        """A pack that others made was put among the repository's. It is found when an object of it is asked for."""
         self._packs_written += 1
 
     def fold(self) -> int:

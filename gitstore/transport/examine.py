@@ -20,7 +20,12 @@ KINDS = {b"commit": COMMIT, b"tree": TREE, b"blob": BLOB, b"tag": TAG}
 LACKING = "it lacks objects that it needs (git fsck in your clone says which)"
 OBJECTS = 500_000  # objects that one push may bring
 _MEMORY = 1 << 30
-_SETTINGS = {"core.bigFileThreshold": "16m", "core.deltaBaseCacheLimit": "64m", "pack.threads": "1"}
+_SETTINGS = {
+    "core.bigFileThreshold": "16m",
+    "core.deltaBaseCacheLimit": "64m",
+    "core.fsync": "none",  # what is admitted is synced then (Quarantine.admit)
+    "pack.threads": "1",
+}
 
 
 class Examiner(Protocol):

@@ -10,9 +10,10 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from functools import partial
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import msgspec
@@ -100,21 +101,28 @@ class Git:
             environment["GIT_PROTOCOL"] = protocol
         if objects is not None:
             environment["GIT_OBJECT_DIRECTORY"] = objects
-        try:
-            # Not by the event loop: uvloop forks, which copies the page tables of the whole server (10 ms at 70 MB,
-            # measured, and nothing else runs meanwhile), where this is a vfork(2).
-            process = subprocess.Popen(  # noqa: ASYNC220
-                [self.binary, *options, *words],
-                cwd=folder,
-                env=environment,
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Unavailable(f"git cannot be run on the server: {error.strerror or error}") from error
+        # Sockets, not pipes: uvloop closes a pipe's descriptor twice, and the second time it may be somebody else's.
+        # Three, for one that breaks while it is written to takes what is still to be read with it.
+        with ExitStack() as stack:
+            pairs = [socket.socketpair() for _ in range(3)]
+            for _, theirs in pairs:
+                stack.enter_context(theirs)
+            try:
+                # Not by the event loop: uvloop forks, which copies the page tables of the whole server (10 ms at 70 MB,
+                # measured, and nothing else runs meanwhile), where this is a vfork(2).
+                process = subprocess.Popen(  # noqa: ASYNC220
+                    [self.binary, *options, *words],
+                    cwd=folder,
+                    env=environment,
+                    stdin=pairs[0][1].fileno(),
+                    stdout=pairs[1][1].fileno(),
+                    stderr=pairs[2][1].fileno(),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                for ours, _ in pairs:
+                    ours.close()
+                raise Unavailable(f"git cannot be run on the server: {error.strerror or error}") from error
         if bounds is not None:
             # It has read nothing yet, so nothing that was sent can have used anything.
             for kind, value in (
@@ -125,40 +133,32 @@ class Git:
             ):
                 with contextlib.suppress(ProcessLookupError):
                     resource.prlimit(process.pid, kind, (value, value))
-        program = Program(process)
+        ends = [ours for ours, _ in pairs]
+        connecting: asyncio.Future[Program] = asyncio.ensure_future(Program.connect(process, ends))
         try:
-            await program.connect()
-        except BaseException:
-            await program.__aexit__()
-            raise
-        return program
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            async with await connecting:
+                raise
 
 
 class Program:
     """A program that runs. Use it as an async context: whatever happens, it and its children are gone at the end."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], streams: Sequence[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+    ) -> None:
         self._process = process
+        self._in, self._out, self._err = streams[0][1], streams[1][0], streams[2][0]
+        self._writers = [writer for _, writer in streams]
         self._told = bytearray()
-        self._in: asyncio.StreamWriter | None = None
-        self._out = asyncio.StreamReader(_CHUNK)
-        self._err = asyncio.StreamReader(_CHUNK)
-        self._pipes: list[asyncio.BaseTransport] = []
-        self._listening: asyncio.Future[None] | None = None
+        self._listening = asyncio.ensure_future(self._listen())
         self._feeding: asyncio.Future[None] | None = None
 
-    async def connect(self) -> None:
-        """Hands its pipes to the event loop."""
-        loop, process = asyncio.get_running_loop(), self._process
-        for reader, pipe in ((self._out, process.stdout), (self._err, process.stderr)):
-            transport, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, reader), pipe)
-            self._pipes.append(transport)
-        writing, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), process.stdin
-        )
-        self._pipes.append(writing)
-        self._in = asyncio.StreamWriter(writing, protocol, None, loop)
-        self._listening = asyncio.ensure_future(self._listen())
+    @classmethod
+    async def connect(cls, process: subprocess.Popen[bytes], ours: Sequence[socket.socket]) -> Program:
+        """Our ends of the sockets that are its input, output and what it tells, handed to the event loop."""
+        return cls(process, [await asyncio.open_unix_connection(sock=one, limit=_CHUNK) for one in ours])
 
     async def __aenter__(self) -> Program:
         return self
@@ -166,7 +166,7 @@ class Program:
     async def __aexit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        tasks = [task for task in (self._listening, self._feeding) if task is not None]
+        tasks = [self._listening] if self._feeding is None else [self._listening, self._feeding]
         if self._feeding is not None:
             self._feeding.cancel()
         with contextlib.suppress(TimeoutError):
@@ -175,8 +175,8 @@ class Program:
                 await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
             task.cancel()
-        for pipe in self._pipes:
-            pipe.close()
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _status(self) -> int:
         """Its exit status, once it has ended. It is about to: it is killed, or has closed what it writes to."""
@@ -196,20 +196,17 @@ class Program:
 
         Where it ends before it has read everything, the rest is not asked for.
         """
-        stdin = self._in
-        assert stdin is not None
         try:
             async for piece in pieces:
-                stdin.write(piece)
-                await stdin.drain()
+                self._in.write(piece)
+                await self._in.drain()
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has ended, and how it did says why
         finally:
-            stdin.close()
+            self._in.close()
 
     def close(self) -> None:
         """It is fed nothing."""
-        assert self._in is not None
         self._in.close()
 
     def feed(self, pieces: AsyncIterator[bytes]) -> None:
@@ -223,8 +220,7 @@ class Program:
 
     async def end(self) -> Ended:
         """Waits for its end. Its output must have been read. Raises what the pieces raised that it was fed with."""
-        if self._listening is not None:
-            await self._listening
+        await self._listening
         status = await self._status()
         if self._feeding is not None and self._feeding.done() and not self._feeding.cancelled():
             self._feeding.result()

@@ -7,6 +7,7 @@ the indexes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -85,11 +86,14 @@ async def receive(
     if not request.commands:
         return b""  # a probe, to learn whether the key will do
     push = _Push(store, examiner, request, who, limits)
+    clearing: asyncio.Future[None] | None = None
     try:
         await offload(push.begin, reference)
         try:
             await push.take(reader)
             await push.examine(offload)
+            await offload(push.admit)
+            clearing = asyncio.ensure_future(offload(push.end))  # meanwhile: a disk may take its time for each folder
             await offload(push.apply)
         except _Denied as denied:
             push.refuse(denied)
@@ -99,7 +103,10 @@ async def receive(
             push.refuse(_Denied({each.ref: failed.message for each in request.commands}, [f"error: {failed.message}"]))
         return commands.report(request, push.unpacked, push.results, push.said)
     finally:
-        push.end()
+        try:
+            await (clearing if clearing is not None else offload(push.end))
+        finally:
+            push.end()
 
 
 class _Push:
@@ -276,14 +283,17 @@ class _Push:
 
     # -- it comes in ----------------------------------------------------------------------------------------------
 
-    def apply(self) -> None:
-        """Makes the objects the repository's and moves the refs. Raises _Denied, StorageFailed; then none has moved."""
+    def admit(self) -> None:
+        """Makes the objects the repository's. Raises StorageFailed."""
         try:
             if self._quarantine is not None:
                 with self._found.publishing:
                     self._quarantine.admit()
         except OSError as failed:
             raise StorageFailed(f"the push cannot be kept: {failed.strerror or failed}") from failed
+
+    def apply(self) -> None:
+        """Moves the refs. Raises _Denied, StorageFailed; then none has moved."""
         ours = [each for each in self._request.commands if each.ref in _BRANCHES]
         others = [each for each in self._request.commands if each.ref not in _BRANCHES]
         for command in ours:
@@ -373,9 +383,10 @@ class _Push:
         self.said = [*dict.fromkeys([*self.said, *denied.said])] if denied.said else self.said
 
     def end(self) -> None:
-        """Leaves nothing behind."""
+        """Leaves nothing behind. Costs nothing the second time."""
         if self._quarantine is not None:
             self._quarantine.discard()
+            self._quarantine = None
 
 
 def _denied(ref: str, failed: GitstoreError) -> _Denied:
