@@ -5,7 +5,7 @@ Everything that is wrong is found at once, each with the place a person goes to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from gitstore.errors import GitstoreError, Invalid, SecretFound
 from gitstore.model import Artifact, Task, Workflow
 from gitstore.parsed import text_secrets
 from gitstore.reading import shown
-from gitstore.repository.trees import TreeView
+from gitstore.repository.trees import TreeEntry, TreeView
 from gitstore.rules import Policy
 
 Record = Workflow | Task | Artifact | evidence.Gone | evidence.Broken
@@ -62,6 +62,11 @@ def of_error(path: str, error: GitstoreError) -> Fault:
     return Fault(shown(path), message, hint, first.get("line"), first.get("column"))
 
 
+def distinct(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults, each once: two readers may have met the same one."""
+    return list({(one.path, one.line, one.column, one.message.split(",")[0]): one for one in faults}.values())
+
+
 def main_faults(tree: TreeView, policy: Policy, now: int) -> list[Fault]:
     """Everything that keeps `tree` from being a context branch."""
     found = [*_shape(tree, "")]
@@ -92,12 +97,19 @@ def _texts(tree: TreeView) -> Iterator[Fault]:
 
 def evidence_faults(workspace: str, tree: TreeView, policy: Policy, now: int) -> list[Fault]:
     """Everything that keeps `tree` from being an evidence branch."""
-    found = [*_shape(tree, "evidence/")]
-    paths = [path for path, node in tree.walk() if node.mode & 0o170000 == 0o100000]
+    places = [path for path, node in tree.walk() if node.mode & 0o170000 == 0o100000]
+    return [*_shape(tree, "evidence/"), *record_faults(workspace, tree, places, policy, now)]
+
+
+def record_faults(workspace: str, tree: TreeView, places: list[str], policy: Policy, now: int) -> list[Fault]:
+    """What is wrong with the records that these paths of an evidence branch belong to."""
+    found: list[Fault] = []
     ids: dict[tuple[str, str], str] = {}
-    for record, path in records(workspace, tree, paths, now):
+    for record, path in records(workspace, tree, places, now):
         if isinstance(record, evidence.Broken):
-            found.append(of_error(f"evidence/{record.path}", _without(record)))
+            unread = isinstance(record.error, DocumentError) and not record.path.endswith(".yaml")
+            place = f"{record.path}/{evidence.ARTIFACT_DOCUMENT}" if unread else record.path
+            found.append(of_error(f"evidence/{place}", _without(record)))
             continue
         if isinstance(record, evidence.Gone):
             continue
@@ -129,8 +141,18 @@ def _without(record: evidence.Broken) -> GitstoreError:
 
 def _shape(tree: TreeView, prefix: str, folder: str = "") -> Iterator[Fault]:
     """Names no machine misreads, and nothing but plain files and folders."""
+    entries = tree.entries(folder)
+    yield from level(entries, prefix, folder)
+    for entry in entries:
+        inside = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.is_tree and inside.count("/") + 2 <= paths.MAX_DEPTH and not paths.means_git(entry.name):
+            yield from _shape(tree, prefix, inside)
+
+
+def level(entries: Iterable[TreeEntry], prefix: str, folder: str) -> Iterator[Fault]:
+    """What is wrong with the entries of one folder, those of its folders left out."""
     seen: dict[str, str] = {}
-    for entry in tree.entries(folder):
+    for entry in entries:
         inside = f"{folder}/{entry.name}" if folder else entry.name
         path = shown(prefix + inside)
         try:
@@ -146,8 +168,5 @@ def _shape(tree: TreeView, prefix: str, folder: str = "") -> Iterator[Fault]:
         other = seen.setdefault(names.fold(entry.name), path)
         if other != path:
             yield Fault(path, f"differs from `{other}` only in case; macOS and Windows keep one of them", "Rename one.")
-        if entry.is_tree:
-            if inside.count("/") + 2 > paths.MAX_DEPTH:
-                yield Fault(path, f"is nested deeper than {paths.MAX_DEPTH} folders", "Move its files up.")
-            else:
-                yield from _shape(tree, prefix, inside)
+        if entry.is_tree and inside.count("/") + 2 > paths.MAX_DEPTH:
+            yield Fault(path, f"is nested deeper than {paths.MAX_DEPTH} folders", "Move its files up.")

@@ -23,11 +23,12 @@ from gitstore.documents import DocumentError, load
 from gitstore.errors import GitstoreError, StoreBusy
 from gitstore.facts import line, walk
 from gitstore.history import History
+from gitstore.layout import Layout
 from gitstore.model import Artifact, Branch, CommitFacts, Task, Workflow
 from gitstore.repository.disk import Hold
 from gitstore.repository.objects import Oid
 from gitstore.search.segments import STATE, State
-from gitstore.store import Layout, Options, Store
+from gitstore.store import Options, Store
 from gitstore.survey import BRANCHES, Standing, Survey, is_open
 
 _REINDEX = "Stop the server and run `gitstore reindex`."

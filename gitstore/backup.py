@@ -1,9 +1,9 @@
 """A whole store in one tar file, and back. The file is taken whole or not at all: every byte is under a SHA-256.
 
-Written beside a running server: of each workspace it has the two branches as they were promised at the beginning, each
-with all its history. The keys come along as hashes; sealed secrets and the key that opens them only if asked for. The
-journal is part of it in effect, for its changes are in the branches. What nobody committed, the trash and the derived
-indexes are not.
+Written beside a running server: of each workspace it has the two branches as they were promised at the beginning, and
+the other branches and tags, each with all its history. The keys come along as hashes; sealed secrets and the key that
+opens them only if asked for. The journal is part of it in effect, for its changes are in the branches. What nobody
+committed, the trash and the derived indexes are not.
 
 File: a tar (POSIX pax) whose first member is `backup.json` (format, time, workspaces and heads), then `keys.yaml`,
 `secrets/…`, `workspaces/<folder>/<pack>`; the last, `sha256`, has the hash of every byte before it.
@@ -25,13 +25,14 @@ import msgspec
 
 from gitstore import names, values
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, NotFound, StorageFailed
+from gitstore.layout import Layout
+from gitstore.repository import refs
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Oid
 from gitstore.repository.packs import write_pack
 from gitstore.repository.repository import Repository
 from gitstore.repository.transfer import Entry, copy
-from gitstore.store import Layout
 from gitstore.survey import Standing, Survey
 
 FORMAT = 1
@@ -53,6 +54,8 @@ class Held(msgspec.Struct, frozen=True):
     main: str
     evidence: str | None = None
     packs: int = 0
+    refs: dict[str, str] = {}  # other branches and tags
+    pushed: tuple[str, ...] = ()  # the commits that came by a push
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -111,7 +114,9 @@ class _Writer:
             tell = self._about(one, number, len(survey.standing))
             files = _packed(one, self.scratch / one.id, tell)
             packs.append((one.folder, files))
-            held.append(Held(one.id, one.folder, head, one.head("evidence"), len(files)))
+            others = {ref: oid.hex() for ref, oid in one.others.items()}
+            pushed = tuple(oid.hex() for oid in one.repository.all_pushed())
+            held.append(Held(one.id, one.folder, head, one.head("evidence"), len(files), others, pushed))
         contents = Contents(FORMAT, values.iso(self.now * 1000), with_secrets, tuple(held))
         self._member(_HEADER, msgspec.json.format(msgspec.json.encode(contents)))
         if layout.keys.exists():
@@ -331,7 +336,12 @@ def _checked_out(disk: Disk, layout: Layout, one: Held) -> None:
         heads = {"main": one.main} | ({"evidence": one.evidence} if one.evidence is not None else {})
         moved = {branch: Oid(bytes.fromhex(head)) for branch, head in heads.items()}
         repository.check_out(None, moved["main"], ())
+        repository.mark_pushed(Oid(bytes.fromhex(commit)) for commit in one.pushed)
         repository.move(moved, show=True)
+        for ref, oid in one.refs.items():
+            if refs.fault(ref) is not None or not ref.startswith(("refs/heads/", "refs/tags/")):
+                raise Damaged(f"{ref!r} cannot be the name of a branch or tag")
+            refs.swap(disk, repository.git, repository.database.scratch, ref, None, Oid(bytes.fromhex(oid)))
     except (GitstoreError, ValueError) as error:
         raise Damaged(f"workspace {one.folder} of the backup cannot be restored: {error}") from error
     finally:

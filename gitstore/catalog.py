@@ -153,6 +153,10 @@ class Catalog:
         marks = ",".join("?" * len(ids))
         return dict(self._database.rows(f"SELECT id, record FROM records WHERE id IN ({marks})", ids))  # noqa: S608
 
+    def records_with(self, text: bytes) -> dict[str, bytes]:
+        """The encoded records that hold these bytes anywhere, by workspace; a look at every record there is."""
+        return dict(self._database.rows("SELECT id, record FROM records WHERE instr(record, ?)", (text,)))
+
     def list(
         self,
         q: str | None = None,

@@ -10,129 +10,29 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from gitstore import names, record, settings
+from gitstore import names
 from gitstore.context import Context
-from gitstore.facts import author, changed_paths, line, message, server_signature, shown, trailer, walk
-from gitstore.merging import merge
-from gitstore.model import SYSTEM, Branch, ChangedPath, CommitFacts, Kind, Provenance, Touch
+from gitstore.errors import Conflict
+from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
+from gitstore.model import Branch, CommitFacts, Kind, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.repository import journal
 from gitstore.repository.commits import Signature, build
-from gitstore.repository.objects import EMPTY_TREE, Blob, Object, Oid
-from gitstore.repository.repository import Foreign, Repository
+from gitstore.repository.objects import Blob, Object, Oid
+from gitstore.repository.repository import Repository
 from gitstore.repository.trees import FILE_MODE, Difference, Node, TreeView, encode_path, rewrite
 from gitstore.secrets import Vault, encode_file
+from gitstore.snapshot import Line, Snapshot
 
 T = TypeVar("T")
 
 
 class Closed(Exception):
     """The workspace has left memory, or was deleted: whoever holds it asks the store for it again."""
-
-
-class Line(NamedTuple):
-    """The end of a branch: its commit (None: the branch does not exist), its root tree, its effective time (ms)."""
-
-    oid: Oid | None
-    root: Oid
-    time: int
-
-    @property
-    def head(self) -> str | None:
-        """The commit id, 40 hexadecimal digits."""
-        return self.oid.hex() if self.oid is not None else None
-
-
-NOWHERE = Line(None, EMPTY_TREE, 0)
-
-
-class Snapshot:
-    """A workspace at one moment; never changes."""
-
-    __slots__ = (
-        "_rendered",
-        "_source",
-        "context",
-        "created_at",
-        "lines",
-        "sealed",
-        "sealed_generation",
-        "spec_version",
-        "workspace",
-    )
-
-    def __init__(
-        self,
-        workspace: str,
-        context: Context,
-        lines: Mapping[str, Line],
-        source: Repository,
-        *,
-        created_at: int,
-        spec_version: int,
-        sealed: Mapping[str, bytes],
-        sealed_generation: int,
-    ) -> None:
-        self.workspace = workspace
-        self.context = context
-        self.lines = lines
-        self.created_at = created_at
-        self.spec_version = spec_version
-        self.sealed = sealed
-        self.sealed_generation = sealed_generation
-        self._rendered: tuple[bytes, str] | None = None
-        self._source = source
-
-    @property
-    def main(self) -> Line:
-        """The context branch."""
-        return self.lines["main"]
-
-    @property
-    def evidence(self) -> Line:
-        """The evidence branch."""
-        return self.lines["evidence"]
-
-    @property
-    def updated_at(self) -> int:
-        """When the context branch last moved."""
-        return self.lines["main"].time
-
-    def tree(self, branch: Branch = "main") -> TreeView:
-        """The files of a branch."""
-        return TreeView(self._source.database, self.lines[branch].root)
-
-    def blob(self, blob: str) -> bytes:
-        """The content of a blob. Raises Damaged where it is missing."""
-        return self._source.database.blob(Oid(bytes.fromhex(blob)))
-
-    def tree_at(self, commit: str) -> TreeView:
-        """The files of a commit of either branch. Raises Damaged for one that is not here."""
-        return self._source.tree(Oid(bytes.fromhex(commit)))
-
-    def record(self) -> tuple[bytes, str]:
-        """The workspace record as JSON, and its ETag; made once."""
-        if self._rendered is None:
-            head = self.main.head
-            encoded = record.render(
-                self.context,
-                head=head,
-                created_at=self.created_at,
-                updated_at=self.updated_at,
-                spec_version=self.spec_version,
-                secret_configured=settings.GIT_TOKEN in self.sealed,
-                webhook_secret_configured=settings.WEBHOOK_SECRET in self.sealed,
-            )
-            self._rendered = encoded, self.etag
-        return self._rendered
-
-    @property
-    def etag(self) -> str:
-        """The ETag of the workspace record."""
-        return record.etag(self.main.head, self.sealed_generation, self.context.problems)
 
 
 class Outcome(NamedTuple, Generic[T]):
@@ -143,11 +43,17 @@ class Outcome(NamedTuple, Generic[T]):
     commit: CommitFacts | None  # None: everything was so already
 
 
-class Past(Protocol):
-    """What the write path asks of history."""
+class Surroundings(Protocol):
+    """What the write path asks of the store around a workspace."""
 
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The durable commit that last changed a path."""
+
+    def claim(self, slug: str, owner: str | None) -> AbstractContextManager[Callable[[Pending[Any]], None]]:
+        """Holds a slug until the change that takes it is settled. Raises Conflict where it is taken."""
+
+    def told(self, workspace: Workspace) -> None:
+        """The problems that are told of a workspace are others now."""
 
 
 class Draft:
@@ -166,6 +72,7 @@ class Draft:
         self.tree = base.tree(branch)
         self.edits: dict[str, Blob | None] = {}
         self.seals: dict[str, str | None] = {}
+        self.taken: list[Oid] = []
         self.kind: str = "changes"
         self.name = "change"
         self.state = "completed"
@@ -203,6 +110,14 @@ class Draft:
         """Removes a file, if it is there."""
         self.edits[path] = None
 
+    def took(self, blob: Blob) -> None:
+        """The change has in it what a file of the checkout says, which may then be replaced there."""
+        self.taken.append(blob.id)
+
+    def free(self, slug: str) -> bool:
+        """Whether the workspace could have this slug."""
+        return self._owner.free(slug)
+
     def seal(self, name: str, text: str | None) -> None:
         """Keeps a secret outside the repository; None forgets it."""
         self.seals[name] = text
@@ -224,7 +139,19 @@ class Draft:
 class Change(journal.Entry):
     """A change on its way: what the journal needs, and what is to happen once it is durable."""
 
-    __slots__ = ("facts", "heads", "objects", "owner", "pending", "sealed_file", "snapshot", "touched", "value")
+    __slots__ = (
+        "facts",
+        "heads",
+        "kept",
+        "objects",
+        "owner",
+        "pending",
+        "sealed_file",
+        "snapshot",
+        "taken",
+        "touched",
+        "value",
+    )
 
     def __init__(self, owner: Workspace, record: journal.Record, snapshot: Snapshot, objects: list[Object]) -> None:
         super().__init__(journal.encode(record), self._done, self._failed)
@@ -233,6 +160,8 @@ class Change(journal.Entry):
         self.objects = objects
         self.heads = {move.branch: Oid(move.new) for move in record.moves}
         self.sealed_file = record.sealed
+        self.taken = {Oid(blob) for blob in record.taken}
+        self.kept = {path: Oid(base) if base is not None else None for path, base in record.kept}
         self.facts: list[CommitFacts] = []
         self.touched: dict[tuple[str, str], Touch] = {}
         self.pending: Pending[Any] = Pending()
@@ -252,25 +181,28 @@ class Workspace:
 
     def __init__(
         self, snapshot: Snapshot, repository: Repository, folder: str, submit: Callable[[journal.Entry], None],
-        past: Past, vault: Vault,
+        store: Surroundings, vault: Vault, sources: dict[str, tuple[Problem, ...]] | None = None,
     ) -> None:  # fmt: skip
         self.id = snapshot.workspace
         self.repository = repository
         self.folder = folder
         self.lock = threading.RLock()
         self.publishing = threading.Lock()
+        self.sources = sources if sources is not None else {}  # problems that are told, by who tells them
+        snapshot = snapshot.telling(all_told(self.sources))
         self.tip = snapshot
         self.visible = snapshot
         self.unpublished: deque[Change] = deque()
         self.since = 0.0  # when the oldest unpublished change became durable (time.monotonic)
         self.latest = 0.0
+        self.joins = 0  # how often a branch was taken in that somebody's git had moved
         self.closed = False
         self.deleting = False  # then nobody loads it again
         self.on_first: Callable[[Workspace], None] | None = None  # told when the workspace begins to exist
         self._last: Pending[Any] = Pending.of(None)
         self._recent: dict[tuple[str, str], Touch] = {}
         self._submit = submit
-        self._past = past
+        self.store = store
         self._vault = vault
 
     # -- the way in -----------------------------------------------------------------------------------------------
@@ -298,7 +230,7 @@ class Workspace:
         if not edits and not draft.seals:
             # It may stand on changes that are not durable yet: the answer waits for them.
             outcome = Outcome(value, base, None)
-            return Pending.of(outcome) if self._last.settled else self._last.then(lambda _: outcome)
+            return self.settled().then(lambda _: outcome)
         sealed, generation, sealed_file = base.sealed, base.sealed_generation, None
         if draft.seals:
             kept = dict(base.sealed)
@@ -339,15 +271,26 @@ class Workspace:
         snapshot = Snapshot(
             self.id, context, lines, self.repository,
             created_at=base.created_at or draft.now, spec_version=spec_version,
-            sealed=sealed, sealed_generation=generation,
+            sealed=sealed, sealed_generation=generation, told=base.told,
         )  # fmt: skip
         record = journal.Record(
             self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
-            slug if slug != self.folder else None,
+            slug if slug != self.folder else None, taken=tuple(draft.taken),
         )  # fmt: skip
-        return self._hand_in(Change(self, record, snapshot, objects), facts, value)
+        change = Change(self, record, snapshot, objects)
+        if slug == base.context.fields.slug or base.main.oid is None:
+            return self.hand_in(change, facts, value)
+        try:
+            with self.store.claim(slug, self.id) as claimed:
+                pending = self.hand_in(change, facts, value)
+                claimed(pending)
+                return pending
+        except Conflict:
+            self.repository.database.drop(objects)
+            raise
 
-    def _hand_in(self, change: Change, facts: list[CommitFacts], value: T) -> Pending[Outcome[T]]:
+    def hand_in(self, change: Change, facts: list[CommitFacts], value: T) -> Pending[Outcome[T]]:
+        """Gives a prepared change to the journal, and goes on from it. The lock is held."""
         change.facts = facts
         change.value = value
         for fact in facts:
@@ -392,74 +335,23 @@ class Workspace:
             task_id=trailer(draft.task_id or who.task_id),
         )
 
-    # -- what others did ------------------------------------------------------------------------------------------
+    def free(self, slug: str) -> bool:
+        """Whether this workspace could have a slug."""
+        try:
+            with self.store.claim(slug, self.id):
+                return True
+        except Conflict:
+            return False
 
-    def take_in(self, foreign: Foreign) -> Pending[Outcome[list[str]]]:
-        """Takes in a branch that somebody's git moved; the paths where both sides differ (this store's side stays).
-
-        A move that only extends the branch is kept as it is. Anything else is joined with what the store has: parents
-        are the old head and the new tip, so that neither's commits are ever lost; and the files are those of the new
-        tip with what the store changed since it last showed the branch.
-        """
-        branch: Branch = "evidence" if foreign.branch == "evidence" else "main"
-        with self.lock:
-            base = self.tip
-            old = base.lines[branch]
-            found = foreign.found
-            if found is None:
-                # Somebody deleted the branch: ours is put back.
-                self.repository.shown[branch] = None
-                return Pending.of(Outcome([], base, None))
-            self.repository.database.close()  # packs that git made a moment ago are to be seen
-            commits = line(self.repository, found, old.oid)
-            extends = not commits or commits[0][1].parents[:1] == (old.oid,)
-            clashes: list[str] = []
-            objects: list[Object] = []
-            now = max(int(time.time() * 1000), old.time)
-            if extends or old.oid is None:
-                facts = list(walk(self.repository, branch, commits, old.time))
-                root, new, when = self.repository.tree(found).root, found, facts[-1].time if facts else old.time
-            else:
-                merged = merge(self.repository, foreign.shown, old.oid, found)
-                clashes = merged.clashes
-                root, when = merged.root, now
-                for tree_object, tree in merged.trees:
-                    self.repository.database.keep_tree(tree_object, tree)
-                    objects.append(tree_object)
-                who = Provenance(SYSTEM, "disk")
-                text = message("merge", f"join {branch} with {found.hex()[:12]}", "completed", now, who, None, None)
-                joined = build(
-                    root, (old.oid, found), Signature(*author(SYSTEM), now // 1000), server_signature(now), text
-                )
-                self.repository.database.keep((joined,))
-                objects.append(joined)
-                new = joined.id
-                facts = list(walk(self.repository, branch, line(self.repository, new, old.oid), old.time))
-            view = TreeView(self.repository.database, root)
-            context = (
-                Context.load(view, previous=base.context, now=now, policy=base.context.policy)
-                if branch == "main"
-                else base.context
-            )
-            snapshot = Snapshot(
-                self.id, context, {**base.lines, branch: Line(new, root, when)}, self.repository,
-                created_at=base.created_at,
-                spec_version=base.spec_version + _spec_versions(facts if branch == "main" else ()),
-                sealed=base.sealed, sealed_generation=base.sealed_generation,
-            )  # fmt: skip
-            record = journal.Record(
-                self.id, self.folder, (journal.Move(branch, old.oid, new),),
-                tuple((o.id, o.base, o.entry(fast=True)) for o in objects),
-            )  # fmt: skip
-            pending = self._hand_in(Change(self, record, snapshot, objects), facts, clashes)
-            self.repository.shown[branch] = found
-            return pending
+    def settled(self) -> Pending[Any]:
+        """Settled once the newest state is durable."""
+        return Pending.of(None) if self._last.settled else self._last
 
     # -- what the store needs to know -----------------------------------------------------------------------------
 
     def last_touch(self, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, durable or not."""
-        return self._recent.get((branch, path)) or self._past.last_touch(self.id, branch, path)
+        return self._recent.get((branch, path)) or self.store.last_touch(self.id, branch, path)
 
     def read_blob(self, blob: str) -> bytes:
         """The content of a blob. Raises Damaged where it is missing."""
@@ -471,7 +363,10 @@ class Workspace:
             self.on_first(self)
             self.on_first = None
         with self.lock:
-            self.visible = change.snapshot
+            settled = self.tip is change.snapshot
+            self.visible = change.snapshot.telling(self.visible.told)
+            if settled:
+                self.tip = self.visible
             now = time.monotonic()
             if not self.unpublished:
                 self.since = now
@@ -492,6 +387,18 @@ class Workspace:
                 if self._recent.get(key) is touch:
                     del self._recent[key]
 
+    def tell(self, source: str, problems: tuple[Problem, ...]) -> None:
+        """From now on these problems of one source are told with the workspace; its ETag changes with them."""
+        with self.lock:
+            if self.sources.get(source, ()) == problems:
+                return
+            self.sources[source] = problems
+            told = all_told(self.sources)
+            settled = self.tip is self.visible
+            self.visible = self.visible.telling(told)
+            self.tip = self.visible if settled else self.tip.telling(told)
+        self.store.told(self)
+
     def close(self) -> bool:
         """Lets the workspace leave memory; False while something is under way."""
         if not self.lock.acquire(blocking=False):
@@ -508,13 +415,10 @@ class Workspace:
             self.lock.release()
 
 
+def all_told(sources: Mapping[str, tuple[Problem, ...]]) -> tuple[Problem, ...]:
+    """The problems of every source, in a settled order."""
+    return tuple(problem for _, part in sorted(sources.items()) for problem in part)
+
+
 def _node(edit: Object | None) -> Node | None:
     return Node(FILE_MODE, edit.id) if edit is not None else None
-
-
-def _spec_versions(facts: Iterable[CommitFacts]) -> int:
-    return sum(any(_is_spec(changed) for changed in fact.changes) for fact in facts)
-
-
-def _is_spec(changed: ChangedPath) -> bool:
-    return changed.part == "spec"

@@ -32,14 +32,14 @@ _UNKNOWN: Final = Fields("", "", "")
 
 
 class MemoryEntry(msgspec.Struct, frozen=True):
-    """One key of the memory. `item` is `"key":value` in compact JSON; `machine`: no person formatted the file."""
+    """One key of the memory. `item` is `"key":value` in compact JSON; `head` is as in Parsed."""
 
     key: str
     path: str
     blob: str
     item: bytes
     value_json: bytes
-    machine: bool
+    head: bytes | None
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -329,7 +329,7 @@ def _memory_entry(path: str, name: str, blob: str, found: Parsed) -> MemoryEntry
         if "\ufffd" in key and "\ufffd" not in name and "%EF%BF%BD" not in name.upper():
             raise Invalid("the file's name is not UTF-8; a memory key is text")
     item = values.encode(key) + b":" + value_json
-    return MemoryEntry(key, path, blob, item, value_json, found.machine)
+    return MemoryEntry(key, path, blob, item, value_json, found.head)
 
 
 # --- spec and files -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from gitstore import evidence
 from gitstore.catalog import Catalog, Heads
-from gitstore.changes import Change, Snapshot
+from gitstore.changes import Change
 from gitstore.context import WORKSPACE
 from gitstore.directory import OldSlug, WorkspaceRow
 from gitstore.documents import DocumentError, load
@@ -24,6 +24,7 @@ from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView, compare
 from gitstore.search import Search, text_of
+from gitstore.snapshot import Snapshot
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 _LONG = 50  # records that a catch-up read, from where on it is worth keeping soon
@@ -61,6 +62,14 @@ class Derived:
             if len(self._waiting) >= _WAITING or any(map(_urgent, changes)):
                 self._flush()
 
+    def refresh(self, snapshot: Snapshot) -> None:
+        """What is told of a workspace changed, without a commit."""
+        with self._lock:
+            self._flush()
+            if self._catalog.workspace(snapshot.workspace) is not None:
+                with self._catalog.batch():
+                    self._workspace(snapshot)
+
     def flush(self) -> None:
         """Brings the indexes up to everything that is durable. Costs nothing where they are."""
         if self._waiting:
@@ -77,7 +86,7 @@ class Derived:
                 last: dict[str, Snapshot] = {}
                 for change in changes:
                     self._evidence(change)
-                    last[change.owner.id] = change.snapshot
+                    last[change.owner.id] = change.snapshot.telling(change.owner.visible.told)
                 for snapshot in last.values():
                     self._workspace(snapshot)
         except Exception:

@@ -98,7 +98,7 @@ def parse_workflow(path: str, data: bytes, *, time: int) -> Workflow:
 
 def _workflow(identity: str, record: Mapping[str, Any], time: int) -> Workflow:
     created = _time(record, "created_at", time)
-    items = record.get("work_items") or []
+    items = [] if record.get("work_items") is None else record["work_items"]
     if not isinstance(items, list):
         raise fault("/work_items", "must be a list")
     parsed = tuple(_work_item(item, f"/work_items/{number}") for number, item in enumerate(items))
@@ -107,7 +107,7 @@ def _workflow(identity: str, record: Mapping[str, Any], time: int) -> Workflow:
     return Workflow(
         id=identity,
         name=_title(record, "name", identity),
-        state=check_state(record.get("state") or "pending", WORKFLOW_STATES),
+        state=_state(record, WORKFLOW_STATES),
         playbook_id=_loose_id(record.get("playbook_id"), "/playbook_id"),
         parameters=_object(record, "parameters"),
         context=_object(record, "context"),
@@ -180,7 +180,7 @@ def _task(identity: str, record: Mapping[str, Any], time: int) -> Task:
         work_item_id=_loose_id(record.get("work_item_id"), "/work_item_id"),
         role=check_label(record.get("role"), "/role"),
         stage_name=check_label(record.get("stage_name"), "/stage_name"),
-        state=check_state(record.get("state") or "pending", TASK_STATES),
+        state=_state(record, TASK_STATES),
         created_at=created,
         updated_at=_time(record, "updated_at", max(created, time)),
     )
@@ -424,6 +424,11 @@ def _title(record: Mapping[str, Any], key: str, default: str, at: str = "") -> s
     return check_title(value, f"{at}/{key}")
 
 
+def _state(record: Mapping[str, Any], states: Sequence[str]) -> str:
+    state = record.get("state")
+    return "pending" if state is None else check_state(state, states)
+
+
 def _object(record: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = record.get(key)
     return {} if value is None else mapping(value, f"/{key}")
@@ -452,8 +457,10 @@ def _write(path: str, identity: str, base: bytes | None, fields: dict[str, Any],
     if names.id_of_evidence(path) != identity:
         fields = {"id": identity, **fields}
     current = documents.load(base, path) if base is not None and base.strip() else None
-    if base is None or old is None or not isinstance(current, dict):
+    if base is None:
         return documents.dump(_pruned(fields))
+    if old is None or not isinstance(current, dict):
+        return documents.edit(base, _pruned(fields))  # what is there says nothing, but a person's comments stay
     result = dict(current)
     for key, value in fields.items():
         if key == "created_at":

@@ -85,6 +85,8 @@ def _write(one: Standing, root: Path, progress: Progress) -> Exported:
         for branch, oid in one.heads.items():
             if oid is not None:
                 refs.swap(disk, repository.git, repository.database.scratch, refs.HEADS[branch], None, oid)
+        for ref, oid in one.others.items():
+            refs.swap(disk, repository.git, repository.database.scratch, ref, None, oid)
         _beside(repository.tree(one.heads["evidence"]), root / RESERVED, progress)
     finally:
         repository.database.close()

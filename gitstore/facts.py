@@ -6,7 +6,7 @@ this store have their trailers believed: anybody can type `Gitstore-Actor: admin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from gitstore import names
@@ -43,9 +43,16 @@ def trailer(text: str | None) -> str | None:
 
 
 def message(
-    kind: str, name: str, state: str, time: int, who: Provenance, workflow: str | None, task: str | None
+    kind: str,
+    name: str,
+    state: str,
+    time: int,
+    who: Provenance,
+    workflow: str | None = None,
+    task: str | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
-    """The whole commit message. Nothing a user wrote can add a line to it."""
+    """The whole commit message. Nothing a user wrote can add a line to it. `more` are further trailers, of ids."""
     lines = [
         f"Gitstore-Kind: {kind}",
         f"Gitstore-State: {state}",
@@ -60,6 +67,7 @@ def message(
     ):
         if text is not None:
             lines.append(f"Gitstore-{title}: {trailer(text)}")
+    lines += [f"Gitstore-{title}: {text}" for title, text in (more or {}).items()]
     return f"{names.one_line(name)}\n\n" + "\n".join(lines) + "\n"
 
 
@@ -70,8 +78,10 @@ def time_of(commit: Commit) -> int:
     return commit.committer.time * 1000
 
 
-def facts(oid: Oid, commit: Commit, branch: Branch, time: int, changes: Iterable[ChangedPath]) -> CommitFacts:
-    """The facts of a commit that is already made; `time` is its effective time."""
+def facts(
+    oid: Oid, commit: Commit, branch: Branch, time: int, changes: Iterable[ChangedPath], *, pushed: bool = False
+) -> CommitFacts:
+    """The facts of a commit that is already made; `time` is its effective time, `pushed` that it came over the wire."""
     parents = tuple(parent.hex() for parent in commit.parents)
     trailers = commit.trailers if commit.committer.email == COMMITTER_EMAIL else {}
     words = trailers.get("Gitstore-Actor", "").split(" ", 2)
@@ -84,10 +94,10 @@ def facts(oid: Oid, commit: Commit, branch: Branch, time: int, changes: Iterable
         branch=branch,
         parents=parents,
         time=time,
-        kind=trailers.get("Gitstore-Kind", "merge" if len(parents) > 1 else "edit"),
+        kind=trailers.get("Gitstore-Kind", "push" if pushed else "merge" if len(parents) > 1 else "edit"),
         name=names.one_line(commit.subject) if commit.subject else "(no message)",
         actor=actor,
-        door=trailers.get("Gitstore-Door", "disk"),
+        door=trailers.get("Gitstore-Door", "git" if pushed else "disk"),
         changes=tuple(changes),
         state=trailers.get("Gitstore-State", "completed"),
         request_id=trailers.get("Gitstore-Request"),
@@ -150,7 +160,8 @@ def walk(
         old = repository.tree(commit.parents[0] if commit.parents else None)
         new = TreeView(repository.database, commit.tree)
         differences = compare(repository.database, old.root, new.root)
-        yield facts(oid, commit, branch, before, changed_paths(branch, differences, old, new))
+        changes = changed_paths(branch, differences, old, new)
+        yield facts(oid, commit, branch, before, changes, pushed=repository.pushed(oid))
 
 
 def server_signature(time: int) -> Signature:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gitstore import credentials, documents, media, names, parsed, rules, values
+from gitstore import credentials, documents, media, names, parsed, rules, schemas, values
 from gitstore.context import Context, StoredFile
 from gitstore.errors import Conflict, Invalid, NotFound, TooLarge, WrongShape
 from gitstore.model import Kind, Touch
@@ -231,7 +231,7 @@ def _write_meta(draft: Draft, path: str, one: Upload, description: str | None) -
     data = draft.read(meta)
     document = _with_others(data, said) if data is not None else said
     if document:
-        draft.write(meta, parsed.rewritten(data, document))
+        draft.write(meta, parsed.rewritten(data, document, schemas.head(draft, meta)))
     elif data is not None:
         draft.remove(meta)
 

@@ -7,7 +7,6 @@ workspace is whole, and a start finds it. What is refused leaves nothing.
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,13 +15,12 @@ from typing import Any
 
 import msgspec
 
-from gitstore import copying, documents, evidence, names, source
-from gitstore.acceptance import Fault, Refused, evidence_faults, main_faults, records
+from gitstore import copying, documents, names, parsed, schemas, source
+from gitstore.acceptance import Fault, Refused, distinct, evidence_faults, main_faults, records
 from gitstore.context import RESERVED, WORKSPACE
-from gitstore.errors import Conflict, Invalid
+from gitstore.errors import Conflict
 from gitstore.facts import author, line, message, server_signature, time_of, walk
 from gitstore.model import SYSTEM, Artifact, Branch, Provenance, Task, Workflow
-from gitstore.names import artifact_folder
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -35,7 +33,6 @@ from gitstore.store import Store
 
 AHEAD = 10 * 60 * 1000  # ms that a commit may be dated ahead of the clock
 _BATCH = 16 << 20  # bytes of file content that are held at once
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _CLI = Provenance(SYSTEM, "cli")
 
 Progress = Callable[[str, int, int | None], None]
@@ -78,7 +75,7 @@ def import_folder(
         shutil.rmtree(incoming, ignore_errors=True)
         try:
             scratch.mkdir(parents=True)
-            building = _Import(store, disk, folder, scratch, who, progress or (lambda *_: None))
+            building = Importing(store, disk, folder, scratch, who, progress or (lambda *_: None))
             result = building.run(slug, new_id)
             disk.sync_all(str(store.layout.root))
             store.adopt(scratch, result.slug, result.id)
@@ -87,9 +84,20 @@ def import_folder(
     return result
 
 
-class _Import:
+class Importing:
+    """One import under way: `run` builds the repository in `scratch`.
+
+    `heads` are then its branches, `read` the blobs of the plain files it read.
+    """
+
     def __init__(
-        self, store: Store, disk: Disk, folder: Path, scratch: Path, who: Provenance, progress: Progress
+        self,
+        store: Store,
+        disk: Disk,
+        folder: Path,
+        scratch: Path,
+        who: Provenance,
+        progress: Progress = lambda *_: None,
     ) -> None:
         self.store = store
         self.disk = disk
@@ -105,6 +113,7 @@ class _Import:
         self.heads: dict[Branch, Oid | None] = {"main": None, "evidence": None}
         self.times: dict[Branch, int] = {"main": 0, "evidence": 0}
         self.commits = 0
+        self.read: set[Oid] = set()
 
     def run(self, slug: str | None, new_id: bool) -> Imported:
         """Builds the repository in the scratch folder, or raises."""
@@ -151,6 +160,9 @@ class _Import:
                 "it back, `gitstore workspace purge` removes it for good, --new-id imports a second copy",
                 details={"id": identity},
             )
+        head = self.heads["main"]
+        if head is None or self.repository.commit(head).tree != roots["main"]:
+            roots["main"] = self._described(roots["main"])
         counts = self._validate(identity, roots)
         self._free(str(fields["slug"]))
         self._commit("main", roots["main"])
@@ -229,6 +241,7 @@ class _Import:
         size = 0
         for done, (path, place) in enumerate(files.items()):
             blob = source.read(place)
+            self.read.add(blob.id)
             edits[path] = Node(FILE_MODE, blob.id)
             batch.append(blob)
             size += len(blob.data)
@@ -274,7 +287,7 @@ class _Import:
                 value = {}  # validation says where it is broken
         if not isinstance(value, dict):
             value = {}  # the same
-        document = dict(value)
+        document: dict[str, Any] = value
         identity = document.get("id")
         if not isinstance(identity, str) or not names.is_uuid(identity):
             if identity is not None:
@@ -282,12 +295,10 @@ class _Import:
             identity = None
         else:
             identity = identity.lower()
-        stem = self.folder.name.removesuffix(".git") or "workspace"
-        fields: dict[str, Any] = {"id": document.pop("id", None), **document}
-        fields["name"] = fields.get("name") if fields.get("name") is not None else names.one_line(stem)
-        fields["slug"] = slug or (fields.get("slug") if fields.get("slug") is not None else _slug(stem))
+        fields = source.named(document, self.folder)
         if slug is not None:
             names.check_slug(slug)
+            fields["slug"] = slug
         if data is None:
             fields["is_active"] = True
         elif value and {**fields, "id": value.get("id")} != value:
@@ -301,15 +312,25 @@ class _Import:
 
     def _workspace(self, root: Oid, fields: Mapping[str, Any]) -> Oid:
         """Writes `workspace.yaml`, leaving alone what is said already; one that is broken is left to validation."""
-        data = TreeView(self.repository.database, root).read(WORKSPACE)
+        root = self._described(root)
+        view = TreeView(self.repository.database, root)
+        data = view.read(WORKSPACE)
         wanted = {key: value for key, value in fields.items() if value is not None}
         try:
             if data is not None and not isinstance(documents.load(data), dict | None):
                 return root
-            new = documents.dump(wanted) if data is None else documents.edit(data, wanted)
+            if data is None:
+                new, _ = parsed.written(wanted, schemas.head(view, WORKSPACE))
+            else:
+                new = documents.edit(data, wanted)
         except documents.DocumentError:
             return root
         return self._edited(root, {WORKSPACE: Blob(new)})
+
+    def _described(self, root: Oid) -> Oid:
+        """The root with the schemas that it lacks. Only for a root that is to have a commit of its own anyway."""
+        lacking = schemas.missing(TreeView(self.repository.database, root))
+        return self._edited(root, lacking) if lacking else root
 
     def _free(self, slug: str) -> None:
         """Raises Conflict where the slug is taken, before any more work is done (`adopt` asks again)."""
@@ -333,8 +354,7 @@ class _Import:
             *evidence_faults(identity, view, self.policy, self.now),
         ]
         if faults:
-            unique = {(fault.path, fault.line, fault.column, fault.message.split(",")[0]): fault for fault in faults}
-            raise Refused(f"{self.folder} cannot be imported", list(unique.values()))
+            raise Refused(f"{self.folder} cannot be imported", distinct(faults))
         catalog = self.store.catalog
         counts = {"workflow": 0, "task": 0, "artifact": 0}
         holder: tuple[str, object] | None
@@ -388,22 +408,10 @@ class _Import:
         repository.move({branch: head for branch, head in self.heads.items() if head is not None}, show=True)
 
 
-def _slug(stem: str) -> str:
-    """A slug from a folder's name."""
-    slug = _UNSAFE.sub("-", stem).strip("-._")[:100].strip("-._") or "workspace"
-    try:
-        names.check_slug(slug)
-    except Invalid:
-        slug = f"workspace-{slug[:80]}".removesuffix(".git").removesuffix(".lock")
-    return slug
-
-
 def _placed(tree: TreeView) -> dict[str, Node | Blob | None]:
     """The edits that bring an artifact folder a person put right below `artifacts/` to the place of its name."""
     edits: dict[str, Node | Blob | None] = {}
     for path, node in tree.walk():
-        parts = path.split("/")
-        if len(parts) == 3 and parts[0] == "artifacts" and evidence.folder_of(path) is None:
-            edits[path] = None
-            edits[f"{artifact_folder(parts[1])}/{parts[2]}"] = node
+        if (place := source.placed(path)) != path:
+            edits |= {path: None, place: node}
     return edits

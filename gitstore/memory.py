@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gitstore import documents, names, parsed, record, rules, values
+from gitstore import names, parsed, record, rules, schemas, values
 from gitstore.context import Context, MemoryEntry
 from gitstore.errors import Invalid
 from gitstore.model import MEMORY_MAX_BYTES
@@ -104,15 +104,14 @@ def _write(draft: Draft, key: str, value: Any, taken: dict[str, str]) -> None:
     name = path.removeprefix("memory/")
     taken[names.fold(name)] = path
     document = {"key": key, "value": value} if names.memory_key(name) is None else value
-    if (old is None or old.machine) and not context.faults.get("memory"):
-        data, machine = documents.dump(document), True
+    head = old.head if old is not None else schemas.head(draft, path)
+    if head is not None and not context.faults.get("memory"):
+        data, head = parsed.written(document, head)
     else:
-        data = parsed.rewritten(draft.read(path), document)
-        machine = data == documents.dump(document)
+        data = parsed.rewritten(draft.read(path), document, head or b"")
+        head = parsed.head(data, document)
     blob = Blob(data)
-    parsed.remember(
-        blob.id.hex(), document, values.encode(document), machine=machine, checked=context.policy == "refuse"
-    )
+    parsed.remember(blob.id.hex(), document, values.encode(document), head=head, checked=context.policy == "refuse")
     draft.write(path, blob)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Final, NamedTuple
 
-from gitstore import credentials, documents, values
+from gitstore import credentials, documents, schemas, values
 from gitstore.credentials import Found
 
 TEXT_MAX: Final = 1_048_576
@@ -22,8 +22,8 @@ class Parsed(NamedTuple):
 
     value: Any
     json: bytes
-    machine: bool
-    """The bytes are exactly what `documents.dump` writes: no person formatted them."""
+    head: bytes | None
+    """The schema line above what is exactly as `documents.dump` writes it, or nothing; None: a person formatted it."""
     secrets: tuple[Found, ...]
 
 
@@ -68,18 +68,18 @@ def cached(blob: str) -> Parsed | None:
 def parse(blob: str, data: bytes, path: str) -> Parsed:
     """Reads `data`, the content of `blob`. Raises documents.DocumentError (naming `path`) or Malformed."""
     value = documents.load(data, path)
-    found = Parsed(value, values.encode(value), documents.dump(value) == data, tuple(credentials.find(value)))
+    found = Parsed(value, values.encode(value), head(data, value), tuple(credentials.find(value)))
     _documents.put(blob, found, 200 + 3 * len(data))
     return found
 
 
-def remember(blob: str, value: Any, json: bytes, *, machine: bool, checked: bool) -> None:
+def remember(blob: str, value: Any, json: bytes, *, head: bytes | None, checked: bool) -> None:
     """Keeps a document that was just written, so that it need not be read back.
 
-    `checked` says that it holds no credential; otherwise it is searched for them here.
+    `head` is as in Parsed. `checked` says that it holds no credential; otherwise it is searched for them here.
     """
     secrets = () if checked else tuple(credentials.find(value))
-    _documents.put(blob, Parsed(value, json, machine, secrets), 200 + 3 * len(json))
+    _documents.put(blob, Parsed(value, json, head, secrets), 200 + 3 * len(json))
 
 
 def text_secrets(blob: str, data: bytes) -> tuple[Found, ...]:
@@ -103,14 +103,33 @@ def forget() -> None:
     _texts.clear()
 
 
-def rewritten(data: bytes | None, value: Any) -> bytes:
+def head(data: bytes, value: Any) -> bytes | None:
+    """The schema line on top of a document that holds `value`, or nothing; None where a person laid it out.
+
+    Raises Malformed and TooLarge as documents.dump.
+    """
+    above, below = schemas.split(data)
+    return above if documents.dump(value) == below else None
+
+
+def written(value: Any, head: bytes) -> tuple[bytes, bytes]:
+    """A new file that holds `value` below `head`, and the head it got: none, where the file would be too long with it.
+
+    Raises Malformed and TooLarge as documents.dump.
+    """
+    plain = documents.dump(value)
+    return (head + plain, head) if len(head) + len(plain) <= documents.MAX_BYTES else (plain, b"")
+
+
+def rewritten(data: bytes | None, value: Any, head: bytes = b"") -> bytes:
     """The file `data` changed to hold `value`, touching only what must change.
 
-    A file that is not there (None) or cannot be read is written anew. Raises Malformed and TooLarge as documents.dump.
+    A file that is not there (None) is written below `head`; of one that cannot be read only its schema line is kept.
+    Raises Malformed and TooLarge as documents.dump.
     """
     if data is None:
-        return documents.dump(value)
+        return written(value, head)[0]
     try:
         return documents.edit(data, value)
     except documents.DocumentError:
-        return documents.dump(value)  # there is no telling what to keep; git has the old bytes
+        return written(value, schemas.split(data)[0])[0]  # there is no telling what else to keep; git has the old bytes

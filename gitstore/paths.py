@@ -14,7 +14,7 @@ from gitstore.errors import Invalid
 
 RESERVED: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)", re.IGNORECASE)
 MAX_DEPTH: Final = 32
-_IGNORABLE = dict.fromkeys(
+IGNORABLE = dict.fromkeys(
     [
         *range(0x200C, 0x2010),
         *range(0x202A, 0x202F),
@@ -50,7 +50,7 @@ def check_component(name: str, *, longest: int = 255) -> None:
 
 def means_git(name: str) -> bool:
     """Whether some git or file system takes the name for `.git` (`.GIT`, `git~1`, `.git `, `.g\u200cit` …)."""
-    plain = unicodedata.normalize("NFKC", name.translate(_IGNORABLE)).casefold()
+    plain = unicodedata.normalize("NFKC", name.translate(IGNORABLE)).casefold()
     stems = (text.split(":", 1)[0].rstrip(". ") for text in (name.casefold(), plain))
     return any(stem in (".git", "git~1") for stem in stems)
 
@@ -64,7 +64,7 @@ def _fault(name: str, longest: int) -> str | None:
         return "it has control characters or half characters"
     if "/" in name or "\\" in name:
         return "it has a slash or backslash"
-    plain = unicodedata.normalize("NFKC", name.translate(_IGNORABLE)).casefold()
+    plain = unicodedata.normalize("NFKC", name.translate(IGNORABLE)).casefold()
     for text in (name.casefold(), plain):
         # NTFS: a stream (`:…`) and trailing dots and spaces do not count; "git~1" is the short name of ".git".
         stem = text.split(":", 1)[0].rstrip(". ")

@@ -11,9 +11,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from hashlib import sha256
 
+from gitstore import values
 from gitstore.changes import Change, Workspace
 from gitstore.errors import GitstoreError, Unavailable
+from gitstore.joining import take_in
+from gitstore.model import Problem
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
 from gitstore.repository.journal import Entry, Journal
@@ -28,7 +32,19 @@ CHECKPOINT_BYTES = 8 << 20
 SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
 _RETRY = 0.5  # seconds before another try after a failure or a lock
 
+SOURCE = "publication"  # whose problems these are (Workspace.tell)
+
 log = logging.getLogger("gitstore.publisher")
+
+
+def _stuck(error: Exception) -> Problem:
+    """What is told with a workspace while it cannot be published."""
+    return Problem(
+        sha256(b"publication").hexdigest()[:16], "disk", "", "publication",
+        f"the folder cannot follow what the API says: {error}",
+        "Nothing is lost: it is in the journal, and tried again until it is done.",
+        values.iso(int(time.time() * 1000)),
+    )  # fmt: skip
 
 
 class Publisher:
@@ -42,6 +58,7 @@ class Publisher:
         secrets: str,
         watched: Callable[[], list[Workspace]],
         tidy: Callable[[], None],
+        joined: Callable[[Workspace], None],
     ) -> None:
         self._disk = disk
         self._root = root
@@ -49,6 +66,7 @@ class Publisher:
         self._secrets = secrets
         self._watched = watched
         self._tidy = tidy
+        self._joined = joined
         self._dirty: dict[str, Workspace] = {}
         self._again: dict[str, float] = {}
         self._wake = threading.Condition()
@@ -149,10 +167,12 @@ class Publisher:
             # a folder or a ref that somebody moved), publication is tried again until it is mended.
             if self.failures.get(workspace.id) != str(error):
                 log.warning("workspace %s cannot be published yet: %s", workspace.id, error)
-            self.failures[workspace.id] = str(error)
+                self.failures[workspace.id] = str(error)
+                workspace.tell(SOURCE, (_stuck(error),))
             done = False
         if done:
-            self.failures.pop(workspace.id, None)
+            if self.failures.pop(workspace.id, None) is not None:
+                workspace.tell(SOURCE, ())
             self._again.pop(workspace.id, None)
             with self._wake:
                 if not workspace.unpublished and self._dirty.get(workspace.id) is workspace:
@@ -192,7 +212,8 @@ class Publisher:
                     self._write(workspace, batch)
                 except Foreign as foreign:
                     self._disk.sync_all(workspace.repository.root)  # what git wrote is not durable by itself
-                    workspace.take_in(foreign).result()
+                    take_in(workspace, foreign).result()
+                    self._joined(workspace)
                     continue
                 except (RefLocked, IndexLocked):
                     return False
@@ -225,7 +246,9 @@ class Publisher:
         for change in batch:
             heads.update(change.heads)
         objects = [item for change in batch for item in change.objects]
-        repository.publish(objects, heads)
+        keep = {path: base for change in batch for path, base in change.kept.items()}
+        taken = {blob for change in batch for blob in change.taken}
+        repository.publish(objects, heads, keep=keep, taken=taken)
         sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
         if sealed is not None:
             self._disk.overwrite(f"{self._secrets}/{workspace.id}.new", sealed, 0o600)

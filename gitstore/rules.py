@@ -19,6 +19,7 @@ Policy = Literal["refuse", "allow"]
 
 SPEC_PARTS: Final = ("resources", "documents", "tools", "config", "instructions")
 STORAGE_TYPES: Final = ("git_remote", "host_directory", "workspace_artifacts")
+CHECKOUT_MODES: Final = ("auto", "manual")
 WEBHOOK_PROVIDERS: Final = ("github", "gitea", "gitlab")
 RESOURCE_FIELDS: Final[Mapping[str, str]] = {
     "repository": "url",
@@ -35,14 +36,31 @@ DESCRIPTION_MAX: Final = 2000
 URL_MAX: Final = 2048
 BRIEF_MAX: Final = 20_000
 TOKEN_MAX: Final = 20_000
+SYNC_INTERVAL: Final = 300  # seconds
+SYNC_INTERVAL_MIN: Final = 10
+SYNC_INTERVAL_MAX: Final = 7 * 86_400
 MEMORY_KEY_MAX: Final = 256
 FILE_KEY_MAX: Final = 120
 
 _CREDENTIAL_NAME = re.compile(r"secret|token|password|api[_-]?key|credential", re.IGNORECASE)
 _SCP = re.compile(r"(?:(?P<user>[\w.~+][\w.~+-]*)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?!//)[^-].*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*", re.ASCII)
+# git-check-ref-format(1), for what follows `refs/heads/`; a leading dash would be read as an option.
+_BRANCH = re.compile(
+    r"(?!-|/|@$|.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$))|\.)[^\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]+(?<![./])", re.DOTALL
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ufeff]")
+
+
+class Sync(NamedTuple):
+    """How a workspace follows a remote: which branch of which repository, every how many seconds, and who gives way."""
+
+    url: str
+    branch: str
+    direction: Literal["pull", "push", "both"]
+    interval: int
+    on_conflict: Literal["keep", "theirs", "stop"]
 
 
 class Storage(NamedTuple):
@@ -191,14 +209,54 @@ def settings(value: object, at: str = "") -> dict[str, Any]:
         url = _part(record, name, at).get("repository_url")
         if url not in (None, ""):
             repository_url(url, f"{at}/{name}/repository_url")
-    sync = _part(record, "sync", at)
-    for key, allowed in (("direction", ("pull", "push", "both")), ("on_conflict", ("keep", "theirs", "stop"))):
-        if sync.get(key) is not None and sync[key] not in allowed:
-            raise fault(f"{at}/sync/{key}", f"must be one of {', '.join(allowed)}")
-    if sync.get("url") not in (None, ""):
-        repository_url(sync["url"], f"{at}/sync/url")
-    optional(sync.get("branch"), f"{at}/sync/branch", high=255)
+    mode = _part(record, "checkout", at).get("mode")
+    if mode is not None and mode not in CHECKOUT_MODES:
+        raise fault(f"{at}/checkout/mode", f"must be one of {', '.join(CHECKOUT_MODES)}")
+    _sync(_part(record, "sync", at), f"{at}/sync")
     return record
+
+
+def _sync(record: Mapping[str, Any], at: str) -> None:
+    for key, allowed in (("direction", ("pull", "push", "both")), ("on_conflict", ("keep", "theirs", "stop"))):
+        if record.get(key) is not None and record[key] not in allowed:
+            raise fault(f"{at}/{key}", f"must be one of {', '.join(allowed)}")
+    if record.get("url") not in (None, ""):
+        repository_url(record["url"], f"{at}/url")
+    branch = optional(record.get("branch"), f"{at}/branch", high=255)
+    if branch and not _BRANCH.fullmatch(branch):
+        raise fault(f"{at}/branch", "is no name that git allows a branch")
+    interval = record.get("interval")
+    if interval is not None and (not isinstance(interval, int) or isinstance(interval, bool)):
+        raise fault(f"{at}/interval", "must be a whole number of seconds")
+    if interval is not None and not SYNC_INTERVAL_MIN <= interval <= SYNC_INTERVAL_MAX:
+        raise fault(f"{at}/interval", f"must be {SYNC_INTERVAL_MIN} to {SYNC_INTERVAL_MAX} seconds, not {interval}")
+
+
+def sync(settings: Mapping[str, Any], repository_url: str | None) -> Sync | None:
+    """How the workspace follows a remote; None where it follows none. The settings have passed `settings`.
+
+    What is left out: the workspace's own repository URL, its `default_branch` or `main`, `pull`, 300 seconds, `stop`.
+    """
+    given = {key: held for key, held in (settings.get("sync") or {}).items() if held not in (None, "")}
+    url = given.get("url") or repository_url
+    if not given or not url:
+        return None
+    usual = settings.get("default_branch") or ""  # which is any text
+    branch = given.get("branch") or (usual if _BRANCH.fullmatch(usual) else "main")
+    return Sync(
+        url,
+        branch.removeprefix("refs/heads/"),
+        given.get("direction", "pull"),
+        given.get("interval", SYNC_INTERVAL),
+        given.get("on_conflict", "stop"),
+    )
+
+
+def sync_needs(settings: Mapping[str, Any], repository_url: str | None, at: str = "") -> None:
+    """Refuses to follow a remote that nothing names."""
+    given = settings.get("sync") or {}
+    if any(held not in (None, "") for held in given.values()) and not (given.get("url") or repository_url):
+        raise fault(f"{at}/sync/url", "is needed to follow a remote, because the workspace has no repository_url")
 
 
 def settings_file(value: object) -> dict[str, Any]:

@@ -6,9 +6,10 @@ the placeholder back, or leaving it out, keeps it; `""` or null clears it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gitstore import names, parsed, record, rules, values
+from gitstore import names, parsed, record, rules, schemas, values
 from gitstore.context import SETTINGS, around_credentials
 from gitstore.model import SECRET_PLACEHOLDER
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gitstore.changes import Draft
 
 GIT_TOKEN: Final = "git_token"  # noqa: S105  (the names secrets are sealed under)
+TOKEN_SERVER: Final = "git_token_server"  # noqa: S105
 WEBHOOK_SECRET: Final = "git_webhook_secret"  # noqa: S105
 
 
@@ -42,6 +44,7 @@ def replace(draft: Draft, value: object, *, repository_url: str | None, at: str 
     context = draft.context
     incoming = split(value, at)
     rules.storage_needs(incoming.value, repository_url, at)
+    rules.sync_needs(incoming.value, repository_url, at)
     configured = GIT_TOKEN in draft.sealed
     after = configured if isinstance(incoming.token, Keep) else incoming.token is not None
     stored = _stored(incoming.value, keep_place=after)
@@ -50,11 +53,12 @@ def replace(draft: Draft, value: object, *, repository_url: str | None, at: str 
     if not isinstance(incoming.token, Keep) and (incoming.token is not None or configured):
         draft.seal(GIT_TOKEN, incoming.token)
         changed = True
+    changed = vouch(draft, incoming.value, repository_url, token=after, anew=changed) or changed
     shown = record.settings(around_credentials(stored), after)
     unreadable = any(problem.code != "storage" for problem in context.faults.get("settings", ()))
     if shown == record.settings(context.settings_around, after) and not unreadable:
         return changed
-    draft.write(SETTINGS, parsed.rewritten(draft.read(SETTINGS), stored))
+    draft.write(SETTINGS, parsed.rewritten(draft.read(SETTINGS), stored, schemas.head(draft, SETTINGS)))
     return True
 
 
@@ -64,6 +68,29 @@ def update(draft: Draft, value: object) -> bool:
     if changed:
         draft.describe("settings.updated", names.one_line("settings: update"))
     return changed
+
+
+def vouch(draft: Draft, value: Mapping[str, Any], repository_url: str | None, *, token: bool, anew: bool) -> bool:
+    """Notes, sealed, which URL the token is for, where this change says so; whether there was anything to note.
+
+    `value` and `repository_url` are as the change leaves them, `token` whether there is one then, `anew` whether it was
+    given, or taken away, just now. Somebody who may edit the repository, here or on the remote, but holds no admin key,
+    could otherwise have the token sent to a server of their own.
+    """
+    before = remote(draft.context.settings, draft.context.fields.repository_url)
+    after = remote(value, repository_url)
+    if not anew and (before == after or not token):
+        return False
+    noted = after if token else None
+    if noted is None and TOKEN_SERVER not in draft.sealed:
+        return False
+    draft.seal(TOKEN_SERVER, noted)
+    return True
+
+
+def remote(value: Mapping[str, Any], repository_url: str | None) -> str | None:
+    """The URL that the stored token is for: that of the remote which is followed, else the workspace's own."""
+    return (value.get("sync") or {}).get("url") or repository_url
 
 
 def split(value: object, at: str = "/settings") -> Incoming:

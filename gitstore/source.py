@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gitstore import paths
+from gitstore import names, paths
 from gitstore.acceptance import Fault
 from gitstore.context import RESERVED
 from gitstore.errors import Invalid, NotFound, StorageFailed
@@ -26,6 +27,7 @@ from gitstore.repository.objects import BLOB, Blob, Oid
 from gitstore.rules import Policy
 
 FILE_MAX = 256 << 20  # bytes; git objects are held in memory whole
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Scan(NamedTuple):
@@ -77,15 +79,44 @@ def _files(folder: str, prefix: str, faults: list[Fault]) -> Iterator[tuple[str,
 
 
 def read(place: str) -> Blob:
+    """A file that `scan` found, as an object. Raises StorageFailed."""
+    return Blob(content(place))
+
+
+def content(place: str) -> bytes:
     """The content of a file that `scan` found. Raises StorageFailed, also where it became a link meanwhile."""
     try:
         fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StorageFailed(f"{place} is no ordinary file any more")
-            return Blob(file.read())
+            return file.read()
     except OSError as error:
         raise StorageFailed(f"{place} cannot be read: {error.strerror or error}") from error
+
+
+def placed(path: str) -> str:
+    """Where a file of the evidence belongs: an artifact folder right below `artifacts/` goes where its name says."""
+    parts = path.split("/")
+    return f"{names.artifact_folder(parts[1])}/{parts[2]}" if len(parts) == 3 and parts[0] == "artifacts" else path
+
+
+def named(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the `workspace.yaml` of a folder is to say: `id` first, name and slug after the folder where it has none."""
+    stem = folder.name.removesuffix(".git") or "workspace"
+    fields = {"id": document.get("id"), **{key: value for key, value in document.items() if key != "id"}}
+    fields["name"] = fields.get("name") if fields.get("name") is not None else names.one_line(stem)
+    fields["slug"] = fields.get("slug") if fields.get("slug") is not None else _slug(stem)
+    return fields
+
+
+def _slug(stem: str) -> str:
+    slug = _UNSAFE.sub("-", stem).strip("-._")[:100].strip("-._") or "workspace"
+    try:
+        names.check_slug(slug)
+    except Invalid:
+        slug = f"workspace-{slug[:80]}".removesuffix(".git").removesuffix(".lock")
+    return slug
 
 
 class Git:
@@ -124,7 +155,7 @@ class Git:
                 raise Invalid(f"{git} {why}")
         if _object_format(git) != "sha1":
             raise Invalid(f"{git} has {_object_format(git)} object ids; only SHA-1 repositories can be imported")
-        main = _head(git)
+        main = head(git)
         if main is None:
             return None
         evidence = refs.read(str(git), refs.EVIDENCE) or refs.read(str(git), "refs/remotes/origin/evidence")
@@ -158,7 +189,8 @@ class Git:
         return faults
 
 
-def _head(git: Path) -> Oid | None:
+def head(git: Path) -> Oid | None:
+    """The commit that HEAD of the repository `git` is at."""
     ref = refs.checked_out(str(git))
     if ref is not None:
         return refs.read(str(git), ref)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gitstore import names, parsed, rules, values
+from gitstore import names, parsed, rules, schemas, values
 from gitstore.documents import DocumentError
 from gitstore.errors import Malformed
 from gitstore.model import Touch
@@ -42,7 +42,7 @@ def put(draft: Draft, body: Mapping[str, Any], *, precondition: Precondition = N
         old = context.spec.get(part)
         if old is not None and path not in broken and values.encode(old) == values.encode(wanted[part]):
             continue
-        draft.write(path, parsed.rewritten(draft.read(path), wanted[part]))
+        draft.write(path, parsed.rewritten(draft.read(path), wanted[part], schemas.head(draft, path)))
         changed = True
     if changed:
         draft.describe("spec.updated", names.one_line(f"spec: version {draft.spec_version + 1}"))

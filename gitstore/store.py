@@ -15,32 +15,35 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from gitstore import documents, names, values
+from gitstore import documents, names, rewrites, values, workspaces
 from gitstore.catalog import Catalog
-from gitstore.changes import NOWHERE, Change, Closed, Draft, Line, Outcome, Snapshot, Workspace
-from gitstore.context import Context
+from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
+from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
-from gitstore.errors import Conflict, Damaged, FormatUnknown, NotFound, StorageFailed, StoreBusy
+from gitstore.errors import Conflict, Damaged, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
-from gitstore.model import Branch, Provenance, Touch
+from gitstore.layout import Layout
+from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
+from gitstore.recall import recall
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk, Hold
-from gitstore.repository.lives import Places
+from gitstore.repository.lives import ASIDE, Places
 from gitstore.repository.recovery import recover
 from gitstore.repository.repository import Repository
+from gitstore.repository.status import status
 from gitstore.rules import Policy
 from gitstore.search import Search
 from gitstore.secrets import Vault, decode_file
+from gitstore.snapshot import NOWHERE, Line, Snapshot
 
 T = TypeVar("T")
-FORMAT = 1
 log = logging.getLogger("gitstore.store")
 
 
@@ -53,63 +56,13 @@ class Options(msgspec.Struct, frozen=True):
     hot: int = 512
 
 
-class Layout:
-    """Where things are below the data folder."""
-
-    def __init__(self, data: Path) -> None:
-        self.root = data
-        self.stamp = data / "store.yaml"
-        self.lock = data / "store.lock"
-        self.workspaces = data / "workspaces"
-        self.journal = data / "journal"
-        self.derived = data / "derived"
-        self.secrets = data / "secrets"
-        self.trash = data / "trash"
-        self.keys = data / "keys.yaml"
-
-    def check(self) -> None:
-        """Raises FormatUnknown for a newer format, NotFound for a folder that holds no store, Damaged."""
-        try:
-            stamp = documents.load(self.stamp.read_bytes(), "store.yaml")
-        except FileNotFoundError:
-            raise NotFound(f"{self.root} holds no store: store.yaml is missing") from None
-        found = stamp.get("format") if isinstance(stamp, dict) else None
-        if not isinstance(found, int) or isinstance(found, bool):
-            raise Damaged(f"{self.stamp} does not say which format the store has")
-        if found > FORMAT:
-            raise FormatUnknown(
-                f"{self.root} has format {found} and this release knows {FORMAT}: use the release that wrote it"
-            )
-
-    def make(self, disk: Disk) -> None:
-        """Makes what is missing. A folder that holds other things than a store is left alone (Conflict)."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        if not self.stamp.exists():
-            # What a first start may leave when it is cut short; keys can be made before it.
-            ours = {"store.lock", "store.yaml.new", "secrets", "keys.yaml", "workspaces", "journal", "derived", "trash"}
-            strange = sorted(set(os.listdir(self.root)) - ours)
-            if strange and not self.workspaces.is_dir():
-                raise Conflict(
-                    f"{self.root} is not empty and holds no store (it has `{strange[0]}`): choose another folder"
-                )
-        for folder in (self.workspaces, self.journal, self.derived, self.trash):
-            if not folder.is_dir():
-                disk.mkdir(str(folder))
-        if not self.stamp.exists():
-            disk.sync_folder(str(self.root.parent))
-            disk.overwrite(f"{self.stamp}.new", documents.dump({"format": FORMAT}))
-            disk.sync_file(f"{self.stamp}.new")
-            disk.rename(f"{self.stamp}.new", str(self.stamp))
-            disk.sync_folder(str(self.root))
-
-
 class Store:
     """An open store. Every method may be called from any thread; those that read a cold workspace touch the disk."""
 
     def __init__(self, data: Path, options: Options, disk: Disk) -> None:
         self.layout = Layout(data.absolute())
         self.options = options
-        self._disk = disk
+        self.disk = disk
         self.layout.root.mkdir(parents=True, exist_ok=True)
         try:
             self._hold = Hold(self.layout.lock)
@@ -145,7 +98,7 @@ class Store:
 
     def _start(self) -> None:
         layout = self.layout
-        layout.make(self._disk)
+        layout.make(self.disk)
         layout.check()
         self.vault = Vault.open(layout.secrets, self.options.secret_key)
         self._trees = TreeCache()
@@ -153,20 +106,23 @@ class Store:
         self._opening = threading.Lock()
         self.naming = threading.RLock()
         self._taken: set[str] = set()
+        self._moved: dict[str, str] = {}  # folders that were renamed by hand while their workspace was not in memory
+        self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
         self.search = Search(layout.derived / "search")
         self.derived = Derived(self._history, self._catalog, self.search)
-        recover(self._disk, Places(layout.root), self._trees)
+        recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
-        self.journal = journal.Journal(self._disk, str(layout.journal), self._settled)
+        self.journal = journal.Journal(self.disk, str(layout.journal), self._settled)
         self.publisher = Publisher(
-            self._disk,
+            self.disk,
             str(layout.root),
             self.journal,
             str(layout.secrets),
             lambda: list(self._hot.values()),
             self._tidy,
+            self._joined,
         )
         self.journal.start()
         self.publisher.start()
@@ -201,6 +157,128 @@ class Store:
         self.derived.flush()
         return self._catalog
 
+    # -- folders --------------------------------------------------------------------------------------------------
+
+    def folders(self) -> list[str]:
+        """The names of the folders in `workspaces/` that may be workspaces; links are not followed."""
+        with os.scandir(self.layout.workspaces) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            )
+
+    def owner(self, folder: str) -> str | None:
+        """The id of the workspace, known or not, that a folder says it is."""
+        found = self._at(folder).belongs_to()
+        return found.lower() if found is not None and names.is_uuid(found) else None
+
+    def stranger(self, folder: str) -> bool:
+        """Whether a folder is that of no workspace of this store, and none is about to be made there."""
+        path = self.layout.workspaces / folder
+        if folder.startswith(".") or path.is_symlink() or not path.is_dir():
+            return False
+        if self._holder(names.fold(folder)) is not None or names.fold(folder) in self._taken:
+            return False
+        owner = self.owner(folder)
+        return owner is None or self._catalog.workspace(owner) is None
+
+    def has_been_ours(self, folder: str) -> bool:
+        """Whether a folder has all that a workspace of a store has. Raises Damaged."""
+        repository = self._at(folder)
+        if self.owner(folder) is None or not os.path.isdir(repository.git):
+            return False
+        try:
+            repository.open()
+            return repository.kept["main"] is not None
+        finally:
+            repository.database.close()
+
+    def admit(self, folder: str) -> str:
+        """Lists the workspace in a folder that is whole; its id. Raises Conflict where the id is taken, Damaged."""
+        repository = self._at(folder)
+        try:
+            repository.open()
+            replay.heal(self.disk, repository, replay.booted())
+            identity = self._identity(folder, repository)
+            if self._catalog.workspace(identity) is not None:
+                raise Conflict(f"there is a workspace with the id {identity} already", details={"id": identity})
+            self._catch_up(identity, repository)
+        finally:
+            repository.database.close()
+        self.load(identity)  # so that what it says of its name follows the folder's
+        return identity
+
+    def folder_of(self, identity: str) -> str | None:
+        """Where a workspace's folder should be; None while it is being made, renamed or deleted."""
+        workspace = self._hot.get(identity)
+        if workspace is None:
+            row = self._catalog.workspace(identity)
+            return self._moved.get(identity, row.slug) if row is not None else None
+        with workspace.publishing:
+            if workspace.deleting or workspace.repository.kept["main"] is None:
+                return None
+            name = os.path.basename(workspace.repository.root)
+            return None if name.startswith(ASIDE) else name
+
+    def relocated(self, identity: str, folder: str, who: Provenance) -> None:
+        """Somebody renamed a workspace's folder: that is its slug now. Raises Conflict where it is another's."""
+        with self.claim(folder, identity):
+            pass  # only whether it could be had
+        workspace = self._hot.get(identity)
+        if workspace is None:
+            self._moved[identity] = folder
+            workspace = self.load(identity)
+        else:
+            with workspace.publishing:
+                workspace.repository.relocate(str(self.layout.workspaces / folder))
+        self.apply(identity, "main", lambda draft: workspaces.name_after_folder(draft, folder), who).result()
+
+    def leave(self, identity: str) -> bool:
+        """The folder of a workspace is gone: it is not listed until it is back. False while it is in use."""
+        with self._opening:
+            workspace = self._hot.get(identity)
+            if workspace is not None:
+                if not workspace.close():
+                    return False
+                self._hot.pop(identity).repository.database.close()
+        self._moved.pop(identity, None)
+        self._sources.pop(identity, None)
+        self.derived.forget(identity)
+        return True
+
+    def in_folder(self, folder: str) -> Workspace | None:
+        """The workspace whose folder this is; None for a folder of something else. Raises Damaged."""
+        identity = self._at(folder).belongs_to()
+        row = self._catalog.workspace(identity) if identity is not None else None
+        if row is None:
+            return None
+        workspace = self.load(row.id)
+        return workspace if os.path.basename(workspace.repository.root) == folder else None
+
+    def edited(self, folder: str, limit: int) -> bool:
+        """Whether a folder has edits, or a branch that somebody's git moved, found without reading it into memory."""
+        repository = self._at(folder)
+        identity = repository.belongs_to()
+        if identity is None or self._catalog.workspace(identity) is None:
+            return False
+        hot = self._hot.get(identity)
+        if hot is not None and hot.unpublished:
+            return False  # it is about to be written to; the events of that say to look
+        try:
+            repository.open()
+            if repository.foreign() is not None:
+                return True
+            if repository.occupied() is not None:
+                return False
+            found = status(self.disk, repository, limit=limit)
+            return bool(found.edits or found.troubles or repository.bases)
+        finally:
+            repository.database.close()
+
+    def _at(self, folder: str) -> Repository:
+        return Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
+
     @property
     def in_memory(self) -> int:
         """How many workspaces are in memory."""
@@ -209,6 +287,10 @@ class Store:
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The durable commit that last changed a path."""
         return self.history.last_touch(workspace, branch, path)
+
+    def told(self, workspace: Workspace) -> None:
+        """The problems that are told of a workspace are others now: lists show them too."""
+        self.derived.refresh(workspace.visible)
 
     def __enter__(self) -> Store:
         return self
@@ -224,11 +306,11 @@ class Store:
         for entry in sorted(os.scandir(self.layout.workspaces), key=lambda entry: entry.name):
             if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(f"{entry.path}/.git"):
                 continue
-            repository = Repository(self._disk, entry.path, self._trees)
+            repository = Repository(self.disk, entry.path, self._trees)
             try:
                 repository.open()
                 if repository.kept["main"] is not None:
-                    replay.heal(self._disk, repository, since)
+                    replay.heal(self.disk, repository, since)
                 if repository.kept["main"] is None:
                     log.warning("%s is not a workspace of this store: gitstore import takes it in", entry.path)
                     continue
@@ -242,6 +324,9 @@ class Store:
                     head = repository.kept[branch]
                     heads[branch] = head.hex() if head is not None else None
                 moved = repository.foreign() is not None or repository.shown != repository.kept
+                row = self.catalog.workspace(workspace)
+                if row is not None and row.slug != entry.name:
+                    moved = True  # the folder was renamed, and its name is the slug
                 if moved or rebuild or self.derived.behind(workspace, heads):
                     self._catch_up(workspace, repository)
             except Damaged as error:
@@ -255,6 +340,8 @@ class Store:
         known = self.catalog.find(folder)
         if known is not None and self.catalog.heads(known).main == (repository.kept["main"] or b"").hex():
             return known
+        if (owner := self.owner(folder)) is not None:
+            return owner
         tree = repository.tree(repository.kept["main"])
         document = documents.load(tree.read("workspace.yaml") or b"", f"{folder}/workspace.yaml")
         identity = document.get("id") if isinstance(document, dict) else None
@@ -282,12 +369,9 @@ class Store:
             sealed, generation = decode_file((self.layout.secrets / workspace).read_bytes())
         except FileNotFoundError:
             sealed, generation = {}, 0
-        context = Context.load(
-            repository.tree(repository.kept["main"]),
-            previous=None,
-            now=int(time.time() * 1000),
-            policy=self.options.secrets,
-        )
+        now = int(time.time() * 1000)
+        context = recall(self.history, repository, workspace, now=now, policy=self.options.secrets)
+        context = self._named(context, workspace, os.path.basename(repository.root))
         return Snapshot(
             workspace,
             context,
@@ -297,7 +381,15 @@ class Store:
             spec_version=self.history.version_count(workspace, "spec"),
             sealed=sealed,
             sealed_generation=generation,
+            told=all_told(self._sources.get(workspace, {})),
         )
+
+    def _named(self, context: Context, workspace: str, folder: str) -> Context:
+        """The context with the slug that its folder says, and with fields where none could be read."""
+        fields = context.fields if context.fields.id else Fields(workspace, folder, folder)
+        if not folder.startswith("."):  # on its way from one name to another
+            fields = msgspec.structs.replace(fields, slug=folder)
+        return context if fields == context.fields else msgspec.structs.replace(context, fields=fields)
 
     def find(self, reference: str) -> str:
         """The id of a workspace, given its id in any case, its slug, or a slug it had. Raises NotFound."""
@@ -326,17 +418,29 @@ class Store:
             row = self.catalog.workspace(identity)
             if row is None:
                 raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
-            folder = row.slug
-            repository = Repository(self._disk, str(self.layout.workspaces / folder), self._trees)
+            folder = self._moved.get(identity, row.slug)
+            repository = Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
+            sources = self._sources.setdefault(identity, {})
+            sources[rewrites.SOURCE] = rewrites.standing(self.history, repository, identity)
             workspace = Workspace(
-                self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault
-            )
+                self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault,
+                sources,
+            )  # fmt: skip
             self._hot[identity] = workspace
             self._make_room()
-            return workspace
+        self._moved.pop(identity, None)
+        if workspace.visible.context.fields.slug != _said(workspace.visible):
+            # The folder was renamed while nobody looked, and wins.
+            who = Provenance(SYSTEM, "disk")
+            workspace.apply("main", lambda draft: workspaces.name_after_folder(draft, folder), who)
+        return workspace
+
+    def _joined(self, workspace: Workspace) -> None:
+        """A branch was taken in that somebody's git had moved."""
+        workspace.tell(rewrites.SOURCE, rewrites.standing(self.history, workspace.repository, workspace.id))
 
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
@@ -405,13 +509,13 @@ class Store:
         """Whether a folder with this name is there that is none of ours (one of ours is about to leave it)."""
         for name in os.listdir(self.layout.workspaces):
             if names.fold(name) == folded:
-                folder = Repository(self._disk, str(self.layout.workspaces / name), self._trees)
+                folder = Repository(self.disk, str(self.layout.workspaces / name), self._trees)
                 known = folder.belongs_to()
                 return known is None or self._catalog.workspace(known) is None
         return False
 
     @contextmanager
-    def _claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[object]], None]]:
+    def claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[Any]], None]]:
         """Holds a slug until the change that takes it is settled; what is yielded is told of that change."""
         folded = names.fold(slug)
         with self.naming:
@@ -424,7 +528,7 @@ class Store:
                     details={"slug": slug},
                 )
             self._taken.add(folded)
-        handed: list[Pending[object]] = []
+        handed: list[Pending[Any]] = []
         try:
             yield handed.append
         finally:
@@ -440,18 +544,20 @@ class Store:
         identity = identity or names.new_id()
         if self._catalog.workspace(identity) is not None:
             raise Conflict(f"there is a workspace with the id {identity} already")
-        with self._claim(slug) as claimed:
-            repository = Repository(self._disk, str(self.layout.workspaces / slug), self._trees, workspace=identity)
+        with self.claim(slug) as claimed:
+            repository = Repository(self.disk, str(self.layout.workspaces / slug), self._trees, workspace=identity)
             repository.kept = {"main": None, "evidence": None}
             repository.shown = dict(repository.kept)
             empty = Snapshot(
                 identity, Context(policy=self.options.secrets), {"main": NOWHERE, "evidence": NOWHERE}, repository,
                 created_at=0, spec_version=0, sealed={}, sealed_generation=0,
             )  # fmt: skip
-            workspace = Workspace(empty, repository, slug, self._submit, self, self.vault)
+            workspace = Workspace(
+                empty, repository, slug, self._submit, self, self.vault, self._sources.setdefault(identity, {})
+            )
             workspace.on_first = self._admit
             pending = workspace.apply("main", operation, who)
-            claimed(pending)  # type: ignore[arg-type]  # only its settling matters
+            claimed(pending)
             return pending
 
     def _admit(self, workspace: Workspace) -> None:
@@ -459,35 +565,23 @@ class Store:
             self._hot[workspace.id] = workspace
             self._make_room()
 
-    def update(
-        self, reference: str, operation: Callable[[Draft], T], who: Provenance, *, slug: str | None = None
-    ) -> Pending[Outcome[T]]:
-        """A change of the workspace's own fields; `slug` is the new one, if it asks for one."""
-        if slug is None:
-            return self.apply(reference, "main", operation, who)
-        identity = self.find(reference)
-        with self._claim(slug, owner=identity) as claimed:
-            pending = self.apply(identity, "main", operation, who)
-            claimed(pending)  # type: ignore[arg-type]  # only its settling matters
-            return pending
-
     def adopt(self, folder: Path, slug: str, identity: str) -> None:
         """Takes in a whole workspace folder of the same file system, already synced: it is moved to its place, durably,
         then listed. Where the indexes fail, a start makes them good.
 
         Raises Conflict where the id or slug is taken, StorageFailed; then the folder is where it was.
         """
-        with self.naming, self._claim(slug):
+        with self.naming, self.claim(slug):
             if self._catalog.workspace(identity) is not None:
                 raise Conflict(f"there is a workspace with the id {identity} already", details={"id": identity})
             target = self.layout.workspaces / slug
             try:
-                self._disk.rename(str(folder), str(target))
+                self.disk.rename(str(folder), str(target))
             except OSError as error:
                 raise StorageFailed(f"{folder} cannot be moved to {target}: {error.strerror or error}") from error
-            self._disk.sync_folder(str(self.layout.workspaces))
-            self._disk.sync_folder(str(folder.parent))
-            repository = Repository(self._disk, str(target), self._trees)
+            self.disk.sync_folder(str(self.layout.workspaces))
+            self.disk.sync_folder(str(folder.parent))
+            repository = Repository(self.disk, str(target), self._trees)
             try:
                 repository.open()
                 self._catch_up(identity, repository)
@@ -510,6 +604,7 @@ class Store:
 
         def done() -> None:
             self.derived.forget(workspace.id)
+            self._sources.pop(workspace.id, None)
             with self._opening:
                 self._hot.pop(workspace.id, None)
             self.publisher.trash(workspace, str(self.layout.trash / trashed), entry, lambda: pending.settle(value))
@@ -529,3 +624,12 @@ class Store:
             stay()
             raise
         return pending
+
+
+def _said(snapshot: Snapshot) -> object:
+    """The slug that the file says; that of the workspace where it cannot be read."""
+    try:
+        document = documents.load(snapshot.tree().read(WORKSPACE) or b"", WORKSPACE)
+    except documents.DocumentError:
+        document = None
+    return document.get("slug") if isinstance(document, dict) else snapshot.context.fields.slug

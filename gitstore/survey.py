@@ -17,16 +17,16 @@ import msgspec
 from gitstore import documents, names
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Damaged, GitstoreError, NotFound, StorageFailed
+from gitstore.layout import Layout
 from gitstore.model import Branch
 from gitstore.repository import journal, refs
-from gitstore.repository.check import walk
+from gitstore.repository.check import peel, walk
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.transfer import unpack
 from gitstore.repository.trees import TreeView
-from gitstore.store import Layout
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class Standing:
         self.id = identity
         self.repository = repository
         self.heads: dict[Branch, Oid | None] = dict.fromkeys(BRANCHES)
+        self.others: dict[str, Oid] = {}  # other branches and tags, once `reached` has looked
         self.sealed: bytes | None = None  # the file of sealed secrets, where the journal has a newer one
         self.waiting = 0  # records of the journal that are not published yet
 
@@ -62,9 +63,9 @@ class Standing:
         return self.repository.database.get(oid)
 
     def reached(self, progress: Callable[[int], None]) -> set[Oid]:
-        """Every object that the two branches reach, read and found sound; `progress` is told how many so far.
+        """Every object that the two branches reach, and `others`, read and found sound; `progress` is told how many.
 
-        Raises Damaged for the first that is not.
+        Raises Damaged for the first that is not; of the others, one that is not whole is left out of them.
         """
         known: set[Oid] = set()
 
@@ -76,6 +77,19 @@ class Standing:
             self.repository.database, [head for head in self.heads.values() if head], kept=known, seen=seen
         ):
             raise Damaged(f"{self.folder}{f', {fault.path}' if fault.path else ''}: {fault.text}")
+        self.others = {}
+        for ref, oid in refs.listed(self.repository.git).items():
+            if ref in refs.HEADS.values():
+                continue
+            try:
+                *tags, commit = peel(self.repository.database, oid)
+            except Damaged:
+                continue
+            faults = list(walk(self.repository.database, [commit], kept=known, seen=seen))
+            known -= {fault.oid for fault in faults}
+            if not faults:
+                known.update(tags)
+                self.others[ref] = oid
         return known
 
     def context(self) -> Context:

@@ -15,6 +15,7 @@ from gitstore import documents, names, values
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict, Damaged, NotFound, StorageFailed
 from gitstore.facts import author, line, message, server_signature, time_of
+from gitstore.layout import Layout
 from gitstore.model import SYSTEM, Provenance
 from gitstore.repository import refs
 from gitstore.repository.commits import Signature, build
@@ -23,7 +24,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Blob
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import FILE_MODE, Node, rewrite
-from gitstore.store import Layout, Store
+from gitstore.store import Store
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)(\d\d)(\d\d)Z-(.+)-([0-9a-f]{8})")
 _PURGED = ".purged-"

@@ -22,6 +22,7 @@ from gitstore.acceptance import evidence_faults, main_faults
 from gitstore.accord import indexes
 from gitstore.errors import Damaged, GitstoreError
 from gitstore.keys import Keys
+from gitstore.layout import Layout
 from gitstore.reading import shown
 from gitstore.repository import check, journal, refs
 from gitstore.repository.index import Index, IndexForeign
@@ -31,7 +32,6 @@ from gitstore.repository.trees import Node, decode_path
 from gitstore.repository.worktree import regular
 from gitstore.rules import Policy
 from gitstore.secrets import Vault, decode_file
-from gitstore.store import Layout
 from gitstore.survey import BRANCHES, Standing, Survey, is_open
 
 Progress = Callable[[str, int, int | None], None]

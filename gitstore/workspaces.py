@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstore import documents, memory, names, parsed, rules, settings, values
+from gitstore import documents, memory, names, parsed, rules, schemas, settings, values
 from gitstore.context import WORKSPACE
 from gitstore.errors import WrongShape
 from gitstore.model import Fields, Kind
@@ -37,7 +37,7 @@ def check(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def create(draft: Draft, record: Mapping[str, Any]) -> Fields:
-    """Makes the workspace `draft.workspace` in one change: fields, settings, memory, and the sealed token.
+    """Makes the workspace `draft.workspace` in one change: schemas, fields, settings, memory, sealed token.
 
     `record` has name and slug, and may have description, repository_url, is_active, settings and memory. Whether the
     slug is free is for the store to know. Raises Invalid, SecretFound, Malformed.
@@ -51,7 +51,9 @@ def create(draft: Draft, record: Mapping[str, Any]) -> Fields:
     document: dict[str, Any] = {"id": draft.workspace}
     document |= {name: value for name, value in checked.items() if value is not None}
     document.setdefault("is_active", True)
-    draft.write(WORKSPACE, parsed.rewritten(None, document))
+    for path, schema in schemas.files().items():
+        draft.write(path, schema)
+    draft.write(WORKSPACE, parsed.rewritten(None, document, schemas.head(draft, WORKSPACE)))
     if record.get("settings") is not None:
         settings.replace(draft, record["settings"], repository_url=checked.get("repository_url"))
     if record.get("memory") is not None:
@@ -84,11 +86,24 @@ def update(
             told.append("settings")
     elif "repository_url" in different:
         rules.storage_needs(context.settings, url, "/settings")
+        rules.sync_needs(context.settings, url, "/settings")
+        settings.vouch(draft, context.settings, url, token=settings.GIT_TOKEN in draft.sealed, anew=False)
     if told:
         kind: Kind = "workspace.updated" if "settings" not in told else "changes" if different else "settings.updated"
         subject = f"workspace: update {', '.join(told)}" if different else "settings: update"
         draft.describe(kind, names.one_line(subject))
     return told
+
+
+def name_after_folder(draft: Draft, folder: str) -> bool:
+    """Makes the slug that of the workspace's folder; whether the file said another."""
+    data = draft.read(WORKSPACE)
+    wanted = parsed.rewritten(data, {**_document(data, draft.context.fields), "slug": folder})
+    if wanted == data:
+        return False
+    draft.write(WORKSPACE, wanted)
+    draft.describe("workspace.updated", names.one_line(f"workspace: the folder is called {folder}"))
+    return True
 
 
 def set_webhook(draft: Draft, provider: object, secret: object) -> None:
@@ -123,7 +138,7 @@ def _set_fields(draft: Draft, wanted: Mapping[str, Any]) -> list[str]:
                 document.pop(name, None)
             else:
                 document[name] = wanted[name]
-        draft.write(WORKSPACE, parsed.rewritten(data, document))
+        draft.write(WORKSPACE, parsed.rewritten(data, document, schemas.head(draft, WORKSPACE)))
     return different
 
 

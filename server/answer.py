@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from server.dispatch import App
 
 _PRIVATE = JSON_TYPE + b"Cache-Control: private, no-cache\r\nX-Content-Type-Options: nosniff\r\n"
+_TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
 _UNSTORED = JSON_TYPE + b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 class Context:
     """What every answer to one request carries, whatever it is."""
 
-    __slots__ = ("_limit", "app", "basic", "head", "request", "request_id")
+    __slots__ = ("_limit", "app", "basic", "head", "plain", "request", "request_id")
 
     def __init__(self, app: App, request: web.BaseRequest, request_id: str) -> None:
         self.app = app
@@ -34,6 +35,8 @@ class Context:
         self.head = request.method == "HEAD"
         #: Whether a 401 asks for Basic.
         self.basic = False
+        #: Whether failures are plain text, for a client that is no program of ours.
+        self.plain = False
         self._limit = b""
 
     def limited(self, limit: int, remaining: int, reset: int) -> None:
@@ -209,7 +212,11 @@ def failure(context: Context, error: errors.GitstoreError) -> Whole:
             lines += b"Retry-After: 1\r\n"
         case _:
             pass
-    body = envelope(error.code, error.message, error.details, context.meta())
+    if context.plain:
+        body = f"{error.message}\n".encode("utf-8", "replace")
+        lines = _TEXT + lines.removeprefix(JSON_TYPE)
+    else:
+        body = envelope(error.code, error.message, error.details, context.meta())
     # A body that has not arrived is not waited for: what is left of it would be read as the next request.
     return context.whole(error.status_hint, lines, body, keep=context.keep and context.request.content.is_eof())
 

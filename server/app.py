@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gitstore import values
-from server import openapi
+from server import git_http, openapi
 from server.call import Call
 from server.dispatch import App
 from server.http import Raw, Route
 from server.routes import (
     artifacts,
+    checkout,
     files,
     health,
     keys,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     """The route table. `more` is added to it; tests of the frame add small routes of their own."""
-    resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, remotes, keys)
+    resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, checkout, remotes, keys)
 
     def document(call: Call) -> Raw:
         """This document."""
@@ -44,7 +45,8 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     about = Route(
         "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
     )
-    table = (*health.routes(settings.metrics_open), *(route for one in resources for route in one.ROUTES), *more, about)
+    doors = (*health.routes(settings.metrics_open), *git_http.routes(settings))
+    table = (*doors, *(route for one in resources for route in one.ROUTES), *more, about)
     text = msgspec.json.encode(openapi.document(table, settings.public_url))
     tag = values.etag(text)
     return table
@@ -78,4 +80,10 @@ def _watch(app: App, store: Store) -> None:
     gauge("publication_waiting", "Workspaces that wait for publication", lambda: float(publisher.waiting))
     gauge("publication_failures", "Workspaces that cannot be published", lambda: float(len(publisher.failures)))
     gauge("search_backlog", "Documents that wait for the search index", lambda: float(store.search.backlog))
+    live = app.live
+    gauge("checkout_commits", "Changes taken in from the folders", lambda: float(live.checkouts.committed))
+    gauge("checkout_rounds", "Looks at every folder", lambda: float(live.settling.rounds))
+    if (watching := live.watching) is not None:
+        gauge("watched_folders", "Folders that are watched", lambda: float(watching.watched))
+        gauge("watch_overflows", "Times that events of the folders were lost", lambda: float(watching.overflows))
     gauge("workspaces_in_memory", "Workspaces that are in memory", lambda: float(store.in_memory))

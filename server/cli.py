@@ -12,10 +12,12 @@ import msgspec
 from gitstore import accord, backup, exporting, importing, trash, values, verify
 from gitstore.errors import GitstoreError, StorageFailed
 from gitstore.keys import KeyRecord, Keys
-from gitstore.store import Layout
+from gitstore.layout import Layout
 from gitstore.survey import Survey
 from server import config
+from server.check import check
 from server.data import open_store, options
+from server.driver import merge_driver
 from server.terminal import CODES, FAILED, Place, command, told
 
 PATH = click.Path(path_type=Path)
@@ -35,6 +37,9 @@ def key() -> None:
 @main.group(epilog=CODES)
 def workspace() -> None:
     """List workspaces; bring deleted ones back, or remove them for good."""
+
+
+main.add_command(merge_driver)
 
 
 # --- serve ------------------------------------------------------------------------------------------------------------
@@ -74,7 +79,8 @@ def _greet(place: Place, port: int, made: str | None) -> None:
         click.echo(msgspec.json.encode({"url": url, "port": port, "workspaces": str(folder), "key": made}))
         return
     click.echo(f"gitstore is ready at {url}")
-    click.echo(f"workspaces are folders below {folder}; `git clone {folder}/<slug>` copies one")
+    click.echo(f"workspaces are folders below {folder}: edit them there, or `git clone {folder}/<slug>`")
+    click.echo(f"over the network: git clone {url}/git/<slug>.git (the password is a key)")
     if made is not None:
         click.echo(f"admin key (shown this once): {made}")
         click.echo(f"try it: curl -H 'Authorization: Bearer {made}' {url}/api/v1/workspaces")
@@ -170,6 +176,9 @@ def restore(place: Place, file: Path) -> None:
 
 
 # --- looking after it -------------------------------------------------------------------------------------------------
+
+
+command(main, "check")(check)
 
 
 @command(main, "verify")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 import types
 import typing
@@ -23,6 +24,7 @@ CONFIG_VARIABLE = "GITSTORE_CONFIG"
 FILE_NAME = "gitstore.toml"
 MIB = 1024 * 1024
 _DATA = Path("data")
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]|\$\{')  # what ssh_config(5) has no way to write
 
 
 class SettingsError(ValueError):
@@ -48,11 +50,23 @@ class Settings:
     max_body_bytes: int = _setting(2 * MIB, "largest JSON body", low=1024)
     max_file_bytes: int = _setting(10 * MIB, "largest file or artifact", low=1)
     max_batch_files: int = _setting(10, "most files in one batch", low=1)
+    max_push_bytes: int = _setting(512 * MIB, "largest push, as git packs it", low=1024)
+    git_binary: str | None = _setting("git", "the git program that serves fetches and pushes; empty: do without")
+    git_push_scope: Literal["agent", "worker", "admin", "service"] = _setting("admin", "weakest scope that may push")
+    git_concurrency: int = _setting(16, "fetches and pushes served at a time; more wait", low=1)
+    git_timeout: float = _setting(120.0, "seconds a fetch or push may stand still", low=1)
     metrics_open: bool = _setting(False, "serve /metrics without a key")
     secret_policy: Literal["refuse", "allow"] = _setting("refuse", "what to do with text that is a credential")
-    verify_allow_private: bool = _setting(False, "let verify-git-access reach private and loopback addresses")
-    verify_allow: tuple[str, ...] = _setting((), "hosts and networks verify-git-access may reach all the same")
+    verify_allow_private: bool = _setting(False, "let private and loopback git hosts be reached")
+    verify_allow: tuple[str, ...] = _setting((), "git hosts and networks that may be reached all the same")
     verify_timeout: float = _setting(15.0, "seconds a verify-git-access check may take", low=0.1)
+    checkout_mode: Literal["auto", "manual"] = _setting("auto", "whether edits in the folders become commits alone")
+    checkout_settle: float = _setting(1.0, "seconds without a change before an edit is taken in", low=0.05)
+    checkout_sweep: float = _setting(60.0, "seconds between two looks at every folder", low=1)
+    checkout_watch: bool = _setting(True, "watch the folders; without it only the periodic look finds edits")
+    sync_timeout: float = _setting(120.0, "seconds one exchange with a followed remote may take", low=1)
+    ssh_known_hosts: str | None = _setting(None, "the file with the keys of the ssh hosts that may be reached")
+    ssh_identity: str | None = _setting(None, "the private key file that is offered to ssh hosts")
     trash_days: int = _setting(30, "days a deleted workspace can be restored", low=0)
     token_hours: float = _setting(24.0, "life of a token from /auth/token", low=0.01)
     log_format: Literal["text", "json"] = _setting("text", "form of log lines")
@@ -243,6 +257,8 @@ def _ruled(name: str, value: Any, where: str) -> Any:
             parts = urlsplit(origin)
             if origin != "*" and (not parts.scheme or not parts.netloc or parts.path or parts.query or parts.fragment):
                 raise SettingsError(f"{where}: expected an origin such as https://app.example.org, got {origin!r}")
+    if name in ("ssh_known_hosts", "ssh_identity") and (not os.path.isabs(value) or _UNQUOTABLE.search(value)):
+        raise SettingsError(f"{where}: expected an absolute path without quotes, backslashes and `${{`")
     if name in ("admin_key", "secret_key") and (not value.isascii() or not value.isprintable() or " " in value):
         raise SettingsError(f"{where}: expected printable ASCII without spaces")
     return value

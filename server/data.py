@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 
+from gitstore.addresses import AddressPolicy
 from gitstore.keys import Keys
+from gitstore.live import Live
+from gitstore.remotes import Means, Ssh
 from gitstore.store import Options, Store
 from server.config import Settings
 
@@ -15,9 +19,44 @@ def options(settings: Settings) -> Options:
     return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
 
 
+def policy(settings: Settings) -> AddressPolicy:
+    """Which hosts may be reached."""
+    return AddressPolicy(allow_private=settings.verify_allow_private, allow=settings.verify_allow)
+
+
+def ssh(settings: Settings) -> Ssh:
+    """How ssh hosts are reached."""
+    return Ssh(known_hosts=settings.ssh_known_hosts, identity=settings.ssh_identity)
+
+
+def means(settings: Settings) -> Means:
+    """With what remotes are followed."""
+    return Means(
+        git=shutil.which(settings.git_binary) if settings.git_binary else None,
+        policy=policy(settings),
+        look=settings.verify_timeout,
+        timeout=settings.sync_timeout,
+        bytes_max=settings.max_push_bytes,
+        file_bytes=settings.max_file_bytes,
+        ssh=ssh(settings),
+    )
+
+
 def open_store(settings: Settings) -> Store:
     """The store of the settings. Raises what Store.open raises."""
     return Store.open(settings.data, options(settings))
+
+
+def open_live(settings: Settings, store: Store) -> Live:
+    """The live folders of an open store; nothing goes on in them before `start`."""
+    return Live(
+        store,
+        mode=settings.checkout_mode,
+        settle=settings.checkout_settle,
+        sweep=settings.checkout_sweep,
+        watch=settings.checkout_watch,
+        file_limit=settings.max_file_bytes,
+    )
 
 
 def open_keys(settings: Settings, store: Store) -> Keys:

@@ -20,12 +20,14 @@ from multidict import istr
 
 from gitstore import errors, values
 from gitstore.explorer import Explorer
+from gitstore.following import Following
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
 from server.bridge import Bridge
 from server.call import Call
 from server.cors import Cors
+from server.data import means, open_live
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
 from server.rate import Rate
@@ -35,6 +37,7 @@ from server.wire import Clock, Ids, Whole
 
 if TYPE_CHECKING:
     from gitstore.keys import KeyRecord, Keys
+    from gitstore.live import Live
     from gitstore.store import Store
     from server.config import Settings
 
@@ -96,8 +99,10 @@ class App:
         self.settings = settings
         self.keys = keys
         self._store = store
+        self._following = Following(store, means(settings)) if store is not None else None
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
+        self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
         self.clock = Clock()
@@ -133,11 +138,25 @@ class App:
         return self._work
 
     @property
+    def following(self) -> Following:
+        """The workspaces that follow a remote."""
+        if self._following is None:
+            raise RuntimeError("this server has no store")
+        return self._following
+
+    @property
     def explorer(self) -> Explorer:
         """The search over artifacts."""
         if self._explorer is None:
             raise RuntimeError("this server has no store")
         return self._explorer
+
+    @property
+    def live(self) -> Live:
+        """The folders that people edit."""
+        if self._live is None:
+            raise RuntimeError("this server has no store")
+        return self._live
 
     @property
     def bridge(self) -> Bridge:
@@ -146,8 +165,25 @@ class App:
             self._bridge = Bridge(self.settings.threads)
         return self._bridge
 
+    def start(self) -> None:
+        """Begins what goes on without a request; call it once, when connections are taken."""
+        if self._live is not None:
+            self._live.start()
+        if self._following is not None:
+            self._following.start()
+
+    def halt(self) -> None:
+        """Takes no new requests, and breaks off what would keep those under way waiting for other hosts."""
+        self.closing = True
+        if self._following is not None:
+            self._following.halt()
+
     def close(self) -> None:
         """Ends the threads; call it after the last request."""
+        if self._following is not None:
+            self._following.stop()
+        if self._live is not None:
+            self._live.stop()
         if self._bridge is not None:
             self._bridge.close()
             self._bridge = None
@@ -170,6 +206,7 @@ class App:
                 return self._options(context, path)
             bound, params = self.router.find(request.method, path)
             tally = bound.tally
+            context.plain = bound.route.plain
             call = Call(self, request, bound.route, params, text, request_id, bound.limit)
             self._admit(bound, call, context)
             if bound.reads:

@@ -150,6 +150,8 @@ class Route(msgspec.Struct, frozen=True):
     limited: bool = True
     #: A git client needs a Basic challenge; a browser would open a dialog, so the API has none.
     basic: bool = False
+    #: Failures are plain text, which a git client shows, instead of the envelope.
+    plain: bool = False
     #: Left out of OpenAPI.
     hidden: bool = False
 

@@ -94,10 +94,11 @@ async def listening(app: App) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
     server = Server(app)
     sockets = await loop.create_server(server, settings.host, settings.port, backlog=1024)
+    app.start()
     try:
         yield sockets.sockets[0].getsockname()[1]
     finally:
-        app.closing = True
+        app.halt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_grace):
                 while app.busy:  # noqa: ASYNC110  (once a life; an event would cost every request)

@@ -1,11 +1,13 @@
-"""Repositories on other hosts: whether one can be read, asked in the way that gives a hostile host nothing.
+"""Repositories on other hosts, asked and exchanged with in the way that gives a hostile host nothing.
 
-`verify_access` is the door; `AccessReport` its answer; `Ssh` says how ssh addresses are to be reached.
+`verify_access` finds out whether one can be read; `AccessReport` is its answer. `exchange` fetches and pushes; `Means`
+says with what, `Ssh` how ssh addresses are to be reached.
 """
 
 from gitstore.remotes.access import verify_access
+from gitstore.remotes.exchange import Means
 from gitstore.remotes.report import REASONS, AccessReport, Reason
 from gitstore.remotes.ssh import Ssh
 from gitstore.remotes.url import same_server
 
-__all__ = ["REASONS", "AccessReport", "Reason", "Ssh", "same_server", "verify_access"]
+__all__ = ["REASONS", "AccessReport", "Means", "Reason", "Ssh", "same_server", "verify_access"]

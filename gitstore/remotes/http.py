@@ -51,7 +51,19 @@ def read(
     deadline: Deadline,
     tls: ssl.SSLContext | None = None,
 ) -> refs.Refs:
-    """The refs of `remote`, read over a connection to one of `addresses`.
+    """The refs of `remote`, read over a connection to one of `addresses`; see `find`."""
+    return find(remote, addresses, token=token, deadline=deadline, tls=tls)[1]
+
+
+def find(
+    remote: Remote,
+    addresses: Sequence[Address],
+    *,
+    token: str | None,
+    deadline: Deadline,
+    tls: ssl.SSLContext | None = None,
+) -> tuple[Remote, refs.Refs]:
+    """Where the repository is in the end (another path of the same origin, if the host redirects), and its refs.
 
     `tls` is the context for https, by default the system's roots; the certificate must be valid for the host name of
     the URL, which is also sent as SNI. Raises Failed, or TimeoutError at the deadline.
@@ -72,12 +84,12 @@ def read(
             _check(answer, _ADVERTISEMENT, token)
             found = refs.advertisement(_guarded(answer.read))
         if isinstance(found, refs.Refs):
-            return found
+            return remote, found
         with ExitStack() as stack:
             body = refs.request(found)
             answer = _asked(remote, addresses, deadline, context, stack, headers, body)
             _check(answer, _RESULT, token)
-            return refs.listing(_guarded(answer.read))
+            return remote, refs.listing(_guarded(answer.read))
     raise Failed("not_a_git_server", f"the host redirects more than {_REDIRECTS} times")
 
 

@@ -50,7 +50,13 @@ class Ssh(msgspec.Struct, frozen=True):
 
 
 def command(remote: Remote, address: Address, *, ssh: Ssh, seconds: float) -> list[str]:
-    """The arguments of the client, for ssh_config(5) as of OpenSSH 8.5. A URL without a user is tried as `git`."""
+    """The arguments of the client that asks for refs. A URL without a user is tried as `git`."""
+    arguments = client(remote, address, ssh=ssh, seconds=seconds)
+    return [*arguments, remote.host, f"git-upload-pack {quoted(remote.path)}"]
+
+
+def client(remote: Remote, address: Address, *, ssh: Ssh, seconds: float) -> list[str]:
+    """The client with all its options, for ssh_config(5) as of OpenSSH 8.5; what follows is the host and a command."""
     host = remote.host
     options = {
         "HostName": str(address),
@@ -88,8 +94,7 @@ def command(remote: Remote, address: Address, *, ssh: Ssh, seconds: float) -> li
     arguments = [ssh.program, "-F", "none"]
     for name, value in options.items():
         arguments += ["-o", f"{name}={value}"]
-    arguments += ["-p", str(remote.port), "-l", remote.user or "git", "--", host]
-    return [*arguments, f"git-upload-pack {quoted(remote.path)}"]
+    return [*arguments, "-p", str(remote.port), "-l", remote.user or "git", "--"]
 
 
 def quoted(path: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from gitstore import paths
 from gitstore.errors import Damaged
-from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, NAMES, TREE, Oid, identify
+from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, NAMES, TAG, TREE, Oid, identify
 from gitstore.repository.trees import decode_path
 
 _ENTRY = re.compile(rb"([0-7]*) ([^\0]*)\0(.{20})", re.DOTALL)
@@ -22,6 +22,7 @@ _COMMIT = re.compile(
     rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author (?!<)" + _PERSON + rb"committer (?!<)" + _PERSON
 )
 _NOTHING = b"\0" * 20
+_TAGS = 10  # tags of tags that are followed
 
 Seen = Callable[[Oid, int, str, bytes], None]
 
@@ -98,6 +99,20 @@ def _tree(data: bytes, path: str) -> tuple[list[str], list[Link]]:
     if end != len(data):
         faults.append(f"it cannot be read beyond byte {end} of {len(data)}")
     return faults, links
+
+
+def peel(source: Source, oid: Oid) -> list[Oid]:
+    """A commit by itself, or the tags that lead to one, with the commit last. Raises Damaged where none is reached."""
+    found = [oid]
+    for _ in range(_TAGS):
+        kind, data = source.get(found[-1])
+        if kind == COMMIT:
+            return found
+        name, _, text = data.partition(b"\n")[0].partition(b" ")
+        if kind != TAG or name != b"object" or len(text) != 40:
+            break
+        found.append(Oid(bytes.fromhex(text.decode("ascii", "replace"))))
+    raise Damaged(f"{oid.hex()} leads to no commit")
 
 
 def walk(

@@ -173,6 +173,11 @@ class Database:
             write_pack(self._disk, self.objects, self.scratch, pack, force=force)
             self._packs_written += 1
 
+    def arrived(self) -> None:
+        """A pack that others made was put among the repository's."""
+        self.close()
+        self._packs_written += 1
+
     def fold(self) -> int:
         """Folds many small packs into one; how many it replaced. Costs nothing until enough were written."""
         if self._packs_written < FOLD_AT // 2:

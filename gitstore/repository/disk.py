@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -94,6 +96,10 @@ class Disk:
         """Makes one directory."""
         os.mkdir(path, mode)
 
+    def rmdir(self, path: str) -> None:
+        """Removes an empty directory."""
+        os.rmdir(path)
+
     def makedirs(self, path: str) -> None:
         """Makes a directory and those above it that are missing."""
         if not os.path.isdir(path):
@@ -138,13 +144,27 @@ class Disk:
         except FileExistsError:
             pass  # made by a person a moment ago; the open that follows tells whether it is a directory
 
+    def place(self, source: str, folder: Folder, name: str) -> None:
+        """Puts a finished scratch file where there is none; FileExistsError if somebody made one meanwhile."""
+        os.link(source, name, dst_dir_fd=folder.fd, follow_symlinks=False)
+        os.unlink(source)
+
+    def exchange(self, source: str, folder: Folder, name: str) -> None:
+        """Puts a finished scratch file in place of another, which is then the scratch file: nothing is overwritten.
+
+        Raises OSError (EINVAL, ENOSYS) on a file system without RENAME_EXCHANGE (renameat2(2)).
+        """
+        if _libc.renameat2(_AT_FDCWD, os.fsencode(source), folder.fd, os.fsencode(name), _RENAME_EXCHANGE) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), f"{folder.path}/{name}")
+
     def rename_into(self, source: str, folder: Folder, name: str) -> None:
-        """Puts a finished scratch file in place."""
+        """Puts a finished scratch file in place, whatever is there."""
         os.rename(source, name, dst_dir_fd=folder.fd)
 
-    def unlink_in(self, folder: Folder, name: str) -> None:
-        """Removes a file of an open directory."""
-        os.unlink(name, dir_fd=folder.fd)
+    def take_out(self, folder: Folder, name: str, target: str) -> None:
+        """Moves a file of an open directory to a scratch place."""
+        os.rename(name, target, src_dir_fd=folder.fd)
 
     def rmdir_in(self, folder: Folder, name: str) -> None:
         """Removes an empty directory of an open directory."""

@@ -89,6 +89,14 @@ class Index:
         entry = self._entries.get((path, 0))
         return Oid(entry[40:60]) if entry is not None else None
 
+    def hidden(self, path: bytes) -> bool:
+        """Whether a person told git not to look at the file: assume-unchanged, or skip-worktree (a sparse checkout)."""
+        entry = self._entries.get((path, 0))
+        if entry is None:
+            return False
+        (flags,) = struct.unpack_from(">H", entry, 60)
+        return bool(flags & 0x8000) or (bool(flags & 0x4000) and bool(entry[62] & 0x40))
+
     def paths(self) -> list[bytes]:
         """Every path at stage 0, in git's order."""
         return [path for path, stage in self._keys if stage == 0]

@@ -45,6 +45,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     sealed: bytes | None = None  # the whole file of sealed secrets; empty: removed
     renamed: str | None = None  # the folder's new name
     trashed: str | None = None  # the name below trash/ that the workspace gets
+    kept: tuple[tuple[str, bytes | None], ...] = ()  # files of the checkout that stay, with what their edit began from
+    taken: tuple[bytes, ...] = ()  # blobs that files of the checkout may hold, and that this change has in it
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):

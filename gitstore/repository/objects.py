@@ -17,6 +17,7 @@ COMMIT: Final = 1
 TREE: Final = 2
 BLOB: Final = 3
 TAG: Final = 4
+OFS_DELTA: Final = 6
 REF_DELTA: Final = 7
 NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 

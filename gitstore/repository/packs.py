@@ -14,7 +14,7 @@ from hashlib import sha1
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
-from gitstore.repository.objects import NAMES, Object, Oid, deflate
+from gitstore.repository.objects import NAMES, OFS_DELTA, REF_DELTA, Object, Oid, deflate, entry_header
 
 FOLD_AT = 50  # packs of our own in one repository before they become one
 FOLD_BELOW = 8 << 20  # a pack of this many bytes is left alone
@@ -92,7 +92,10 @@ def _index(places: list[tuple[Oid, int, int]], checksum: bytes) -> bytes:
 
 
 def read_pack(path: str) -> dict[Oid, bytes]:
-    """The entries of a pack that `write_pack` wrote, in their order. Raises Damaged where a checksum does not hold."""
+    """The entries of a pack, in their order; a delta that names its base by offset comes to name it by id.
+
+    Raises Damaged where a checksum does not hold.
+    """
     with open(f"{path}.idx", "rb") as file:
         index = file.read()
     with open(f"{path}.pack", "rb") as file:
@@ -111,14 +114,35 @@ def read_pack(path: str) -> dict[Oid, bytes]:
         )
         for at in range(count)
     )
+    at = {offset: oid for offset, oid, _ in places}
     ends = [offset for offset, _, _ in places[1:]] + [len(pack) - 20]
     entries = {}
     for (offset, oid, crc), end in zip(places, ends, strict=True):
         entry = pack[offset:end]
         if zlib.crc32(entry) != crc:
             raise Damaged(f"{path}.pack is damaged at byte {offset}: the checksum of object {oid.hex()} does not hold")
-        entries[oid] = entry
+        entries[oid] = _named(entry, offset, at)
     return entries
+
+
+def _named(entry: bytes, offset: int, at: Mapping[int, Oid]) -> bytes:
+    """The entry as it may stand in any pack: an OFS_DELTA becomes a REF_DELTA (gitformat-pack(5))."""
+    if entry[0] >> 4 & 7 != OFS_DELTA:
+        return entry
+    place, size, shift = 0, entry[0] & 15, 4
+    while entry[place] & 0x80:
+        place += 1
+        size |= (entry[place] & 0x7F) << shift
+        shift += 7
+    place += 1
+    back = entry[place] & 0x7F
+    while entry[place] & 0x80:
+        place += 1
+        back = (back + 1) << 7 | entry[place] & 0x7F
+    base = at.get(offset - back)
+    if base is None:
+        raise Damaged(f"a pack is damaged: the delta at byte {offset} has no base")
+    return entry_header(REF_DELTA, size) + base + entry[place + 1 :]
 
 
 def checksum_holds(stem: str) -> bool:

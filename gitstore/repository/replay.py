@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from gitstore.errors import Damaged
-from gitstore.repository import refs
+from gitstore.repository import bases, refs
 from gitstore.repository.disk import Disk
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
+from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
@@ -31,7 +32,11 @@ def booted() -> float:
 
 
 def heal(disk: Disk, repository: Repository, since: float) -> list[str]:
-    """Removes lock files that nobody can hold any more; which. `since`: when the machine was started."""
+    """Removes lock files that nobody can hold any more; which. `since`: when the machine was started.
+
+    Pushes that were cut short go with them.
+    """
+    sweep(repository.git)
     return refs.clear_locks(disk, repository.git, repository.database.scratch, since)
 
 
@@ -50,6 +55,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         ((Oid(oid), Oid(base) if base else None, entry) for record in records for oid, base, entry in record.entries),
         force=restarted,
     )
+    repository.bases = bases.read(repository.database.scratch)
     heads: dict[str, Oid] = {}
     begin: dict[str, Oid | None] = {}
     for branch in refs.HEADS:
@@ -74,6 +80,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
+        ours.update(Oid(blob) for record in records for blob in record.taken)
         also: set[str] = set()
         for record in records:
             for move in record.moves:
@@ -81,7 +88,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                     for found in _between(repository, move.old, move.new):
                         also.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also)
+        keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
+        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
     repository.move(heads, show=show)
 
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
 from gitstore.errors import Damaged
-from gitstore.repository import refs
+from gitstore.repository import bases, refs
 from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import EMPTY_TREE, Object, Oid
-from gitstore.repository.trees import Node, TreeView, compare, decode_path, encode_path
+from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import WorkTree, regular
 
 _CONFIG = """\
@@ -57,6 +58,8 @@ class Repository:
         self.kept: dict[str, Oid | None] = {}
         self.shown: dict[str, Oid | None] = {}
         self._begun: set[str] = set()  # paths that were checked out for a head that is not shown yet
+        self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
+        self._pushed: set[bytes] | None = None
         self.left_alone: list[str] = []  # paths with a person's uncommitted edits at the last publication
 
     @staticmethod
@@ -86,6 +89,7 @@ class Repository:
         for branch in refs.HEADS:
             self.kept[branch] = refs.read(self.git, refs.KEPT[branch])
         self.shown = dict(self.kept)
+        self.bases = bases.read(self.database.scratch)
         if (held := refs.read(self.git, refs.SHOWN)) is not None:
             self.shown["main"] = held
 
@@ -111,6 +115,48 @@ class Repository:
         """The files of a commit; of None, no files."""
         return TreeView(self.database, self.commit(commit).tree if commit is not None else EMPTY_TREE)
 
+    def pushed(self, commit: Oid) -> bool:
+        """Whether a commit came over the wire; else a person made it in the checkout."""
+        return bytes(commit) in self._marked()
+
+    def all_pushed(self) -> list[Oid]:
+        """The commits that came over the wire."""
+        return [Oid(commit) for commit in sorted(self._marked())]
+
+    def _marked(self) -> set[bytes]:
+        if self._pushed is None:
+            try:
+                with open(f"{self.database.scratch}/pushed", "rb") as file:
+                    data = file.read()
+            except FileNotFoundError:
+                data = b""
+            self._pushed = {data[at : at + 20] for at in range(0, len(data) - 19, 20)}
+        return self._pushed
+
+    def mark_pushed(self, commits: Iterable[Oid]) -> None:
+        """Notes, durably, that these commits came over the wire: nothing in a commit of somebody's git says so."""
+        marked = self._marked() | {bytes(oid) for oid in commits}
+        if marked == self._pushed:
+            return
+        temporary, place = f"{self.database.scratch}/pushed.new", f"{self.database.scratch}/pushed"
+        self._disk.overwrite(temporary, b"".join(sorted(marked)))
+        self._disk.sync_file(temporary)
+        self._disk.rename(temporary, place)
+        self._disk.sync_folder(self.database.scratch)
+        self._pushed = marked
+
+    def work_file(self, path: str) -> bytes | None:
+        """What the checkout has at a path; None where there is no plain file, or none that can be read."""
+        *folders, name = path.split("/")
+        try:
+            folder = self._disk.folder(self.root, folders)
+            if folder is None:
+                return None
+            with folder:
+                return folder.read(name) if folder.stat(name) is not None else None
+        except OSError:
+            return None  # a link, a device, a folder in the way
+
     # -- publishing -----------------------------------------------------------------------------------------------
 
     def foreign(self) -> Foreign | None:
@@ -121,8 +167,18 @@ class Repository:
                 return Foreign(branch, self.shown[branch], found)
         return None
 
-    def publish(self, objects: Sequence[Object], heads: Mapping[str, Oid]) -> None:
+    def publish(
+        self,
+        objects: Sequence[Object],
+        heads: Mapping[str, Oid],
+        *,
+        keep: Mapping[str, Oid | None] | None = None,
+        taken: Collection[Oid] = (),
+    ) -> None:
         """Puts objects, the work tree and the branches' new heads on disk, unsynced.
+
+        `keep` are files that stay as they are, each with the blob that the edit in it began from: a person's side of a
+        conflict. `taken` are blobs that the heads have in them already: a file that holds one is replaced.
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
@@ -139,7 +195,7 @@ class Repository:
         show = head is not None and head != self.shown["main"] and not busy
         if show and self.on_main():
             try:
-                self.check_out(self.shown["main"], head, {item.id for item in objects})
+                self.check_out(self.shown["main"], head, {*taken, *(item.id for item in objects)}, keep=keep or {})
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
@@ -151,6 +207,28 @@ class Repository:
     def busy(self) -> bool:
         """Whether a person is in the middle of a merge or the like on `main`."""
         return self.on_main() and refs.under_way(self.git)
+
+    def occupied(self) -> Literal["merge", "rebase", "other_branch"] | None:
+        """Why the checkout is not one of `main` that can be written to, if so."""
+        doing = refs.doing(self.git)
+        return doing if doing is not None else None if self.on_main() else "other_branch"
+
+    def branch(self) -> str | None:
+        """The branch that is checked out; None for a detached HEAD."""
+        ref = refs.checked_out(self.git)
+        return ref.removeprefix("refs/heads/") if ref is not None else None
+
+    def index_held(self) -> bool:
+        """Whether a git is at work on the index right now."""
+        return os.path.lexists(f"{self.git}/index.lock")
+
+    def restore(self, path: str, ours: Oid | None) -> None:
+        """Brings one file of the checkout back to what is shown, if it is still `ours` (None: not there).
+
+        Raises IndexLocked.
+        """
+        shown = self.shown["main"]
+        self.check_out(shown, shown, {ours} if ours is not None else (), also=(path,))
 
     def move(self, heads: Mapping[str, Oid], *, show: bool, foreign: Foreign | None = None) -> None:
         """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge.
@@ -192,34 +270,56 @@ class Repository:
         *,
         torn: bool = False,
         also: Iterable[str] = (),
+        keep: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out.
+        off may have checked out. `keep`: see `publish`.
         """
         before, after = self.tree(old), self.tree(new)
-        paths = {*also, *self._begun}
+        begun = {*also, *self._begun}
+        paths = {*begun, *(keep or {})}
         paths.update(found.path for found in compare(self.database, before.root, after.root))
         index = Index.read(self.git)
         if index.changed or (not index.paths() and before.root != EMPTY_TREE):
             # It was damaged, or never got to the disk: every entry is made again.
             paths.update(path for path, _ in after.walk())
             paths.update(decode_path(path) for path in index.paths())
-            for path, was in before.walk():
-                paths.add(path)
-                if regular(was):  # so that a file which is still as it was then is known to be ours
-                    index.set(encode_path(path), was.mode, was.id, None)
+            paths.update(path for path, _ in before.walk())
         self._begun = paths
         wanted: dict[str, Node | None] = {}
+        known: dict[str, Node | None] = {}
         for path in sorted(paths):
             node = after.node(path)
             if node is None or regular(node):
                 wanted[path] = node
+                known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
-        self.left_alone = work.update(index, wanted, ours, torn=torn)
+        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep or {}, torn=torn)
+        self._remember(known, wanted, keep or {})
         if index.changed:
             index.write(self._disk, self.database.scratch)
+
+    def _remember(
+        self, known: Mapping[str, Node | None], wanted: Mapping[str, Node | None], keep: Mapping[str, Oid | None]
+    ) -> None:
+        """Notes what the edits that were left alone began from, and forgets those that are gone."""
+        left = set(self.left_alone)
+        now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
+        for path in left:
+            was = known[path]
+            now.setdefault(path, keep.get(path, was.id if was is not None else None))
+        self._set_bases(now)
+
+    def forget(self, paths: Collection[str]) -> None:
+        """The files at these paths are no edits any more: what the next edit of one begins from is what is shown."""
+        self._set_bases({path: base for path, base in self.bases.items() if path not in paths})
+
+    def _set_bases(self, now: dict[str, Oid | None]) -> None:
+        if now != self.bases:
+            bases.write(self._disk, self.database.scratch, now)
+            self.bases = now
 
 
 def _changed(path: str, text: bytes) -> bool:

@@ -1,19 +1,23 @@
 """The work tree of `main`, brought to a commit without ever writing over bytes that a person has not committed.
 
-A file is ours to replace only if it is still what was last recorded for it. Anything else stays as it is, and the index
-then says "changed", so that `git status` and `git diff` show the person's edit against the new state. Files are written
-without an executable bit whatever the tree says (`core.fileMode` is off in our repositories).
+A file is ours to replace only if it is still what this store last showed there. Anything else stays as it is, its
+absence included, and the index then says "changed", so that `git status` and `git diff` show the person's edit against
+the new state. A file is exchanged for the new one and looked at once more, so that a save in between comes back. Files
+are written without an executable bit whatever the tree says (`core.fileMode` is off in our repositories).
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Collection, Mapping
 
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.trees import Node, Source, encode_path
+
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 class WorkTree:
@@ -22,78 +26,133 @@ class WorkTree:
     def __init__(self, disk: Disk, root: str, scratch: str, source: Source) -> None:
         self._disk = disk
         self._root = root
-        self._scratch = scratch
+        self._scratch = f"{scratch}/work"
         self._source = source
 
     def update(
-        self, index: Index, wanted: Mapping[str, Node | None], ours: Collection[Oid] = (), *, torn: bool = False
+        self,
+        index: Index,
+        known: Mapping[str, Node | None],
+        wanted: Mapping[str, Node | None],
+        ours: Collection[Oid] = (),
+        *,
+        begun: Collection[str] = (),
+        keep: Collection[str] = (),
+        torn: bool = False,
     ) -> list[str]:
-        """Brings files and their index entries to `wanted` (None: removed); the paths left alone for a person's edit.
+        """Brings files and their index entries from `known` to `wanted` (None: no file); the paths left alone.
 
         `ours`: blobs that this store itself may have written into these files without recording it (a crash came in
-        between). `torn`: after a power cut, also a file that is the beginning of such a blob is ours.
+        between), or that it has taken in. `begun`: paths that it may itself have removed in the same way. `keep`: paths
+        to be left alone in any case. `torn`: after a power cut, also a file that is the beginning of such a blob is
+        ours.
         """
         left: list[str] = []
         for path, node in wanted.items():
             *folders, name = path.split("/")
             raw = encode_path(path)
+            was = known.get(path)
             try:
-                folder = self._disk.folder(self._root, folders, create=node is not None)
+                folder = self._disk.folder(
+                    self._root, folders, create=node is not None and (was is None or path in begun)
+                )
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
                 folder = None  # a person put a file or a link where the folder should be
+            if folder is None:
+                self._leave(index, raw, node)
                 if node is not None:
                     left.append(path)
-                    index.set(raw, node.mode, node.id, None)
-                    continue
-            if folder is None:
-                index.remove(raw)
                 continue
             with folder:
-                if not self._file(index, folder, name, raw, node, ours, torn):
+                state = folder.stat(name)
+                if path in keep:
+                    verdict = "theirs"
+                elif state is None:
+                    verdict = "ours" if was is None or node is None or path in begun else "theirs"
+                else:
+                    verdict = self._judge(index, folder, name, raw, state, was, node, ours, torn)
+                if verdict == "same" and node is not None:
+                    index.set(raw, node.mode, node.id, state)
+                elif verdict == "theirs" or not self._write(index, folder, name, raw, state, node):
+                    self._leave(index, raw, node)
                     left.append(path)
             if node is None:
                 self._prune(folders)
         return left
 
-    def _file(
+    @staticmethod
+    def _leave(index: Index, raw: bytes, node: Node | None) -> None:
+        if node is None:
+            index.remove(raw)
+        else:
+            index.set(raw, node.mode, node.id, None)
+
+    def _judge(
         self,
         index: Index,
         folder: Folder,
         name: str,
         raw: bytes,
+        state: os.stat_result,
+        was: Node | None,
         node: Node | None,
         ours: Collection[Oid],
         torn: bool,
+    ) -> str:
+        """Whose a file is: "ours" to replace, "theirs" to leave, or the "same" as what is wanted."""
+        if was is not None and index.get(raw) == was.id and index.unchanged(raw, state):
+            return "ours"
+        try:
+            data = folder.read(name)
+        except OSError:
+            return "theirs"  # a link, a device, a folder, or not readable: a person's in any case
+        holds = identify(BLOB, data)
+        if node is not None and holds == node.id:
+            return "same"
+        mine = (was is not None and holds == was.id) or holds in ours or (torn and self._beginning(data, ours))
+        return "ours" if mine else "theirs"
+
+    def _write(
+        self, index: Index, folder: Folder, name: str, raw: bytes, state: os.stat_result | None, node: Node | None
     ) -> bool:
-        state = folder.stat(name)
-        if state is not None and not index.unchanged(raw, state):
-            try:
-                data = folder.read(name)
-            except OSError:
-                data = None  # a link, a device, a folder, or not readable: a person's in any case
-            holds = identify(BLOB, data) if data is not None else None
-            if node is not None and holds == node.id:
-                index.set(raw, node.mode, node.id, state)
-                return True
-            mine = data is not None and (
-                holds == index.get(raw) or holds in ours or (torn and self._beginning(data, ours))
-            )
-            if not mine:
-                if node is None:
-                    index.remove(raw)
-                else:
-                    index.set(raw, node.mode, node.id, None)
-                return False
+        """Replaces, makes or removes a file that is ours; False if somebody else was there in between."""
         if node is None:
             if state is not None:
-                self._disk.unlink_in(folder, name)
+                self._disk.take_out(folder, name, self._scratch)
+                if not _same(os.lstat(self._scratch), state):
+                    self._disk.place(self._scratch, folder, name)
+                    return False
+                self._disk.unlink(self._scratch)
             index.remove(raw)
             return True
-        self._disk.overwrite(f"{self._scratch}/work", self._source.blob(node.id))
-        self._disk.rename_into(f"{self._scratch}/work", folder, name)
-        index.set(raw, node.mode, node.id, folder.stat(name))
+        self._disk.overwrite(self._scratch, self._source.blob(node.id))
+        written = os.lstat(self._scratch)
+        if not self._put(folder, name, state):
+            return False
+        now = folder.stat(name)
+        # Only if it is still what was written: a save of a moment ago must not pass for it.
+        index.set(raw, node.mode, node.id, now if now is not None and _same(now, written) else None)
+        return True
+
+    def _put(self, folder: Folder, name: str, state: os.stat_result | None) -> bool:
+        try:
+            if state is None:
+                self._disk.place(self._scratch, folder, name)
+                return True
+            self._disk.exchange(self._scratch, folder, name)
+        except (FileExistsError, FileNotFoundError):
+            return False
+        except OSError as error:
+            if state is None or error.errno not in _NO_EXCHANGE:
+                raise
+            self._disk.rename_into(self._scratch, folder, name)
+            return True
+        if not _same(os.lstat(self._scratch), state):
+            self._disk.exchange(self._scratch, folder, name)
+            return False
+        self._disk.unlink(self._scratch)
         return True
 
     def _beginning(self, data: bytes, ours: Collection[Oid]) -> bool:
@@ -115,6 +174,11 @@ class WorkTree:
                         raise
                     return
             folders = folders[:-1]
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether it is one file, unchanged; the change of its name counts for nothing."""
+    return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
 
 
 def regular(node: Node) -> bool:

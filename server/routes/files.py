@@ -11,13 +11,14 @@ import msgspec
 from msgspec import UNSET
 
 from gitstore import files, names, values
-from gitstore.changes import Draft, Outcome, Snapshot
+from gitstore.changes import Draft, Outcome
 from gitstore.context import Context, StoredFile
 from gitstore.errors import Invalid, NotFound, WrongShape
 from gitstore.files import Put, Upload
 from gitstore.history import FileStat
 from gitstore.model import CommitFacts
 from gitstore.record import file_record
+from gitstore.snapshot import Snapshot
 from server.call import Call, Part
 from server.http import API, Page, Raw, Reply, Route
 from server.routes import common

@@ -1,4 +1,4 @@
-"""The remote repository of a workspace: whether it can be reached, and the webhooks that come from it."""
+"""The remote repository of a workspace: whether it can be reached, following it, and the webhooks that come from it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import time
 import msgspec
 
 from gitstore import values, webhooks, workspaces
-from gitstore.addresses import AddressPolicy
-from gitstore.changes import Draft, Snapshot
+from gitstore.changes import Draft
 from gitstore.errors import Unauthorized
+from gitstore.following import Report
 from gitstore.remotes import same_server, verify_access
 from gitstore.settings import GIT_TOKEN, WEBHOOK_SECRET
+from gitstore.snapshot import Snapshot
+from server import data
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
-from server.shapes.remotes import Accepted, Access, PutWebhook, VerifyAccess, Webhook
+from server.shapes.remotes import Accepted, Access, PutWebhook, Sync, VerifyAccess, Webhook
 
 _REFUSED = "no workspace with this repository has a webhook secret that this signature fits"
 
@@ -35,14 +37,18 @@ def _verify(call: Call, snapshot: Snapshot) -> Reply:
                 " The stored token was not used: it is for the server of the workspace's own repository URL, "
                 "and this URL is on another one."
             )
-    policy = AddressPolicy(allow_private=settings.verify_allow_private, allow=settings.verify_allow)
     report = verify_access(
-        body.repository_url, branch=body.default_branch, token=token, policy=policy, timeout=settings.verify_timeout
+        body.repository_url,
+        branch=body.default_branch,
+        token=token,
+        policy=data.policy(settings),
+        timeout=settings.verify_timeout,
+        ssh=data.ssh(settings),
     )
-    data = msgspec.structs.asdict(report)
-    duration = data.pop("duration_ms")
-    data["message"] += note
-    return Reply({**data, "checked_at": values.iso(int(time.time() * 1000)), "duration_ms": duration})
+    found = msgspec.structs.asdict(report)
+    duration = found.pop("duration_ms")
+    found["message"] += note
+    return Reply({**found, "checked_at": values.iso(int(time.time() * 1000)), "duration_ms": duration})
 
 
 async def verify(call: Call) -> Reply:
@@ -89,20 +95,55 @@ async def delete_webhook(call: Call) -> Reply:
     return Reply(status=204)
 
 
+def _time(when: int | None) -> str | None:
+    return values.iso(when) if when is not None else None
+
+
+def _sync(report: Report) -> Reply:
+    shown = Sync(
+        state=report.state,
+        direction=report.direction,
+        url=report.url,
+        branch=report.branch,
+        last_run_at=_time(report.last_run_at),
+        last_success_at=_time(report.last_success_at),
+        last_error=report.last_error,
+        **msgspec.structs.asdict(report.counts),
+    )
+    return Reply(shown, etag=values.etag(msgspec.json.encode(shown)))
+
+
+async def read_sync(call: Call) -> Reply:
+    """How following the remote stands."""
+    found = await common.workspace(call)
+    return _sync(call.app.following.report(found.visible))
+
+
+async def run_sync(call: Call) -> Reply:
+    """Exchanges with the remote now, and tells how that went."""
+    found = await common.workspace(call)
+    who = msgspec.structs.replace(call.provenance, door="git")
+    return _sync(await call.settle(call.app.following.ask(found.visible, who)))
+
+
 def _accepts(call: Call, body: bytes) -> bool:
     store, headers = call.app.store, dict(call.headers)
     urls = webhooks.repository_urls(body)
+    followed = call.app.following.urls()
     accepted = False
     for identity in store.catalog.workspaces():
         row = store.catalog.workspace(identity)
-        if row is None or not webhooks.same_repository(row.repository_url, urls):
+        named = (row.repository_url if row is not None else None, followed.get(identity))
+        if not any(webhooks.same_repository(url, urls) for url in named):
             continue
         snapshot = store.load(identity).visible
         sealed, provider = snapshot.sealed.get(WEBHOOK_SECRET), snapshot.context.fields.git_webhook_provider
         if sealed is None or provider is None:
             continue
         secret = store.vault.unseal(identity, WEBHOOK_SECRET, sealed)
-        accepted = webhooks.verify(provider, secret, headers, body) or accepted
+        if webhooks.verify(provider, secret, headers, body):
+            accepted = True
+            call.app.following.called(identity, webhooks.ref(body))
     return accepted
 
 
@@ -118,6 +159,8 @@ _ONE = f"{API}/workspaces/{{id}}"
 ROUTES = (
     Route("POST", f"{_ONE}/verify-git-access", "admin", verify, "Try the remote repository", body=VerifyAccess,
           response=Access, tag="remotes"),
+    Route("GET", f"{_ONE}/sync", "agent", read_sync, "How following the remote stands", response=Sync, tag="remotes"),
+    Route("POST", f"{_ONE}/sync", "admin", run_sync, "Exchange with the remote now", response=Sync, tag="remotes"),
     Route("PUT", f"{_ONE}/git-webhook", "admin", put_webhook, "Take webhooks", body=PutWebhook, response=Webhook,
           tag="remotes"),
     Route("DELETE", f"{_ONE}/git-webhook", "admin", delete_webhook, "Take no webhooks", status=204, tag="remotes"),

@@ -9,8 +9,9 @@ import msgspec
 
 from gitstore import values, workspaces
 from gitstore.catalog import Summary as Counts
-from gitstore.changes import Draft, Snapshot
+from gitstore.changes import Draft
 from gitstore.errors import Conflict
+from gitstore.snapshot import Snapshot
 from server.call import Call
 from server.http import API, Page, Reply, Route
 from server.routes import common
@@ -79,7 +80,7 @@ async def update(call: Call) -> Reply:
     slug = changes.get("slug")
     if slug is not None:
         workspaces.check({"slug": slug})
-    pending = call.app.store.update(found.id, operation, call.provenance, slug=slug)
+    pending = call.app.store.apply(found.id, "main", operation, call.provenance)
     return common.record(await call.settle(pending))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from server.shapes.common import Object, Shape, Time
+from server.shapes.common import Object, Oid, Shape, Time
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
@@ -54,3 +54,17 @@ class Checkout(msgspec.Struct):
     branch: str | None
     busy: Literal["merge", "rebase", "other_branch"] | None
     pending: list[PendingEdit]
+
+
+class Commit(Shape):
+    """What the commit of the folder's edits is to say."""
+
+    message: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)] | UnsetType = UNSET
+
+
+class Committed(msgspec.Struct):
+    """The commit (null: nothing changed), the paths in it, and what is wrong with those that stay."""
+
+    commit: Oid | None
+    paths: list[str]
+    problems: list[Problem]

@@ -82,7 +82,7 @@ class Accepted(msgspec.Struct):
 
 
 class Sync(msgspec.Struct):
-    """How following the remote stands."""
+    """How following the remote stands; direction, url and branch are null where none is followed."""
 
     state: Literal["idle", "running", "failed"]
     direction: Literal["pull", "push", "both"] | None

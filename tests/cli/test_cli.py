@@ -173,6 +173,27 @@ def test_what_is_refused_says_where_and_does_not_keep_the_others_out(data: Path,
     assert not (tmp_path / "x").exists()
 
 
+def test_check_says_what_an_import_would_say_and_needs_no_store(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(folder, bad)
+    (bad / "memory/broken.yaml").write_text("a: 1\na: 2\n")
+    (bad / "notes").mkdir()
+    (bad / "notes/odd\x1b[31m\nname").write_text("x")
+    done = gitstore("check", bad, "--data", tmp_path / "none", code=1)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("memory/broken.yaml:2:1: ")
+    assert second.startswith("notes/odd [31m name: ")
+    assert done.stderr == "2 problems\n"
+    found = answer("check", bad, code=1)
+    assert (found["sound"], found["faults"][0]["line"], found["faults"][0]["column"]) == (False, 2, 1)
+    assert gitstore("check", folder, "--data", tmp_path / "none").stdout == f"{folder} is sound\n"
+    assert answer("check", folder) | {"files": 0} == {"folder": str(folder), "sound": True, "files": 0, "faults": []}
+    assert gitstore("check", folder / "workspace.yaml", code=2).stdout == ""
+    assert gitstore("check", tmp_path / "nowhere", code=2).stdout == ""
+    assert gitstore("check", code=2).stdout == ""
+    assert not (tmp_path / "none").exists()
+
+
 def test_backup_and_restore(data: Path, folder: Path, tmp_path: Path) -> None:
     gitstore("import", folder, "--data", data)
     gitstore("key", "create", "--scope", "agent", "--name", "a", "--data", data)
@@ -240,7 +261,7 @@ def test_commands_beside_a_running_server(served: Served, data: Path, folder: Pa
     for number in range(5):
         assert served.ask("PATCH", "/workspaces/shop/memory", {"key": f"k{number}", "value": number})[0] == 200
     gitstore("export", "shop", tmp_path / "out", "--data", data)
-    assert (tmp_path / "out/memory/k4.yaml").read_text() == "4\n"
+    assert (tmp_path / "out/memory/k4.yaml").read_text().endswith("\n4\n")
     gitstore("backup", tmp_path / "b.tar", "--data", data)
     gitstore("verify", "--data", data)
     assert "shop" in gitstore("workspace", "list", "--data", data).stdout
@@ -303,7 +324,7 @@ def test_a_stop_keeps_what_was_acknowledged_and_is_quick(served: Served, data: P
         last[key] = max(last.get(key, 0), int(number))
     home = data / "workspaces/shop"
     for key, number in last.items():
-        assert int((home / f"memory/{key}.yaml").read_text()) >= number
+        assert int((home / f"memory/{key}.yaml").read_text().splitlines()[-1]) >= number
     assert git(home, "status", "--porcelain") == ""
     assert not list((data / "journal").iterdir())
     gitstore("verify", "--data", data)

@@ -268,7 +268,9 @@ def test_ordinary_text_is_never_altered(agent: Client, place: Place) -> None:
 def test_what_git_shows_is_what_was_set(agent: Client, place: Place) -> None:
     put(agent, place, "policy", {"branch": "main", "steps": ["build", "test"], "note": "one\ntwo\n"})
     place.published()
-    assert place.git("show", "main:memory/policy.yaml").splitlines()[0] == "branch: main"
+    line, first = place.git("show", "main:memory/policy.yaml").splitlines()[:2]
+    assert line == "# yaml-language-server: $schema=../.gitstore/schemas/memory.json"
+    assert first == "branch: main"
     assert (place.folder / "memory/policy.yaml").read_text() == place.git("show", "main:memory/policy.yaml") + "\n"
     assert place.git("status", "--porcelain") == ""
     assert "policy" in place.git("log", "-1", "--format=%s")

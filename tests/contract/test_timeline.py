@@ -10,6 +10,7 @@ import pytest
 
 from contract.client import OID, Client, every, link, pages, slug
 from contract.conftest import Place
+from gitstore import schemas
 
 ENTRY = ["id", "kind", "name", "state", "created_at", "actor", "door", "request_id", "workflow_id", "task_id",
          "changes",
@@ -37,7 +38,8 @@ def test_every_kind_of_change(admin: Client, place: Place) -> None:
         assert entry["changes_total"] == len(changes)
         return entry
 
-    check("workspace.created", ("workspace.yaml", "added", None))
+    given = [(path, "added", None) for path in sorted(schemas.files())]
+    check("workspace.created", *given, ("workspace.yaml", "added", None))
     admin.patch(at, {"name": "N"})
     check("workspace.updated", ("workspace.yaml", "changed", None))
     admin.patch(at, {"settings": {"a": 1}})

@@ -166,10 +166,23 @@ class Recorder(Disk):
             super().rename_into(source, folder, name)
             self._rename(self._slot(source), (self._find(folder.path), name))
 
-    def unlink_in(self, folder: Folder, name: str) -> None:
+    def place(self, source: str, folder: Folder, name: str) -> None:
         with self.lock:
-            super().unlink_in(folder, name)
-            self._note(((self._find(folder.path), name), None))
+            super().place(source, folder, name)
+            slot = self._slot(source)
+            self._note(((self._find(folder.path), name), self.folders[slot[0]][slot[1]]))
+            self._note((slot, None))
+
+    def exchange(self, source: str, folder: Folder, name: str) -> None:
+        with self.lock:
+            super().exchange(source, folder, name)
+            one, other = self._slot(source), (self._find(folder.path), name)
+            self._note((one, self.folders[other[0]][other[1]]), (other, self.folders[one[0]][one[1]]))
+
+    def take_out(self, folder: Folder, name: str, target: str) -> None:
+        with self.lock:
+            super().take_out(folder, name, target)
+            self._rename((self._find(folder.path), name), self._slot(target))
 
     def rmdir_in(self, folder: Folder, name: str) -> None:
         with self.lock:

@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from gitstore.changes import Snapshot
 from gitstore.history import TimelineQuery
 from gitstore.model import Actor, Provenance
 from gitstore.repository import check
 from gitstore.repository.index import Index
 from gitstore.repository.trees import decode_path
+from gitstore.snapshot import Snapshot
 from gitstore.store import Store
 
 WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))

@@ -201,7 +201,7 @@ class Trial:
     def slug(self, identity: str, slug: str) -> None:
         self.change(
             identity,
-            lambda: self.store.update(identity, lambda d: workspaces.update(d, {"slug": slug}), WHO, slug=slug),
+            lambda: self.store.apply(identity, "main", lambda d: workspaces.update(d, {"slug": slug}), WHO),
         )
 
     def delete(self, identity: str) -> None:

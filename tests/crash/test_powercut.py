@@ -87,7 +87,7 @@ class Script:
         self.group(
             (
                 identity,
-                lambda: self.store.update(identity, lambda d: workspaces.update(d, {"slug": slug}), WHO, slug=slug),
+                lambda: self.store.apply(identity, "main", lambda d: workspaces.update(d, {"slug": slug}), WHO),
             )
         )
 

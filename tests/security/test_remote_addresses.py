@@ -7,13 +7,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from hostile import GOOD, PUBLIC, Listener, answer, check, listening, says
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore import errors
 from gitstore.addresses import AddressPolicy, Deadline, RefusedAddress, canonical, embedded, kind, resolve
 from gitstore.remotes import Ssh
+from security.hostile import GOOD, PUBLIC, Listener, answer, check, listening, says
 
 
 @pytest.fixture

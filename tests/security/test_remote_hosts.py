@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hostile import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitstore.addresses import AddressPolicy
+from gitstore.remotes import verify_access
+from security.hostile import (
     ADVERTISED,
     GOOD,
     OID,
@@ -28,11 +33,6 @@ from hostile import (
     packet,
     says,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from gitstore.addresses import AddressPolicy
-from gitstore.remotes import verify_access
 
 
 @pytest.fixture

@@ -49,6 +49,11 @@ def test_every_setting_can_come_from_the_environment():
         "verify_allow": "10.0.0.0/8,git.local",
         "log_format": "json",
         "log_level": "debug",
+        "git_push_scope": "agent",
+        "checkout_mode": "manual",
+        "checkout_watch": "false",
+        "ssh_known_hosts": "/etc/ssh/known hosts",
+        "ssh_identity": "/srv/key",
     }
     for each in fields(Settings):
         if each.name not in texts:
@@ -67,6 +72,8 @@ def test_every_setting_can_come_from_the_environment():
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
+        ({"GITSTORE_SSH_IDENTITY": "key"}, "GITSTORE_SSH_IDENTITY: expected an absolute path"),
+        ({"GITSTORE_SSH_KNOWN_HOSTS": '/srv/"x"'}, "GITSTORE_SSH_KNOWN_HOSTS: expected an absolute path"),
         ({"GITSTORE_PROT": "80"}, "did you mean `GITSTORE_PORT`"),
         ({"GITSTORE_Port": "80"}, "did you mean `GITSTORE_PORT`"),
         ({"GITSTORE_ZZZZZZ": "80"}, "--print-config"),

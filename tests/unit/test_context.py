@@ -353,7 +353,7 @@ def test_a_write_through_the_api_reads_nothing() -> None:
     workspace = two_hundred()
     workspace.apply(memory.set, {"key-100": {"text": "changed"}})
     blob = Blob(documents.dump({"text": "new"}))
-    parsed.remember(blob.id.hex(), {"text": "new"}, b'{"text":"new"}', machine=True, checked=True)
+    parsed.remember(blob.id.hex(), {"text": "new"}, b'{"text":"new"}', head=b"", checked=True)
     after = workspace.context.after(Untouchable({}), {"memory/key-101.yaml": blob}, START)
     assert after.memory["key-101"].value_json == b'{"text":"new"}'
     assert workspace.context.memory["key-101"].value_json != b'{"text":"new"}'
@@ -363,7 +363,7 @@ def test_a_write_through_the_api_reads_nothing() -> None:
 def test_one_key_of_two_hundred_is_quick() -> None:
     context = two_hundred().context
     blob = Blob(documents.dump({"text": "new"}))
-    parsed.remember(blob.id.hex(), {"text": "new"}, b'{"text":"new"}', machine=True, checked=True)
+    parsed.remember(blob.id.hex(), {"text": "new"}, b'{"text":"new"}', head=b"", checked=True)
     tree = MemoryTree({})
     best = min(_seconds(lambda: context.after(tree, {"memory/key-100.yaml": blob}, START)) for _ in range(20))
     assert best < 60e-6  # 30 µs is what it must not exceed on a quiet machine

@@ -156,7 +156,9 @@ def test_no_command_is_documented_that_is_gone() -> None:
     known = {line for line, _ in _commands()}
     if not known:
         pytest.skip("there is no command line yet")
-    written = {f"gitstore {words}" for words in re.findall(r"^\| `gitstore ([a-z]+(?: [a-z]+)?)", README, re.MULTILINE)}
+    written = {
+        f"gitstore {words}" for words in re.findall(r"^\| `gitstore ([a-z-]+(?: [a-z-]+)?)", README, re.MULTILINE)
+    }
     assert written == known
 
 

@@ -162,7 +162,7 @@ ROUTES = (
     Route("GET", f"{X}/{{id}}/memory/{{key}}", "agent", echo_path, "x"),
     Route("DELETE", f"{X}/{{id}}/memory/{{key}}", "worker", echo_path, "x"),
     Route("POST", f"{X}/{{id}}/memory/batch", "agent", cached, "x"),
-    Route("GET", "/git/{name}/{rest+}", "agent", echo_path, "x", basic=True),
+    Route("GET", "/rest/{name}/{rest+}", "agent", echo_path, "x", basic=True),
     Route("GET", f"{X}/boom", "agent", boom, "x"),
     Route("GET", f"{X}/damaged", "agent", damaged, "x"),
     Route("GET", f"{X}/conflict", "agent", conflict, "x"),
@@ -314,7 +314,7 @@ class TestRoutes:
         assert answer.headers["Allow"] == "DELETE, GET, HEAD, POST, OPTIONS"
 
     def test_the_rest_of_a_path(self, served: Served):
-        assert served.ask("GET", "/git/a.git/info/refs?service=x").json["data"] == {
+        assert served.ask("GET", "/rest/a.git/info/refs?service=x").json["data"] == {
             "name": "a.git",
             "rest": "info/refs",
         }
@@ -370,7 +370,7 @@ class TestKeysOnRequests:
         assert answer.headers.get_all("WWW-Authenticate") == ['Bearer realm="gitstore"']
 
     def test_a_git_client_is_asked_for_a_password(self, served: Served):
-        answer = served.ask("GET", "/git/a.git/info/refs", key=None)
+        answer = served.ask("GET", "/rest/a.git/info/refs", key=None)
         assert any(each.startswith("Basic ") for each in answer.headers.get_all("WWW-Authenticate"))
 
     @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ def read(data: bytes) -> parsed.Parsed:
 
 def test_a_document_is_kept_with_all_that_is_known_of_it() -> None:
     found = read(b"a: 1\n")
-    assert found == ({"a": 1}, b'{"a":1}', True, ())
+    assert found == ({"a": 1}, b'{"a":1}', b"", ())
     assert parsed.cached(Blob(b"a: 1\n").id.hex()) is found
     assert parsed.cached(Blob(b"a: 2\n").id.hex()) is None
-    assert not read(b"a:   1\n").machine
+    assert read(b"a:   1\n").head is None
     assert [secret.pointer for secret in read(f"k: [{TOKEN}]\n".encode()).secrets] == ["/k/0"]
 
 
@@ -36,7 +36,7 @@ def test_what_cannot_be_read_is_not_kept() -> None:
 
 def test_what_was_not_searched_for_secrets_is_searched_when_kept() -> None:
     blob = Blob(documents.dump(TOKEN))
-    parsed.remember(blob.id.hex(), TOKEN, b'"x"', machine=True, checked=False)
+    parsed.remember(blob.id.hex(), TOKEN, b'"x"', head=b"", checked=False)
     found = parsed.cached(blob.id.hex())
     assert found is not None
     assert len(found.secrets) == 1

@@ -188,7 +188,7 @@ def test_together_they_show_every_part() -> None:
     memory = [entry for context in contexts for entry in context.memory.values()]
     assert any("%" in entry.path for entry in memory)
     assert any(names.is_long_memory(entry.path.rpartition("/")[2]) for entry in memory)
-    assert any(not entry.machine for entry in memory)
+    assert any(entry.head is None for entry in memory)
 
     stored = [one for context in contexts for one in context.files.values()]
     assert {"text/markdown", "text/csv", "image/png", "application/json"} <= {one.content_type for one in stored}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from draft import WORKSPACE, MemoryWorkspace
 
-from gitstore import documents, errors, record, settings, values
+from gitstore import documents, errors, record, rules, settings, values, workspaces
 
 HEADER = f"id: {WORKSPACE}\nname: Payments\nslug: payments\nrepository_url: https://git.example/x.git\n".encode()
+REMOTE = "https://git.example/w.git"
 PLACEHOLDER = "redacted://workspace-settings-secret"
 BLOCK = {"git_token": PLACEHOLDER, "git_token_configured": True}
 TOKEN = "glpat-" + "Zq7Rk2Vn9Xw4Tb6Lp3Hs"  # in the form of a GitLab token, valid nowhere
@@ -18,6 +20,21 @@ TOKEN = "glpat-" + "Zq7Rk2Vn9Xw4Tb6Lp3Hs"  # in the form of a GitLab token, vali
 @pytest.fixture
 def workspace() -> MemoryWorkspace:
     return MemoryWorkspace.of({"workspace.yaml": HEADER})
+
+
+@pytest.fixture
+def alone() -> MemoryWorkspace:
+    """A workspace without a repository URL."""
+    return MemoryWorkspace.of({"workspace.yaml": HEADER.replace(b"repository_url: https://git.example/x.git\n", b"")})
+
+
+def told(workspace: MemoryWorkspace) -> bytes | None:
+    """Which URL the token is noted to be for."""
+    return workspace.sealed.get(settings.TOKEN_SERVER)
+
+
+def noted(url: str) -> bytes:
+    return b"sealed:" + sha256(url.encode()).digest()
 
 
 def shown(workspace: MemoryWorkspace) -> Any:
@@ -130,6 +147,39 @@ def test_the_placeholder_where_there_is_no_token(workspace: MemoryWorkspace) -> 
         ({"sync": {"on_conflict": "panic"}}, "/settings/sync/on_conflict"),
         ({"sync": {"url": "file:///x"}}, "/settings/sync/url"),
         ({"sync": {"url": "https://u:p@git.example/x"}}, "/settings/sync/url"),
+        ({"sync": []}, "/settings/sync"),
+        *(
+            ({"sync": {"url": REMOTE, "interval": wrong}}, "/settings/sync/interval")
+            for wrong in (9, 604_801, 60.0, True, "60")
+        ),
+        *(
+            ({"sync": {"url": REMOTE, "branch": wrong}}, "/settings/sync/branch")
+            for wrong in (
+                7,
+                "-d",
+                "a b",
+                "a..b",
+                "a.lock",
+                "a.lock/b",
+                ".a",
+                "a/.b",
+                "a/",
+                "/a",
+                "a//b",
+                "@",
+                "a@{1}",
+                "ma*",
+                "a:b",
+                "a~1",
+                "a^",
+                "a?",
+                "a[b",
+                "a\\b",
+                "a\n",
+                "a.",
+                "b" * 256,
+            )
+        ),
         (
             {"workspace_storage": {"repository_url": "https://u:p@git.example/x"}},
             "/settings/workspace_storage/repository_url",
@@ -197,3 +247,67 @@ def test_a_place_for_credentials_that_are_gone_is_no_change(workspace: MemoryWor
     workspace.sealed.clear()
     assert shown(workspace) == {"b": 2}
     assert not workspace.apply(settings.update, shown(workspace))
+
+
+REMOTES = [
+    ({"sync": {"url": "https://a.example/w"}}, None, "https://a.example/w"),
+    ({"sync": {"url": "https://a.example/w"}}, "https://b.example/code", "https://a.example/w"),
+    ({}, "https://b.example/code", "https://b.example/code"),
+    ({}, None, None),
+]
+
+
+@pytest.mark.parametrize(("value", "url", "expected"), REMOTES)
+def test_a_token_is_for_the_remote_that_was_named_when_it_came(
+    alone: MemoryWorkspace, value: Any, url: str | None, expected: str | None
+) -> None:
+    if url is not None:
+        alone.apply(workspaces.update, {"repository_url": url})
+    alone.apply(settings.update, {**value, "credentials": {"git_token": "t0k"}})
+    assert told(alone) == (noted(expected) if expected is not None else None)
+
+
+def test_only_a_change_of_the_remote_through_the_api_moves_the_token(alone: MemoryWorkspace) -> None:
+    first, second = ({"sync": {"url": f"https://{name}.example/w"}} for name in "ab")
+    alone.apply(settings.update, {**first, "credentials": {"git_token": "t0k"}})
+    alone.edit({"settings.yaml": b"sync:\n  url: https://evil.example/w\n"})
+    assert told(alone) == noted("https://a.example/w")
+    alone.apply(settings.update, {"sync": {"url": "https://evil.example/w"}, "seen": True, "credentials": BLOCK})
+    assert told(alone) == noted("https://a.example/w")
+    alone.apply(settings.update, {**second, "credentials": BLOCK})
+    assert told(alone) == noted("https://b.example/w")
+    alone.apply(workspaces.update, {"repository_url": "https://c.example/w"})
+    assert told(alone) == noted("https://b.example/w")
+    alone.apply(settings.update, {"credentials": BLOCK})
+    assert told(alone) == noted("https://c.example/w")
+    alone.apply(workspaces.update, {"repository_url": "https://d.example/w"})
+    assert told(alone) == noted("https://d.example/w")
+    alone.apply(settings.update, {"credentials": {"git_token": ""}})
+    assert alone.sealed == {}
+
+
+def test_a_remote_to_follow_is_named(alone: MemoryWorkspace, workspace: MemoryWorkspace) -> None:
+    with pytest.raises(errors.Invalid, match="/settings/sync/url"):
+        alone.apply(settings.update, {"sync": {"direction": "pull"}})
+    alone.apply(settings.update, {"sync": {"direction": None, "url": ""}})
+    workspace.apply(settings.update, {"sync": {"direction": "pull"}})
+    with pytest.raises(errors.Invalid, match="/settings/sync/url"):
+        workspace.apply(workspaces.update, {"repository_url": None})
+
+
+def test_what_is_left_out_of_sync(workspace: MemoryWorkspace) -> None:
+    assert rules.sync({}, REMOTE) is None
+    assert rules.sync({"sync": {}}, REMOTE) is None
+    assert rules.sync({"sync": {"url": "", "branch": None}}, REMOTE) is None
+    assert rules.sync({"sync": {"url": REMOTE}}, None) == (REMOTE, "main", "pull", 300, "stop")
+    given = {"direction": "both", "branch": "refs/heads/w", "interval": 10, "on_conflict": "keep"}
+    assert rules.sync({"sync": given}, REMOTE) == (REMOTE, "w", "both", 10, "keep")
+    assert rules.sync({"sync": {"direction": "push"}, "default_branch": "trunk"}, REMOTE) == (
+        REMOTE, "trunk", "push", 300, "stop",
+    )  # fmt: skip
+    for odd in ("a:b", "*", "--upload-pack=x"):
+        found = rules.sync({"sync": {"direction": "push"}, "default_branch": odd}, REMOTE)
+        assert found is not None
+        assert found.branch == "main"
+    for name in ("w", "a/b", "a.b", "feature/x-1", "ü", "a@b", "lock"):
+        workspace.apply(settings.update, {"sync": {"url": REMOTE, "branch": name}})

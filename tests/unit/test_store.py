@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from gitstore import artifacts, evidence, memory, settings, spec, workflows, workspaces
-from gitstore.changes import Outcome, Snapshot
+from gitstore.changes import Outcome
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
 from gitstore.model import Actor, Artifact, Provenance
 from gitstore.pending import Pending
 from gitstore.repository.trees import TreeView
+from gitstore.snapshot import Snapshot
 from gitstore.store import Options, Store
 from gitstore.work import Work
 
@@ -103,7 +104,7 @@ def test_the_derived_indexes_come_back_the_same(tmp_path: Path) -> None:
         new = artifacts.check(artifacts.New(path="out/r.md", content=b"the quarterly report", task_id="task-1"))
         settle(work.add_artifact(identity, new, WHO))
         settle(work.update_workflow("wf 1", workflows.Patch(state="completed"), WHO))
-        settle(store.update(identity, lambda draft: workspaces.update(draft, {"slug": "alpine"}), WHO, slug="alpine"))
+        settle(store.apply(identity, "main", lambda draft: workspaces.update(draft, {"slug": "alpine"}), WHO))
         settle(store.apply(identity, "main", lambda draft: memory.delete(draft, "Über"), WHO))
         before = everything(store, identity)
         assert len(before[0]) == 12
@@ -121,7 +122,7 @@ def test_a_slug_is_free_at_once_and_an_old_one_answers(store: Store) -> None:
     one = make(store, "alpha")
     with pytest.raises(Conflict):
         make(store, "Alpha")
-    settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO, slug="beta"))
+    settle(store.apply(one, "main", lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO))
     assert store.find("alpha") == store.find("BETA") == one
     two = make(store, "alpha")
     assert store.find("alpha") == two
@@ -138,7 +139,7 @@ def test_a_slug_is_free_at_once_and_an_old_one_answers(store: Store) -> None:
 
 def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
     def rename(one: str, slug: str) -> None:
-        settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": slug}), WHO, slug=slug))
+        settle(store.apply(one, "main", lambda draft: workspaces.update(draft, {"slug": slug}), WHO))
 
     one, two = make(store, "alpha", memory={"n": 1}), make(store, "beta", memory={"n": 2})
     published(store, one)
@@ -150,15 +151,15 @@ def test_two_workspaces_exchange_their_slugs(store: Store) -> None:
     while store.load(one).unpublished or store.load(two).unpublished:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text() == "1\n"
-    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text() == "2\n"
+    assert (store.layout.workspaces / "beta/memory/n.yaml").read_text().endswith(".json\n1\n")
+    assert (store.layout.workspaces / "alpha/memory/n.yaml").read_text().endswith(".json\n2\n")
     assert sorted(path.name for path in store.layout.workspaces.iterdir()) == ["alpha", "beta"]
 
 
 def test_a_slug_that_changes_before_the_folder_is_made(tmp_path: Path) -> None:
     with Store.open(tmp_path / "data") as store:
         one = make(store, "alpha")
-        settle(store.update(one, lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO, slug="beta"))
+        settle(store.apply(one, "main", lambda draft: workspaces.update(draft, {"slug": "beta"}), WHO))
     with Store.open(tmp_path / "data") as store:
         assert store.load("beta").visible.context.fields.slug == "beta"
         assert git(store, "beta", "status", "--porcelain") == ""
@@ -193,6 +194,23 @@ def test_a_commit_by_hand_is_taken_in(store: Store) -> None:
     entries = store.history.timeline(one, TimelineQuery()).entries
     assert {entry.facts.kind for entry in entries} == {"workspace.created", "memory.updated", "merge"}
     assert git(store, "alpha", "fsck", "--strict", "--full") == ""
+
+
+def test_a_commit_by_hand_and_a_write_to_one_file_are_merged_by_meaning(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        one = make(store, "alpha", memory={"policy": {"owner": "a", "freeze": True, "steps": [{"id": "x"}]}})
+        published(store, one)
+        file = store.layout.workspaces / "alpha/memory/policy.yaml"
+        file.write_text(file.read_text().replace("owner: a", "owner: b  # since May") + "  - id: y\n")
+        git(store, "alpha", "commit", "-qam", "by hand")
+        put(store, one, policy={"owner": "a", "freeze": False, "steps": [{"id": "x"}, {"id": "z"}]})
+        published(store, one)
+        wanted = "owner: b  # since May\nfreeze: false\nsteps:\n  - id: x\n  - id: z\n  - id: y\n"
+        assert file.read_text().split("\n", 1)[1] == wanted  # below the line that names the schema
+        assert git(store, "alpha", "status", "--porcelain") == ""
+    with Store.open(tmp_path / "data") as store:
+        assert git(store, "alpha", "show", "main:memory/policy.yaml").split("\n", 1)[1] == wanted
+        assert git(store, "alpha", "fsck", "--strict", "--full") == ""
 
 
 def test_a_commit_by_hand_alone_keeps_its_id(store: Store) -> None:

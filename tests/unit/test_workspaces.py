@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from draft import WORKSPACE, MemoryWorkspace
 
-from gitstore import documents, errors, memory, settings, values, workspaces
+from gitstore import documents, errors, memory, schemas, settings, values, workspaces
 from gitstore.model import MEMORY_MAX_BYTES
 from gitstore.precondition import Precondition
 
@@ -49,7 +49,7 @@ def test_one_commit_makes_it_all(empty: MemoryWorkspace) -> None:
     assert empty.context.fields.slug == "Payments-2"
     assert empty.context.memory_json() == b'{"a":[null],"b":1}'
     assert empty.context.settings == {"storage": {"type": "git_remote"}}
-    assert list(empty.sealed) == ["git_token"]
+    assert list(empty.sealed) == ["git_token", "git_token_server"]
     assert empty.context.problems == ()
 
 
@@ -58,7 +58,7 @@ def test_the_least_that_makes_one(empty: MemoryWorkspace) -> None:
         workspaces.create, {"slug": "x", "name": "X", "description": None, "settings": {}, "memory": {}}
     )
     assert fields == empty.context.fields
-    assert list(empty.files) == ["workspace.yaml"]
+    assert list(empty.files) == [*schemas.files(), "workspace.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What goes on in an open store besides answering: its folders are watched, looked at, and taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from gitstore.checkout import Checkouts, Mode
+from gitstore.folders import Folders
+from gitstore.settling import Settling
+from gitstore.store import Store
+from gitstore.watching import Watching
+
+_ALL = ""  # the folder of the folders: which there are
+
+
+class Live:
+    """The live folders of a store. `checkouts` can be used before `start` and after `stop`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        mode: Mode = "auto",
+        settle: float = 1.0,
+        sweep: float = 60.0,
+        watch: bool = True,
+        file_limit: int = 10 << 20,
+    ) -> None:
+        self.checkouts = Checkouts(store, settle=settle, mode=mode, file_limit=file_limit)
+        self.folders = Folders(store)
+        self._store = store
+        self._settle = settle
+        self.settling = Settling(self._look, self._round, self._suspect, settle=settle, sweep=sweep)
+        self.watching: Watching | None = None
+        if watch:
+            self.watching = Watching(
+                store.layout.workspaces,
+                self.settling.touched,
+                lambda: self.settling.touched(_ALL),
+                self.settling.lost,
+            )
+
+    def _round(self) -> list[str]:
+        return [*self._store.folders(), _ALL]  # taken from the end
+
+    def _suspect(self, folder: str) -> bool:
+        return folder == _ALL or self.folders.suspect(folder) or self.checkouts.suspect(folder)
+
+    def _look(self, folder: str, only: Collection[str] | None) -> float | None:
+        if folder == _ALL:
+            return self.folders.reconcile()
+        if self.settling.moving(folder) and self._store.stranger(folder):
+            return self._settle  # it is still being copied
+        wait = self.folders.look(folder)
+        return self.checkouts.look(folder, only) if wait is None else wait
+
+    def start(self) -> None:
+        """Begins to watch, then to look."""
+        if self.watching is not None:
+            self.watching.start()
+        self.settling.start()
+
+    def stop(self) -> None:
+        """Ends; what is not taken in is found at the next start."""
+        if self.watching is not None:
+            self.watching.stop()
+        self.settling.stop()
+
+    def __enter__(self) -> Live:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()

@@ -1,0 +1,73 @@
+"""Which untracked files of a checkout are nobody's business: what git ignores there, and what editors leave behind.
+
+Patterns: gitignore(5), read from `.git/info/exclude` and the `.gitignore` files of the work tree. Only untracked files
+are ever ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from dulwich.ignore import IgnoreFilter
+
+_STARS = re.compile(rb"\*+")
+_STARS_MAX = 4
+_LARGEST = 1 << 20  # bytes of an ignore file that are read
+_TEMPORARY = re.compile(
+    r"""
+      .*~                             # backups: vim, emacs, gedit, nano
+    | \..*\.sw[a-p] | \.sw[a-p]       # vim's swap files
+    | \.\#.* | \#.*\#                 # emacs: lock, auto-save
+    | \.goutputstream-.* | \.fuse_hidden.* | \.nfs[0-9a-f]+
+    | .*___jb_(?:tmp|old|bak)___      # JetBrains' safe write
+    | \..*\.kate-swp | .*\.(?:bak|tmp|temp|swp|crdownload|part)
+    | \.~lock\..*\# | ~\$.*           # LibreOffice, Microsoft Office
+    | \.DS_Store | \._.* | Thumbs\.db | desktop\.ini
+    | 4913                            # vim's probe whether it may write here
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+
+
+def temporary(name: str) -> bool:
+    """Whether a file of this name is an editor's or desktop's: a swap file, a backup, a temporary file."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+class Ignores:
+    """The patterns in force in one folder: those of the repository, of the folders above, and its own."""
+
+    def __init__(self, filters: tuple[tuple[str, IgnoreFilter], ...] = ()) -> None:
+        self._filters = filters
+
+    def below(self, folder: str, data: bytes | None) -> Ignores:
+        """The patterns in force in `folder` (a path in the work tree, "" for the top) with those of a file added."""
+        if data is None:
+            return self
+        lines = _patterns(data[:_LARGEST])
+        return Ignores((*self._filters, (f"{folder}/" if folder else "", IgnoreFilter(lines))))
+
+    def match(self, path: str, *, folder: bool) -> bool:
+        """Whether git ignores a path that it does not track; the nearest file with an opinion decides."""
+        for prefix, rules in reversed(self._filters):
+            inside = path.removeprefix(prefix) + ("/" if folder else "")
+            verdict = rules.is_ignored(inside.encode("utf-8", "surrogateescape"))
+            if verdict is not None:
+                return verdict
+        return False
+
+
+def _patterns(data: bytes) -> Iterable[bytes]:
+    for line in data.split(b"\n"):
+        text = line.rstrip(b"\r")
+        # A pattern becomes a regular expression: one with many stars could be made to run for minutes.
+        if text.strip() and not text.startswith(b"#") and len(_STARS.findall(text)) <= _STARS_MAX:
+            yield _stripped(text)
+
+
+def _stripped(text: bytes) -> bytes:
+    """Trailing blanks do not count unless they are escaped (gitignore(5))."""
+    while text.endswith(b" ") and not text.endswith(b"\\ "):
+        text = text[:-1]
+    return text

@@ -1,0 +1,69 @@
+"""Folders are told apart while workspaces are being made, renamed and deleted beside the look at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from folders import fill
+
+from gitstore import workspaces
+from gitstore.errors import NotFound
+from gitstore.folders import Folders
+from gitstore.model import Actor, Provenance
+from gitstore.store import Store
+
+WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
+
+
+def _meanwhile(monkeypatch: pytest.MonkeyPatch, store: Store, happens: object) -> None:
+    """Something happens right after the folders were listed."""
+    listed = store.folders
+
+    def folders() -> list[str]:
+        found = listed()
+        monkeypatch.setattr(store, "folders", listed)
+        happens()  # type: ignore[operator]
+        return found
+
+    monkeypatch.setattr(store, "folders", folders)
+
+
+def test_a_workspace_that_is_made_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(tmp_path / "data") as store:
+
+        def happens() -> None:
+            fill(store, "new")
+            assert store.publisher.publish(store.load("new"))
+
+        _meanwhile(monkeypatch, store, happens)
+        Folders(store).reconcile()
+        assert store.load("new").visible.context.fields.slug == "new"
+
+
+def test_a_workspace_that_is_renamed_meanwhile_keeps_its_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path / "data") as store:
+        identity = fill(store, "old")
+        assert store.publisher.publish(store.load("old"))
+
+        def happens() -> None:
+            change = store.apply(identity, "main", lambda draft: workspaces.update(draft, {"slug": "young"}), WHO)
+            change.result(10)
+            assert store.publisher.publish(store.load(identity))
+
+        _meanwhile(monkeypatch, store, happens)
+        Folders(store).reconcile()
+        assert (store.layout.workspaces / "young/workspace.yaml").exists()
+        assert store.load(identity).visible.context.fields.slug == "young"
+
+
+def test_a_workspace_whose_folder_is_gone_is_not_listed(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        fill(store, "moved")
+        assert store.publisher.publish(store.load("moved"))
+        (store.layout.workspaces / "moved").rename(tmp_path / "elsewhere")
+        Folders(store).reconcile()
+        with pytest.raises(NotFound):
+            store.load("moved")
