@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from gitstore.errors import Damaged
 from gitstore.repository import bases, refs
 from gitstore.repository.disk import Disk
+from gitstore.repository.index import IndexForeign
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
@@ -74,23 +75,48 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     foreign = repository.foreign()
     if foreign is not None:
         # What was promised is kept whatever a person did meanwhile; the caller joins the two.
+        _take_back(repository, records, torn=restarted)
         repository.move(heads, show=False, foreign=foreign)
         raise foreign
     show = "main" in heads and not repository.busy()
     if show and repository.on_main():
-        ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
-        ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-        ours.update(Oid(blob) for record in records for blob in record.taken)
-        also: set[str] = set()
-        for record in records:
-            for move in record.moves:
-                if move.branch == "main":
-                    for found in _between(repository, move.old, move.new):
-                        also.add(found.path)
-                        ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
+        ours, also = _shown(repository, records)
         keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
+        try:
+            repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
+        except IndexForeign:
+            show = False  # as in a publication: the checkout waits for an index that can be written
     repository.move(heads, show=show)
+
+
+def _shown(repository: Repository, records: Sequence[Record]) -> tuple[set[Oid], set[str]]:
+    """What a publication of the records may have written into the work tree: blobs, and at which paths."""
+    ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
+    ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
+    ours.update(Oid(blob) for record in records for blob in record.taken)
+    also: set[str] = set()
+    for record in records:
+        for move in record.moves:
+            if move.branch == "main":
+                for found in _between(repository, move.old, move.new):
+                    also.add(found.path)
+                    ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
+    return ours, also
+
+
+def _take_back(repository: Repository, records: Sequence[Record], *, torn: bool) -> None:
+    """Brings the files of a publication that was broken off back to the commit that a person's git left `main` at.
+
+    Else they would pass for that person's edits: nothing knows any more, later on, that this store wrote them.
+    """
+    head = refs.read(repository.git, refs.MAIN)
+    if head is None or not repository.on_main() or repository.busy():
+        return
+    ours, also = _shown(repository, records)
+    try:
+        repository.check_out(head, head, ours, torn=torn, also=also)
+    except IndexForeign:
+        pass  # an index that only that git can write: then nothing is written beside it
 
 
 def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[Difference]:
