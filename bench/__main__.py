@@ -10,12 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bare, place
-from bench.place import fdatasync, folder, git_loop, make_workspaces, patch, serving
-
-Row = tuple[str, str, str, str, str]
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
+from bench import bare, doors, place
+from bench.place import ROUNDS, SECONDS, Row, fdatasync, folder, git_loop, make_workspaces, patch, serving
 
 
 def writes(name: str, workspaces: int, aim: str) -> Iterator[Row]:
@@ -152,6 +148,7 @@ def start() -> Iterator[Row]:
 
 ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "many": many, "one": one, "single": single, "reads": reads, "lists": lists, "slowdown": slowdown, "start": start,
+    **doors.ALL,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -23,6 +24,9 @@ from gitstore.store import Store
 KEY = "bench-key-that-is-only-used-here"
 WHO = Provenance(Actor("admin", "bench", "bench"))
 ROOT = Path(__file__).resolve().parent.parent
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
+Row = tuple[str, str, str, str, str]  # what was measured, what was seen, its reference, their ratio, the aim
 
 
 @contextmanager
@@ -43,12 +47,16 @@ def free_port() -> int:
 
 
 class Server:
-    """A server process; `ready` is how long it took to answer, `cpu` what it has used since, in seconds."""
+    """A server process; `ready` is how long it took to answer, `cpu` what it has used since, in seconds.
 
-    def __init__(self, data: Path, *arguments: str) -> None:
+    Settings are given by name: `checkout_settle="0.2"`.
+    """
+
+    def __init__(self, data: Path, *arguments: str, **settings: str) -> None:
         self.port = free_port()
-        environment = {**os.environ, "GITSTORE_ADMIN_KEY": KEY}
-        start = time.perf_counter()
+        given = {f"GITSTORE_{name.upper()}": value for name, value in settings.items()}
+        environment = {**os.environ, "GITSTORE_ADMIN_KEY": KEY, **given}
+        self.begun = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", str(self.port), *arguments],
             env=environment, stdout=subprocess.DEVNULL, cwd=ROOT,
@@ -63,7 +71,26 @@ class Server:
                 if self.process.poll() is not None:
                     raise RuntimeError("the server ended") from None
             time.sleep(0.005)
-        self.ready = time.perf_counter() - start
+        self.ready = time.perf_counter() - self.begun
+        self._link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def ask(self, path: str) -> bytes:
+        """What a GET answers with, on a connection that is kept."""
+        self._link.request("GET", path, headers={"Authorization": f"Bearer {KEY}"})
+        answer = self._link.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"GET {path} is answered with {answer.status}: {body[:200]!r}")
+        return body
+
+    def figure(self, name: str) -> float:
+        """One of the figures of /metrics."""
+        lines = (line.split() for line in self.ask("/metrics").decode().splitlines())
+        return next(float(words[1]) for words in lines if words and words[0] == f"gitstore_{name}")
+
+    def url(self, slug: str) -> str:
+        """Where git finds a workspace."""
+        return f"http://bench:{KEY}@127.0.0.1:{self.port}/git/{slug}.git"
 
     @property
     def cpu(self) -> float:
@@ -75,17 +102,28 @@ class Server:
         """MiB of memory in use."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * 4096 / 2**20
 
+    def forget_peak(self) -> None:
+        """From here on `peak` counts anew (proc(5), clear_refs)."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    @property
+    def peak(self) -> float:
+        """The most MiB of memory that were in use at a time."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
+
     def load(self, connections: int, seconds: float, requests: list[tuple[str, str, Any]]) -> dict[str, float]:
         return drive(self.port, connections, seconds, requests)
 
     def stop(self) -> None:
+        self._link.close()
         self.process.terminate()
         self.process.wait(30)
 
 
 @contextmanager
-def serving(data: Path, *arguments: str) -> Iterator[Server]:
-    server = Server(data, *arguments)
+def serving(data: Path, *arguments: str, **settings: str) -> Iterator[Server]:
+    server = Server(data, *arguments, **settings)
     try:
         yield server
     finally:
@@ -145,14 +183,15 @@ def patch(slug: str, key: str, n: int) -> tuple[str, str, Any]:
     )
 
 
-def make_workspaces(data: Path, count: int, prefix: str = "w") -> None:
-    """Workspaces with a little memory, made through the library."""
+def make_workspaces(data: Path, count: int, prefix: str = "w", *, keys: int = 0) -> None:
+    """Workspaces with a little memory, and `keys` keys more, made through the library."""
     with Store.open(data) as store:
         pending = []
         for n in range(count):
+            more = {f"key-{at}": {"owner": "team", "n": at} for at in range(keys)}
             wanted = {
                 "name": f"Workspace {n}", "slug": f"{prefix}{n}", "description": f"number {n} of many",
-                "memory": {"domain": "platform", "n": n}, "settings": {"workspace_brief": "a brief"},
+                "memory": {"domain": "platform", "n": n, **more}, "settings": {"workspace_brief": "a brief"},
             }  # fmt: skip
             slug = f"{prefix}{n}"
             pending.append(store.create(slug, lambda draft, wanted=wanted: workspaces.create(draft, wanted), WHO))

@@ -72,7 +72,7 @@ class Draft:
         self.tree = base.tree(branch)
         self.edits: dict[str, Blob | None] = {}
         self.seals: dict[str, str | None] = {}
-        self.taken: list[Oid] = []
+        self.taken: dict[str, Oid | None] = {}
         self.kind: str = "changes"
         self.name = "change"
         self.state = "completed"
@@ -110,9 +110,12 @@ class Draft:
         """Removes a file, if it is there."""
         self.edits[path] = None
 
-    def took(self, blob: Blob) -> None:
-        """The change has in it what a file of the checkout says, which may then be replaced there."""
-        self.taken.append(blob.id)
+    def took(self, path: str, blob: Blob | None) -> None:
+        """The change has in it what a file of the checkout says (None: that it is not there).
+
+        It may then be replaced there; and whatever else it says by now began from this.
+        """
+        self.taken[path] = blob.id if blob is not None else None
 
     def free(self, slug: str) -> bool:
         """Whether the workspace could have this slug."""
@@ -160,8 +163,8 @@ class Change(journal.Entry):
         self.objects = objects
         self.heads = {move.branch: Oid(move.new) for move in record.moves}
         self.sealed_file = record.sealed
-        self.taken = {Oid(blob) for blob in record.taken}
-        self.kept = {path: Oid(base) if base is not None else None for path, base in record.kept}
+        self.taken = journal.told(record.taken)
+        self.kept = journal.told(record.kept)
         self.facts: list[CommitFacts] = []
         self.touched: dict[tuple[str, str], Touch] = {}
         self.pending: Pending[Any] = Pending()
@@ -275,7 +278,7 @@ class Workspace:
         )  # fmt: skip
         record = journal.Record(
             self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
-            slug if slug != self.folder else None, taken=tuple(draft.taken),
+            slug if slug != self.folder else None, taken=journal.telling(draft.taken),
         )  # fmt: skip
         change = Change(self, record, snapshot, objects)
         if slug == base.context.fields.slug or base.main.oid is None:

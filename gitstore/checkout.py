@@ -5,6 +5,7 @@ A look compares the files with what was last shown there, so that nothing depend
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -17,8 +18,10 @@ from gitstore.changes import Draft, Outcome, Workspace
 from gitstore.errors import Conflict, GitstoreError, Invalid, StorageFailed, Unavailable
 from gitstore.model import Actor, Op, Problem, Provenance
 from gitstore.reading import shown
+from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.person import person
+from gitstore.repository.repository import Repository
 from gitstore.repository.status import Edit, Status, status
 from gitstore.settling import WORRIED
 from gitstore.store import Store
@@ -113,6 +116,7 @@ class Checkouts:
             except IndexForeign as error:
                 raise Unavailable(f"{repository.root} has an index with {error}: its edits are not taken in") from None
             changed = {edit.path for edit in found.edits}
+            found = self._agreed(repository, found)
             looked = repository.bases if only is None else set(only).intersection(repository.bases)
             repository.forget([path for path in looked if path not in changed])
         now = time.time()
@@ -122,6 +126,20 @@ class Checkouts:
             else:
                 self._gone.pop((workspace.id, edit.path), None)
         return found
+
+    @staticmethod
+    def _agreed(repository: Repository, found: Status) -> Status:
+        """Brings files up to date that say what an edit was to begin from, and no more; the edits that are left."""
+        agreed = {
+            edit.path: edit.base
+            for edit in found.edits
+            if not edit.staged and edit.base != edit.shown and edit.base == (edit.blob.id if edit.blob else None)
+        }
+        if not agreed:
+            return found
+        with contextlib.suppress(IndexLocked):  # then the next look does it
+            repository.settle(agreed)
+        return Status([edit for edit in found.edits if edit.path not in agreed], found.troubles)
 
     def _rested(self, found: Status) -> tuple[list[Edit], float | None]:
         """The edits that nobody is at, and the seconds until the others may be so."""
@@ -151,6 +169,8 @@ class Checkouts:
 
             outcome = self._apply(workspace, operation, who or self._person(workspace, ready))
             problems = outcome.value.problems
+            if outcome.commit is None:
+                self._agree(workspace, ready, outcome)
             self.committed += outcome.commit is not None
         self._tell(workspace, ready, problems, found)
         return outcome
@@ -159,6 +179,18 @@ class Checkouts:
         outcome = self._store.apply(workspace.id, "main", operation, who).result()
         self._store.publisher.publish(workspace)
         return outcome
+
+    def _agree(self, workspace: Workspace, ready: Sequence[Edit], outcome: Outcome[edits.Taken]) -> None:
+        """Brings files up to date whose edits `main` has already, among others: no commit comes that would."""
+        repository, head = workspace.repository, outcome.snapshot.main.oid
+        found = {edit.path: edit.blob.id if edit.blob is not None else None for edit in ready}
+        taken = {path: found[path] for path in outcome.value.paths}
+        with workspace.publishing:
+            shown = repository.shown["main"]
+            if not taken or head is None or shown is None or not is_ancestor(repository, head, shown):
+                return  # a git was at work: the next look does it
+            with contextlib.suppress(IndexLocked):
+                repository.settle(taken)
 
     def _person(self, workspace: Workspace, ready: Sequence[Edit]) -> Provenance:
         owner = os.getuid()

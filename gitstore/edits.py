@@ -38,7 +38,6 @@ def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mappin
     """Makes the edits part of the change. `known` are problems told before, by id: one that stays keeps its time."""
     problems: dict[str, Problem] = {}
     wanted: dict[str, Blob | None] = {}
-    taken: dict[str, Blob] = {}
     teller = Teller(draft.now, known)
     for edit in edits:
         try:
@@ -51,16 +50,15 @@ def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mappin
             problems[edit.path] = teller.conflict(draft, edit, clashes)
             continue
         wanted[edit.path] = result
-        if edit.blob is not None and (result is None or result.id != edit.blob.id):
-            taken[edit.path] = edit.blob
     if WORKSPACE in wanted and wanted[WORKSPACE] is None:
         # Somebody takes the whole folder away; what is missing now is no decision about each file.
         wanted = {path: blob for path, blob in wanted.items() if blob is not None or path == WORKSPACE}
     _judge(draft, wanted, problems, teller)
     for path, blob in wanted.items():
         _put(draft, path, blob)
-        if path in taken:
-            draft.took(taken[path])
+    for edit in edits:
+        if edit.path in wanted:
+            draft.took(edit.path, edit.blob)
     draft.describe("edit", message or _name(draft, wanted))
     return Taken(tuple(sorted(wanted)), tuple(problems.values()))
 
@@ -82,8 +80,7 @@ def settle(draft: Draft, edit: Edit, *, take: Literal["file", "main"] | None, va
         raise Invalid(problem.message)
     for path, blob in wanted.items():
         _put(draft, path, blob)
-    if edit.blob is not None:
-        draft.took(edit.blob)
+    draft.took(edit.path, edit.blob)
     draft.describe("edit", f"settle {shown(edit.path)}")
 
 

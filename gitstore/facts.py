@@ -151,6 +151,12 @@ def line(repository: Repository, new: Oid | None, old: Oid | None) -> list[tuple
     return found[::-1]
 
 
+def leads_to(repository: Repository, old: Oid, new: Oid) -> bool:
+    """Whether `old` is on the first-parent line of `new`."""
+    commits = line(repository, new, old)
+    return not commits or commits[0][1].parents[:1] == (old,)
+
+
 def walk(
     repository: Repository, branch: Branch, commits: Sequence[tuple[Oid, Commit]], before: int
 ) -> Iterator[CommitFacts]:

@@ -15,7 +15,7 @@ from gitstore import documents
 from gitstore.changes import Change, Outcome, Workspace
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict, Invalid
-from gitstore.facts import author, line, message, server_signature, walk
+from gitstore.facts import author, leads_to, line, message, server_signature, walk
 from gitstore.merging import Clash, Merged, merge, merge_file
 from gitstore.model import SYSTEM, Branch, CommitFacts, Kind, Provenance
 from gitstore.pending import Pending
@@ -63,22 +63,28 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
         arrival = _Arrival(workspace, branch)
         old = arrival.old.oid
         arrival.tip = found
+        shown = foreign.shown
         if old is None or arrival.extended_by(found):
-            arrival.mend(_mended(arrival, found))
+            edits = _mended(arrival, old, found)
+            edits |= _slug(arrival, arrival.changed(found, edits))
+            arrival.mend(edits)
         else:
-            shown = foreign.shown
             since = old if is_ancestor(repository, old, found) else shown
             more = {}
             name = f"join {branch} with {found.hex()[:12]}"
             if shown is not None and not is_ancestor(repository, shown, found):
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
-            merged = merge(repository, since, old, found)
+            right = arrival.changed(found, _mended(arrival, since, found))
+            merged = merge(repository, since, old, found, right=right)
             arrival.join(merged, name, _DISK, more)
+            arrival.mend(_slug(arrival, repository.tree(arrival.tip)))
             arrival.clashes = merged.clashes
             if branch == "main":
                 before = repository.tree(since)
                 arrival.kept = {clash.path: _blob(before, clash.path) for clash in merged.clashes}
+        if branch == "main":
+            arrival.taken = _taken(repository, shown, found, arrival.kept)
         pending = arrival.hand_in()
         repository.shown[branch] = found
         workspace.joins += 1
@@ -203,6 +209,7 @@ class _Arrival:
         self.objects: list[Object] = []
         self.clashes: tuple[Clash, ...] = ()
         self.kept: Mapping[str, Oid | None] = {}
+        self.taken: Mapping[str, Oid | None] = {}
         self.joined = False
         self._tip: Oid | None = None
         self._root: Oid | None = None
@@ -226,8 +233,7 @@ class _Arrival:
 
     def extended_by(self, new: Oid) -> bool:
         """Whether the old head is on the first-parent line of `new`."""
-        commits = line(self.repository, new, self.old.oid)
-        return not commits or commits[0][1].parents[:1] == (self.old.oid,)
+        return self.old.oid is not None and leads_to(self.repository, self.old.oid, new)
 
     def join(self, merged: Merged, name: str, who: Provenance, more: Mapping[str, str] | None = None) -> None:
         """Makes the commit that has the old head and the tip as parents."""
@@ -239,12 +245,23 @@ class _Arrival:
         """Makes a commit on the tip that has these files too, if there are any."""
         if not edits:
             return
-        blobs = [blob for blob in edits.values() if blob is not None]
-        nodes = {path: Node(FILE_MODE, blob.id) if blob is not None else None for path, blob in edits.items()}
-        root, trees = rewrite(self.repository.database, self.root, nodes)
-        self._keep([*blobs, *(item for item, _ in trees)], trees)
+        root = self._edited(self.root, edits)
         paths = ", ".join(sorted(edits)[:3]) + (f" and {len(edits) - 3} more" if len(edits) > 3 else "")
         self._commit(root, (self.tip,), f"keep what was changed meanwhile: {paths}", _DISK)
+
+    def changed(self, commit: Oid, edits: Mapping[str, Blob | None]) -> TreeView:
+        """The files of a commit with these edits."""
+        view = self.repository.tree(commit)
+        if not edits:
+            return view
+        return TreeView(self.repository.database, self._edited(view.root, edits))
+
+    def _edited(self, root: Oid, edits: Mapping[str, Blob | None]) -> Oid:
+        blobs = [blob for blob in edits.values() if blob is not None]
+        nodes = {path: Node(FILE_MODE, blob.id) if blob is not None else None for path, blob in edits.items()}
+        root, trees = rewrite(self.repository.database, root, nodes)
+        self._keep([*blobs, *(item for item, _ in trees)], trees)
+        return root
 
     def _keep(self, objects: Sequence[Object], trees: Iterable[tuple[Object, Tree]]) -> None:
         self.objects += objects
@@ -304,7 +321,8 @@ class _Arrival:
                 workspace.id, workspace.folder, (journal.Move(self.branch, old.oid, self.tip),),
                 tuple((o.id, o.base, o.entry(fast=True)) for o in self.objects),
                 renamed=slug if slug != workspace.folder else None,
-                kept=tuple(self.kept.items()),
+                kept=journal.telling(self.kept),
+                taken=journal.telling(self.taken),
             )  # fmt: skip
             change = Change(workspace, record, snapshot, self.objects)
             pending = workspace.hand_in(change, facts, Joined(self.tip.hex(), self.clashes, self.joined))
@@ -316,32 +334,48 @@ class _Arrival:
 # -- what a person's commit must not undo ------------------------------------------------------------------------------
 
 
-def _mended(arrival: _Arrival, found: Oid) -> dict[str, Blob | None]:
-    """What a commit by hand undid without its author having wanted it, as edits that bring it back.
+def _mended(arrival: _Arrival, since: Oid | None, found: Oid) -> dict[str, Blob | None]:
+    """What a commit by hand on top of `since` undid without its author having wanted it, as edits that bring it back.
 
     `git commit` reads the index before it takes its lock, and a file with an edit in it is not brought up to date: a
     commit of either says again what the store has changed since. The work tree is the witness for the first, what the
-    edit began from for the second. And a slug that is taken stays what it was.
+    edit began from for the second.
     """
-    if arrival.branch != "main" or arrival.old.oid is None:
-        return {}
     repository = arrival.repository
-    edits = _stale(repository, arrival.old.oid, found)
-    before, after = repository.tree(arrival.old.oid), repository.tree(found)
+    if arrival.branch != "main" or since is None or not leads_to(repository, since, found):
+        return {}
+    edits = _stale(repository, since, found)
+    before, after = repository.tree(since), repository.tree(found)
     for path, began in repository.bases.items():
         ours, theirs = _blob(before, path), _blob(after, path)
-        if path in edits or theirs in (ours, began):
+        if path in edits or theirs == ours:
             continue
         texts = [repository.database.blob(oid) if oid is not None else None for oid in (began, ours, theirs)]
         merged = merge_file(path, texts[0], texts[1], texts[2], prefer="theirs").data
         if merged != texts[2]:
             edits[path] = Blob(merged) if merged is not None else None
-    slug = arrival.base.context.fields.slug
-    fields = arrival.context(after.root).fields
-    if fields.slug != slug and not arrival.workspace.free(fields.slug):
-        data = after.read(WORKSPACE) or b""
-        edits[WORKSPACE] = Blob(documents.edit(data, {**documents.load(data), "slug": slug}))
     return edits
+
+
+def _slug(arrival: _Arrival, view: TreeView) -> dict[str, Blob | None]:
+    """A slug that is taken stays what it was: the edit of these files of `main` that says so, if it is needed."""
+    if arrival.branch != "main" or arrival.old.oid is None:
+        return {}
+    slug = arrival.base.context.fields.slug
+    fields = arrival.context(view.root).fields
+    if fields.slug == slug or arrival.workspace.free(fields.slug):
+        return {}
+    data = view.read(WORKSPACE) or b""
+    return {WORKSPACE: Blob(documents.edit(data, {**documents.load(data), "slug": slug}))}
+
+
+def _taken(
+    repository: Repository, since: Oid | None, found: Oid, kept: Mapping[str, Oid | None]
+) -> dict[str, Oid | None]:
+    """The files with edits in them whose edits, as far as they had come, a person's commit has in it."""
+    before, after = repository.tree(since), repository.tree(found)
+    blobs = {path: _blob(after, path) for path in repository.bases if path not in kept}
+    return {path: blob for path, blob in blobs.items() if blob != _blob(before, path)}
 
 
 def _stale(repository: Repository, old: Oid, found: Oid) -> dict[str, Blob | None]:

@@ -20,7 +20,7 @@ from gitstore.joining import take_in
 from gitstore.model import Problem
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
-from gitstore.repository.journal import Entry, Journal
+from gitstore.repository.journal import Entry, Journal, gathered
 from gitstore.repository.lives import ASIDE
 from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign
@@ -246,8 +246,7 @@ class Publisher:
         for change in batch:
             heads.update(change.heads)
         objects = [item for change in batch for item in change.objects]
-        keep = {path: base for change in batch for path, base in change.kept.items()}
-        taken = {blob for change in batch for blob in change.taken}
+        keep, taken = gathered((change.kept, change.taken) for change in batch)
         repository.publish(objects, heads, keep=keep, taken=taken)
         sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
         if sealed is not None:

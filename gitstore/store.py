@@ -519,8 +519,9 @@ class Store:
         """Holds a slug until the change that takes it is settled; what is yielded is told of that change."""
         folded = names.fold(slug)
         with self.naming:
+            taken = folded in self._taken  # asked first: what ends meanwhile is in the catalog by then
             holder = self._holder(folded)
-            if folded in self._taken or (holder is not None and holder != owner):
+            if taken or (holder is not None and holder != owner):
                 raise Conflict(f"the slug `{slug}` is taken: choose another", details={"slug": slug})
             if holder is None and self._stranger(folded):
                 raise Conflict(

@@ -243,7 +243,7 @@ class Run:
         limits = Limits(far.means.bytes_max, far.means.file_bytes, seconds=far.deadline.left())
         examiner = ByGit(Git(far.means.git), limits)
 
-        async def listed() -> list[Item]:
+        async def listed() -> list[Item] | None:
             task = asyncio.ensure_future(examiner.listing(beside, there, (ours,)))
             while not task.done():
                 await asyncio.wait({task}, timeout=0.1)
@@ -254,9 +254,12 @@ class Run:
             return task.result()
 
         try:
-            return asyncio.run(listed())
+            items = asyncio.run(listed())
         except TooLarge as error:
             raise Failure("too_large", error.message, _HINTS["too_large"]) from None
+        if items is None:
+            raise Unavailable("what came from the remote could not be examined; the server's git failed")
+        return items
 
     def _same(self, workspace: Workspace, view: TreeView) -> None:
         """Raises Failure unless the files are those of this very workspace."""

@@ -177,7 +177,7 @@ def _refs(one: Standing, place: str) -> Iterator[Finding]:
         except (Damaged, ValueError) as error:
             yield Finding("error", place, f"a ref cannot be read: {error}", "Restore it from a backup.")
             continue
-        if head == kept or head == one.heads[branch] or (branch == "main" and refs.read(git, refs.SHOWN) == head):
+        if head == kept or head == one.heads[branch] or refs.read(git, refs.SHOWN[branch]) == head:
             continue
         if head is not None and not _is_commit(one, head):
             message = f"{refs.HEADS[branch]} names {head.hex()}, an object that is no commit here"

@@ -64,8 +64,9 @@ class Work:
         look = self._store.catalog.workflow if part == "workflow" else self._store.catalog.task
         mark = (part, identity)
         with self._store.naming:
+            making = mark in self._making  # asked first: what ends meanwhile is in the catalog by then
             found = look(identity)
-            if (found is not None and found[0] != workspace) or mark in self._making:
+            if (found is not None and found[0] != workspace) or making:
                 raise Conflict(
                     f"the {part} id `{names.one_line(identity, 80)}` is taken in this store", details={"id": identity}
                 )

@@ -32,14 +32,25 @@ class Merged(NamedTuple):
     clashes: tuple[Clash, ...]
 
 
-def merge(repository: Repository, since: Oid | None, ours: Oid, theirs: Oid, *, prefer: Side = "ours") -> Merged:
+def merge(
+    repository: Repository,
+    since: Oid | None,
+    ours: Oid,
+    theirs: Oid,
+    *,
+    prefer: Side = "ours",
+    right: TreeView | None = None,
+) -> Merged:
     """The tree that has the changes of both sides since the commit `since` (None: since there was nothing).
+
+    `right`: the files of `theirs`, where they are to be others than the commit has.
 
     A file that one side renamed without changing it, and the other changed, is changed under its new name. Links and
     submodules are taken whole; where one side has a file and the other a folder, the preferred side's stays.
     Raises Damaged where an object is missing.
     """
-    before, left, right = repository.tree(since), repository.tree(ours), repository.tree(theirs)
+    before, left = repository.tree(since), repository.tree(ours)
+    right = right if right is not None else repository.tree(theirs)
     first, second = (left, right) if prefer == "ours" else (right, left)
     return _Joining(repository.database, before, first, second, prefer).run()
 

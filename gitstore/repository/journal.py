@@ -15,16 +15,20 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from gitstore.errors import StorageFailed
 from gitstore.repository.disk import Disk
+from gitstore.repository.objects import Oid
+from gitstore.repository.trees import decode_path, encode_path
 
 _FRAME = struct.Struct(">LL")
 _ROTATE_BYTES = 32 << 20
+
+Files = Mapping[str, Oid | None]  # blobs by path
 
 
 class Move(msgspec.Struct, frozen=True, array_like=True):
@@ -45,8 +49,34 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     sealed: bytes | None = None  # the whole file of sealed secrets; empty: removed
     renamed: str | None = None  # the folder's new name
     trashed: str | None = None  # the name below trash/ that the workspace gets
-    kept: tuple[tuple[str, bytes | None], ...] = ()  # files of the checkout that stay, with what their edit began from
-    taken: tuple[bytes, ...] = ()  # blobs that files of the checkout may hold, and that this change has in it
+    # Files of the checkout, by path as bytes: those that stay, each with what the edit in it began from; and those
+    # whose content (None: absence) this change has in it, from which whatever else is there by now began.
+    kept: tuple[tuple[bytes, bytes | None], ...] = ()
+    taken: tuple[tuple[bytes, bytes | None], ...] = ()
+
+
+def telling(blobs: Files) -> tuple[tuple[bytes, bytes | None], ...]:
+    """Blobs by path (any that a tree may have, not only UTF-8), as a record has them."""
+    return tuple((encode_path(path), blob) for path, blob in blobs.items())
+
+
+def told(pairs: Iterable[tuple[bytes, bytes | None]]) -> dict[str, Oid | None]:
+    """What `telling` made of it, back."""
+    return {decode_path(path): Oid(blob) if blob is not None else None for path, blob in pairs}
+
+
+def gathered(changes: Iterable[tuple[Files, Files]]) -> tuple[dict[str, Oid | None], dict[str, Oid | None]]:
+    """What several changes, oldest first, kept and took: of a file, what the last of them did counts."""
+    kept: dict[str, Oid | None] = {}
+    taken: dict[str, Oid | None] = {}
+    for stays, goes in changes:
+        for path, base in stays.items():
+            kept[path] = base
+            taken.pop(path, None)
+        for path, blob in goes.items():
+            taken[path] = blob
+            kept.pop(path, None)
+    return kept, taken
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):

@@ -22,7 +22,8 @@ HEADS = {"main": MAIN, "evidence": EVIDENCE}
 # What this store last published: where refs/heads/<branch> differs from it, somebody else moved the branch.
 KEPT = {"main": "refs/gitstore/main", "evidence": "refs/gitstore/evidence"}
 
-SHOWN = "refs/gitstore/shown"  # where refs/heads/main was left while a person was in the middle of something
+# Where refs/heads/<branch> was left while it waits for a person: in the middle of something, or having moved it.
+SHOWN = {"main": "refs/gitstore/shown", "evidence": "refs/gitstore/shown-evidence"}
 
 
 class RefLocked(Exception):

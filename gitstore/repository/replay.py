@@ -8,10 +8,10 @@ be read is put aside, not deleted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from gitstore.errors import Damaged
-from gitstore.repository import bases, refs
+from gitstore.repository import bases, journal, refs
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexForeign
 from gitstore.repository.journal import Record
@@ -65,58 +65,71 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         head = refs.read(repository.git, refs.HEADS[branch])
         known = {kept, None, *(move.old for move in moves), *(move.new for move in moves)}
         repository.kept[branch] = kept
-        repository.shown[branch] = head if head in known else kept
+        left = kept if (held := refs.read(repository.git, refs.SHOWN[branch])) is None else held
+        if head in known:
+            left = head
+        elif restarted and head is not None:
+            left = _nearest(repository, head, known) or left
+        repository.shown[branch] = left
         if moves:
             begin[branch] = Oid(moves[0].old) if moves[0].old else None
             if kept is None or kept in {move.old for move in moves} | {move.new for move in moves}:
                 heads[branch] = Oid(moves[-1].new)
-        if branch == "main" and head not in known and (held := refs.read(repository.git, refs.SHOWN)) is not None:
-            repository.shown["main"] = held
+    keep, taken = journal.gathered((journal.told(record.kept), journal.told(record.taken)) for record in records)
+    new = taken if restarted else _unpublished(repository, records, taken)
+    show = "main" in heads and not repository.busy()
     foreign = repository.foreign()
+    also: set[str] = set()
+    removed: set[str] = set()
+    ours: set[Oid] = set()
+    if foreign is not None or show:
+        ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
+        ours.update(oid for oid in ids if repository.database.get(oid)[0] == BLOB)
+        ours.update(blob for blob in taken.values() if blob is not None)
+        for record in records:
+            for move in record.moves:
+                if move.branch == "main":
+                    for found in _between(repository, move.old, move.new):
+                        also.add(found.path)
+                        if found.new is None:
+                            removed.add(found.path)
+                        ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
     if foreign is not None:
-        # What was promised is kept whatever a person did meanwhile; the caller joins the two.
-        _take_back(repository, records, torn=restarted)
+        # What was promised is kept whatever a person did meanwhile; the caller joins the two. What the crash may have
+        # left checked out of it is no edit of a person's.
+        repository.note(keep, {**repository.written(also - keep.keys(), ours, removed), **new})
         repository.move(heads, show=False, foreign=foreign)
         raise foreign
-    show = "main" in heads and not repository.busy()
     if show and repository.on_main():
-        ours, also = _shown(repository, records)
-        keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
         try:
-            repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep)
+            repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new)
         except IndexForeign:
             show = False  # as in a publication: the checkout waits for an index that can be written
     repository.move(heads, show=show)
 
 
-def _shown(repository: Repository, records: Sequence[Record]) -> tuple[set[Oid], set[str]]:
-    """What a publication of the records may have written into the work tree: blobs, and at which paths."""
-    ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
-    ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-    ours.update(Oid(blob) for record in records for blob in record.taken)
-    also: set[str] = set()
-    for record in records:
-        for move in record.moves:
-            if move.branch == "main":
-                for found in _between(repository, move.old, move.new):
-                    also.add(found.path)
-                    ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-    return ours, also
+def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None]) -> Oid | None:
+    """Where a person's line leaves what is known: after a power cut a ref may have come to the disk before another."""
+    here: Oid | None = head
+    while here is not None and here not in known:
+        try:
+            commit = repository.commit(here)
+        except Damaged:
+            return None
+        here = commit.parents[0] if commit.parents else None
+    return here
 
 
-def _take_back(repository: Repository, records: Sequence[Record], *, torn: bool) -> None:
-    """Brings the files of a publication that was broken off back to the commit that a person's git left `main` at.
-
-    Else they would pass for that person's edits: nothing knows any more, later on, that this store wrote them.
+def _unpublished(repository: Repository, records: Sequence[Record], taken: journal.Files) -> journal.Files:
+    """Of the files that were taken, those after whose taking nothing was published: of the others the bases tell more,
+    for an edit may have begun in one since.
     """
-    head = refs.read(repository.git, refs.MAIN)
-    if head is None or not repository.on_main() or repository.busy():
-        return
-    ours, also = _shown(repository, records)
-    try:
-        repository.check_out(head, head, ours, torn=torn, also=also)
-    except IndexForeign:
-        pass  # an index that only that git can write: then nothing is written beside it
+    at = 0
+    for number, record in enumerate(records):
+        if any(move.branch == "main" and move.new == repository.kept["main"] for move in record.moves):
+            at = number + 1
+    new = {path for record in records[at:] for path in journal.told(record.taken)}
+    return {path: blob for path, blob in taken.items() if path in new}
 
 
 def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[Difference]:
@@ -125,7 +138,7 @@ def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[
 
 
 def _distrust(disk: Disk, repository: Repository, records: Sequence[Record]) -> None:
-    for ref in (*refs.KEPT.values(), *refs.HEADS.values(), refs.SHOWN):
+    for ref in (*refs.KEPT.values(), *refs.HEADS.values(), *refs.SHOWN.values()):
         try:
             refs.read(repository.git, ref)
         except Damaged:

@@ -20,7 +20,7 @@ from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
-from gitstore.repository.objects import EMPTY_TREE, Object, Oid
+from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import WorkTree, regular
 
@@ -90,8 +90,9 @@ class Repository:
             self.kept[branch] = refs.read(self.git, refs.KEPT[branch])
         self.shown = dict(self.kept)
         self.bases = bases.read(self.database.scratch)
-        if (held := refs.read(self.git, refs.SHOWN)) is not None:
-            self.shown["main"] = held
+        for branch, ref in refs.SHOWN.items():
+            if (held := refs.read(self.git, ref)) is not None:
+                self.shown[branch] = held
 
     def belongs_to(self) -> str | None:
         """The id of the workspace whose folder this is on disk; None where there is none."""
@@ -173,12 +174,13 @@ class Repository:
         heads: Mapping[str, Oid],
         *,
         keep: Mapping[str, Oid | None] | None = None,
-        taken: Collection[Oid] = (),
+        taken: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Puts objects, the work tree and the branches' new heads on disk, unsynced.
 
         `keep` are files that stay as they are, each with the blob that the edit in it began from: a person's side of a
-        conflict. `taken` are blobs that the heads have in them already: a file that holds one is replaced.
+        conflict. `taken` are files whose content, or absence, the heads have in them already: one that still is so is
+        replaced, and whatever else it says by now is an edit that began from that.
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
@@ -195,7 +197,8 @@ class Repository:
         show = head is not None and head != self.shown["main"] and not busy
         if show and self.on_main():
             try:
-                self.check_out(self.shown["main"], head, {*taken, *(item.id for item in objects)}, keep=keep or {})
+                ours = {item.id for item in objects}
+                self.check_out(self.shown["main"], head, ours, keep=keep or {}, taken=taken or {})
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
@@ -230,26 +233,41 @@ class Repository:
         shown = self.shown["main"]
         self.check_out(shown, shown, {ours} if ours is not None else (), also=(path,))
 
+    def settle(self, taken: Mapping[str, Oid | None]) -> None:
+        """Brings files of the checkout to what is shown, which has what they said in it; `taken`: see `publish`.
+
+        Raises IndexLocked.
+        """
+        shown = self.shown["main"]
+        self.check_out(shown, shown, (), taken=taken)
+
     def move(self, heads: Mapping[str, Oid], *, show: bool, foreign: Foreign | None = None) -> None:
         """Moves the branches' refs. Without `show`, `refs/heads/main` stays: a person is in the middle of a merge.
 
         A branch that is `foreign` stays where somebody put it, until that is taken in.
+
+        In this order a crash in between leaves nothing that looks like a person's move: `refs/heads/*` is never behind
+        `refs/gitstore/*` unless a ref says where it was left.
         """
-        head = heads.get("main") or self.kept["main"]
-        for branch, new in heads.items():
+        for branch in refs.HEADS:
+            new = heads.get(branch) or self.kept[branch]
+            if new is None:
+                continue
+            stays = not show if branch == "main" else False
+            if foreign is not None and refs.read(self.git, refs.HEADS[branch]) != self.shown[branch]:
+                stays = True
+            if not stays and self.shown[branch] != new:
+                self._show(branch, new)
+            held, left = refs.SHOWN[branch], self.shown[branch]
+            if left is not None and left != new:
+                self._swap(held, refs.read(self.git, held), left)
             self._swap(refs.KEPT[branch], self.kept[branch], new)
             self.kept[branch] = new
-        evidence = self.kept["evidence"]
-        if foreign is None and evidence is not None and evidence != self.shown["evidence"]:
-            self._show("evidence", evidence)
-        if show and head is not None:
-            self._show("main", head)
-            self._begun = set()
-        if self.shown["main"] == head:
-            if os.path.exists(f"{self.git}/{refs.SHOWN}"):
-                self._disk.unlink(f"{self.git}/{refs.SHOWN}")
-        elif self.shown["main"] is not None:
-            self._swap(refs.SHOWN, refs.read(self.git, refs.SHOWN), self.shown["main"])
+            if left == new:
+                if os.path.exists(f"{self.git}/{held}"):
+                    self._disk.unlink(f"{self.git}/{held}")
+                if branch == "main":
+                    self._begun = set()
 
     def _show(self, branch: str, new: Oid) -> None:
         try:
@@ -271,15 +289,18 @@ class Repository:
         torn: bool = False,
         also: Iterable[str] = (),
         keep: Mapping[str, Oid | None] | None = None,
+        taken: Mapping[str, Oid | None] | None = None,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep`: see `publish`.
+        off may have checked out. `keep` and `taken`: see `publish`.
         """
+        keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
-        begun = {*also, *self._begun}
-        paths = {*begun, *(keep or {})}
+        begun = {*also, *self._begun, *(path for path, blob in taken.items() if blob is None)}
+        paths = {*begun, *keep, *taken}
+        ours = {*ours, *(blob for blob in taken.values() if blob is not None)}
         paths.update(found.path for found in compare(self.database, before.root, after.root))
         index = Index.read(self.git)
         if index.changed or (not index.paths() and before.root != EMPTY_TREE):
@@ -296,13 +317,17 @@ class Repository:
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
-        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep or {}, torn=torn)
-        self._remember(known, wanted, keep or {})
+        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, torn=torn)
+        self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
     def _remember(
-        self, known: Mapping[str, Node | None], wanted: Mapping[str, Node | None], keep: Mapping[str, Oid | None]
+        self,
+        known: Mapping[str, Node | None],
+        wanted: Mapping[str, Node | None],
+        keep: Mapping[str, Oid | None],
+        taken: Mapping[str, Oid | None],
     ) -> None:
         """Notes what the edits that were left alone began from, and forgets those that are gone."""
         left = set(self.left_alone)
@@ -310,7 +335,24 @@ class Repository:
         for path in left:
             was = known[path]
             now.setdefault(path, keep.get(path, was.id if was is not None else None))
+            if path in taken:
+                now[path] = taken[path]  # a save of a moment ago, on top of what was taken in
         self._set_bases(now)
+
+    def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:
+        """The files among these that are not as shown and hold one of our own blobs, or (`removed`) are not there."""
+        shown = self.tree(self.shown["main"])
+        found: dict[str, Oid | None] = {}
+        for path in paths:
+            data, node = self.work_file(path), shown.node(path)
+            blob = identify(BLOB, data) if data is not None else None
+            if blob != (node.id if node is not None else None) and (blob in ours or (data is None and path in removed)):
+                found[path] = blob
+        return found
+
+    def note(self, keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]) -> None:
+        """Notes what the edits in these files began from, before any of them is checked out; see `publish`."""
+        self._set_bases({**keep, **self.bases, **taken})
 
     def forget(self, paths: Collection[str]) -> None:
         """The files at these paths are no edits any more: what the next edit of one begins from is what is shown."""

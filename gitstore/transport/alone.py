@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 
 from gitstore.errors import Malformed, TooLarge
 from gitstore.repository import unpack, upload
-from gitstore.repository.objects import Oid
+from gitstore.repository.objects import COMMIT, Oid
 from gitstore.repository.quarantine import Quarantine
 from gitstore.transport.examine import OBJECTS
 from gitstore.transport.judge import Item
@@ -117,10 +117,13 @@ class Alone:
 
         return await asyncio.to_thread(asked)
 
-    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item]:
+    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item] | None:
         """See Examiner."""
 
-        def walked() -> list[Item]:
+        def walked() -> list[Item] | None:
+            kind = unpack.kind_of(quarantine.database, tip)
+            if kind != COMMIT:
+                return [Item(tip, kind, 0, "")] if kind is not None else None
             return [Item(*one) for one in unpack.reached(quarantine.database, tip, known, OBJECTS)]
 
         return await asyncio.to_thread(walked)

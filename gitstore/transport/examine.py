@@ -17,6 +17,7 @@ from gitstore.transport.git import Bounds, Ended, Git, Limits
 from gitstore.transport.judge import Item
 
 KINDS = {b"commit": COMMIT, b"tree": TREE, b"blob": BLOB, b"tag": TAG}
+LACKING = "it lacks objects that it needs (git fsck in your clone says which)"
 OBJECTS = 500_000  # objects that one push may bring
 _MEMORY = 1 << 30
 _SETTINGS = {"core.bigFileThreshold": "16m", "core.deltaBaseCacheLimit": "64m", "pack.threads": "1"}
@@ -34,8 +35,11 @@ class Examiner(Protocol):
     async def kinds(self, quarantine: Quarantine, oids: Sequence[Oid]) -> dict[Oid, int]:
         """The kind of each object that is there."""
 
-    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item]:
-        """Every object that `tip` leads to and the `known` commits do not. Raises TooLarge."""
+    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item] | None:
+        """Every object that `tip` leads to and the `known` commits do not; None where one of them is not there.
+
+        Raises TooLarge.
+        """
 
 
 class ByGit:
@@ -83,7 +87,7 @@ class ByGit:
         """See Examiner."""
         words = ["rev-list", "--objects", "--stdin", "--quiet", "--not", "--all"]
         ended, _ = await self._ask(quarantine, words, (tip.hex() for tip in tips))
-        return None if ended.status == 0 else "it lacks objects that it needs (git fsck in your clone says which)"
+        return None if ended.status == 0 else LACKING
 
     async def kinds(self, quarantine: Quarantine, oids: Sequence[Oid]) -> dict[Oid, int]:
         """See Examiner."""
@@ -92,7 +96,7 @@ class ByGit:
         rows = (row.split(b" ") for row in out.splitlines())
         return {Oid(bytes.fromhex(row[1].decode())): KINDS[row[0]] for row in rows if row[0] in KINDS}
 
-    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item]:
+    async def listing(self, quarantine: Quarantine, tip: Oid, known: Iterable[Oid]) -> list[Item] | None:
         """See Examiner."""
         bounds = Bounds(2 * _MEMORY, 1 << 20, int(self._limits.seconds) + 1)
         lines = [tip.hex(), *(f"^{oid.hex()}" for oid in known)]
@@ -121,10 +125,11 @@ class ByGit:
                     )
                     if len(items) > OBJECTS:
                         raise TooLarge(f"a push may bring at most {OBJECTS} objects; push it in parts")
-                for program in (walk, ask):
-                    ended = await program.end()
-                    if ended.status != 0:
-                        raise Unavailable("the push could not be examined; the server's git failed")
+                walked, asked = await walk.end(), await ask.end()
+                if walked.status > 0:
+                    return None
+                if walked.status or asked.status:
+                    raise Unavailable("the push could not be examined; the server's git failed")
         except TimeoutError:
             raise Unavailable("the push could not be examined in time; push it in parts") from None
         return items

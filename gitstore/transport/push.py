@@ -27,16 +27,17 @@ from gitstore.repository.trees import TreeView
 from gitstore.store import Store
 from gitstore.transport import commands
 from gitstore.transport.commands import Command, Moved, Request, Result
-from gitstore.transport.examine import Examiner
+from gitstore.transport.examine import LACKING, Examiner
 from gitstore.transport.fetch import publish
 from gitstore.transport.git import Limits
-from gitstore.transport.judge import Judge, notes, told
+from gitstore.transport.judge import Item, Judge, notes, told
 from gitstore.transport.lines import Reader
 
 FOR_MAIN = "refs/for/main"
 _BRANCHES: Mapping[str, Branch] = {refs.MAIN: "main", refs.EVIDENCE: "evidence", FOR_MAIN: "main"}
 _LOCKED = 5.0  # seconds that somebody's git may hold the lock of a ref
 _TOLD = 50  # faults that are shown in the terminal
+_MISSING = "missing necessary objects"
 _UNDONE = "not done, because another part of this push was refused"
 
 log = logging.getLogger("gitstore.transport")
@@ -211,37 +212,49 @@ class _Push:
         quarantine = self._quarantine
         if quarantine is None:
             return
-        wanted = [command for command in self._request.commands if command.new is not None]
-        tips = [command.new for command in wanted if command.new is not None]
-        kinds = await self._examiner.kinds(quarantine, tips)
+        wanted = {each.ref: each.new for each in self._request.commands if each.new is not None}
+        listed = {ref: await self._listed(quarantine, new) for ref, new in wanted.items() if ref in _BRANCHES}
+        kinds = {item.oid: item.kind for items in listed.values() for item in items}
+        others = {new for ref, new in wanted.items() if ref not in listed}
+        unknown = [*others, *(new for new in wanted.values() if new not in kinds and new not in others)]
+        kinds |= await self._examiner.kinds(quarantine, unknown) if unknown else {}
         denied: dict[str, str] = {}
-        for command in wanted:
-            kind = kinds.get(command.new) if command.new is not None else None
+        for ref, new in wanted.items():
+            kind = kinds.get(new)
             if kind is None:
-                denied[command.ref] = "missing necessary objects"
-            elif kind != COMMIT and (kind != TAG or not command.ref.startswith("refs/tags/")):
-                denied[command.ref] = "a branch names a commit, a tag a commit or an annotated tag"
-        if not denied and (wrong := await self._examiner.connected(quarantine, tips)) is not None:
-            denied = {command.ref: "missing necessary objects" for command in wanted}
-            raise _Denied(denied, [f"error: {wrong}"])
+                denied[ref] = _MISSING
+            elif kind != COMMIT and (kind != TAG or not ref.startswith("refs/tags/")):
+                denied[ref] = "a branch names a commit, a tag a commit or an annotated tag"
+        if not denied and others and (wrong := await self._examiner.connected(quarantine, others)) is not None:
+            raise self._lacking(wrong)
         if denied:
             raise _Denied(denied)
         said: list[str] = []
-        for command in wanted:
-            if command.ref in _BRANCHES and command.new is not None:
-                faults = await self._judge(quarantine, command.ref, command.new, offload)
-                if faults:
-                    denied[command.ref] = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
-                    said += map(told, faults[:_TOLD])
-                    if len(faults) > _TOLD:
-                        said.append(f"… and {len(faults) - _TOLD} more")
+        for ref, items in listed.items():
+            faults = await self._judge(quarantine, ref, wanted[ref], items, offload)
+            if faults:
+                denied[ref] = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
+                said += map(told, faults[:_TOLD])
+                if len(faults) > _TOLD:
+                    said.append(f"… and {len(faults) - _TOLD} more")
         if denied:
             raise _Denied(denied, said)
 
-    async def _judge(self, quarantine: Quarantine, ref: str, new: Oid, offload: Offload) -> list[Fault]:
-        branch = _BRANCHES[ref]
+    async def _listed(self, quarantine: Quarantine, new: Oid) -> list[Item]:
+        """What one of the store's own branches would get; that it can be listed shows that it is connected."""
         known = [self._shown[each] for each in refs.HEADS.values() if each in self._shown]
         items = await self._examiner.listing(quarantine, new, known)
+        if items is None:
+            raise self._lacking(LACKING)
+        return items
+
+    def _lacking(self, wrong: str) -> _Denied:
+        return _Denied({each.ref: _MISSING for each in self._request.commands}, [f"error: {wrong}"])
+
+    async def _judge(
+        self, quarantine: Quarantine, ref: str, new: Oid, items: list[Item], offload: Offload
+    ) -> list[Fault]:
+        branch = _BRANCHES[ref]
         judge, head = self._judging(branch), self._shown.get(refs.HEADS[branch])
 
         def judged() -> list[Fault]:

@@ -126,7 +126,7 @@ class Client:
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             self._connection.close()  # the server had closed the connection after an earlier failure
             answer = self._once(method, target, body, sent)
-        sound(method, answer)
+        sound(method, target, answer)
         if self._check is not None:
             self._check(method, target, answer)
         return answer
@@ -168,7 +168,7 @@ class Client:
             return got
 
 
-def sound(method: str, answer: Answer) -> None:
+def sound(method: str, target: str, answer: Answer) -> None:
     """What every answer of this server keeps, whatever was asked."""
     headers = answer.headers
     assert headers["X-Request-Id"], "no request id"
@@ -182,6 +182,9 @@ def sound(method: str, answer: Answer) -> None:
         assert not answer.body
         return
     if answer.status >= 400:
+        if target.startswith("/git/"):  # a git client shows plain text to its person, and nothing else
+            assert headers["Content-Type"] == "text/plain; charset=utf-8"
+            return
         assert headers["Content-Type"] == "application/json; charset=utf-8"
         shown = answer.json
         assert list(shown) == ["error", "meta"]

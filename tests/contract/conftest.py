@@ -74,7 +74,9 @@ class Server:
 @contextlib.contextmanager
 def serving(data: Path, **settings: Any) -> Iterator[Server]:
     """A whole server over `data` while the block runs."""
-    configured = Settings(**{"data": data, "port": 0, "admin_key": ADMIN, "shutdown_grace": 3.0, **settings})
+    configured = Settings(
+        **{"data": data, "port": 0, "admin_key": ADMIN, "shutdown_grace": 3.0, "checkout_settle": 3.0, **settings}
+    )
     store = Store.open(data, Options(secrets=configured.secret_policy))
     keys = Keys.open(store.layout.keys, token_key=store.vault.derive("tokens"))
     server = Server(make_app(configured, store, keys), store, keys)

@@ -118,7 +118,7 @@ def test_trailers_refs_and_folders_are_documented() -> None:
     who = model.Provenance(model.SYSTEM, request_id="r", workflow_id="w", task_id="t")
     text = facts.message("edit", "n", "completed", 0, who, None, None)
     assert [name for name in re.findall(r"^(Gitstore-\w+):", text, re.MULTILINE) if f"`{name}`" not in FORMAT] == []
-    for ref in (*refs.HEADS.values(), *refs.KEPT.values(), refs.SHOWN):
+    for ref in (*refs.HEADS.values(), *refs.KEPT.values(), *refs.SHOWN.values()):
         assert f"`{ref}`" in FORMAT
     for place in ("store.yaml", "keys.yaml", "secrets/", "journal/", "derived/", "trash/", "workspaces/<slug>/"):
         assert place in FORMAT

@@ -13,6 +13,7 @@ import pytest
 
 from gitstore import artifacts, evidence, memory, publisher, settings, spec, workflows, workspaces
 from gitstore.changes import Outcome
+from gitstore.checkout import Checkouts
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
@@ -385,7 +386,7 @@ def test_what_a_kill_left_half_published_is_no_edit_of_the_person_who_then_commi
     git(store, "there", "add", "notes.md")
     git(store, "there", "commit", "-q", "-m", "notes", "--", "notes.md")
     with Store.open(data) as again:
-        published(again, home)
+        Checkouts(again, settle=0.0, mode="manual", file_limit=1 << 20).look("home", None)
         assert git(again, "home", "status", "--porcelain") == " M memory/b.yaml\n"
         assert (folder / "memory/a.yaml").read_text().endswith("\n3\n")
         assert (folder / "memory/b.yaml").read_bytes() == b"5 # mine, not committed\n"
