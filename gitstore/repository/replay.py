@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from gitstore.errors import Damaged
 from gitstore.repository import bases, journal, refs
 from gitstore.repository.disk import Disk
+from gitstore.repository.index import IndexForeign
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
@@ -100,7 +101,10 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         repository.move(heads, show=False, foreign=foreign)
         raise foreign
     if show and repository.on_main():
-        repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new)
+        try:
+            repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new)
+        except IndexForeign:
+            show = False  # as in a publication: the checkout waits for an index that can be written
     repository.move(heads, show=show)
 
 

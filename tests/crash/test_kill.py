@@ -49,15 +49,17 @@ def folders(data: Path) -> list[Path]:
     return sorted(path for path in (data / "workspaces").iterdir() if path.is_dir())
 
 
-def baseline(tmp_path: Path) -> float:
-    """How long a start takes that has nothing to recover: the interpreter, the imports, an empty store."""
+def baseline(tmp_path: Path) -> tuple[float, float]:
+    """What a start costs that has nothing to recover: the interpreter, the imports, an empty store; seconds by the
+    clock, and of work.
+    """
     empty = Server(tmp_path / "empty")
     try:
         times = []
         for _ in range(3):
-            times.append(empty.start())
+            times.append((empty.start(), empty.work()))
             empty.stop()
-        return min(times)
+        return min(clock for clock, _ in times), min(work for _, work in times)
     finally:
         empty.close()
 
@@ -96,7 +98,7 @@ def told_once(client: Client, data: Path, traffic: Traffic, *, whole: bool) -> N
 
 def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> None:
     print(f"CRASH_SEED={SEED}")
-    usual = baseline(tmp_path)
+    usual, work = baseline(tmp_path)
     rng, traffic = random.Random(SEED), Traffic(SEED)
     server.start()
     traffic.prepare(server.client)
@@ -109,7 +111,8 @@ def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> Non
             server.spawn()
             time.sleep(usual * rng.uniform(0.3, 1.1))
             server.kill()
-        extra.append(server.start() - usual)
+        server.start()
+        extra.append(server.work() - work)
         last = number == ROUNDS - 1
         plain_git(server.data, traffic, fsck=last or number % 10 == 9)
         with server.client() as client:
@@ -118,7 +121,7 @@ def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> Non
     server.stop()
     plain_git(server.data, traffic, fsck=True)
     assert not list((server.data / "journal").iterdir()), "an orderly stop leaves nothing to recover"
-    print(f"{traffic.acknowledged} acknowledged; a start took {usual:.2f} s + {[round(one, 2) for one in extra]}")
+    print(f"{traffic.acknowledged} acknowledged; a start is {work:.2f} s of work + {[round(one, 2) for one in extra]}")
     assert traffic.acknowledged > 20 * ROUNDS
     assert statistics.median(extra) < 1.0
 
@@ -126,6 +129,7 @@ def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> Non
 def test_a_person_works_in_the_checkout_between_the_kill_and_the_start(server: Server) -> None:
     print(f"CRASH_SEED={SEED}")
     rng, traffic = random.Random(SEED), Traffic(SEED, homes=1)
+    server.settings["GITSTORE_CHECKOUT_MODE"] = "manual"  # what is not committed is to stay so
     server.start()
     traffic.prepare(server.client)
     folder = server.data / "workspaces" / traffic.homes[0]

@@ -93,6 +93,7 @@ class Server:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        self.settings: dict[str, str] = {}  # more of its environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -103,7 +104,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "server", "serve", "--data", str(self.data), "--port", str(self.port)],
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "GITSTORE_ADMIN_KEY": ADMIN},
+            env={**os.environ, "GITSTORE_ADMIN_KEY": ADMIN, **self.settings},
             stdout=self._log,
             stderr=self._log,
         )
@@ -123,6 +124,12 @@ class Server:
             assert self._process.poll() is None, self.log()
             time.sleep(0.005)
         raise AssertionError(f"it does not get ready: {self.log()}")
+
+    def work(self) -> float:
+        """Seconds of processor time that it has used (proc(5)): unlike the clock they do not tell of other programs."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         assert self._process is not None

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from gitstore import artifacts, evidence, memory, settings, spec, workflows, workspaces
+from gitstore import artifacts, evidence, memory, publisher, settings, spec, workflows, workspaces
 from gitstore.changes import Outcome
+from gitstore.checkout import Checkouts
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
@@ -354,3 +355,55 @@ def test_after_a_kill_only_what_the_indexes_miss_is_read_again(tmp_path: Path, m
         for number in (0, 20):
             found = Explorer(store.catalog, store.search).explore(home, ExplorerQuery(q=f"word{number}"), 10**15)
             assert [row["logical_path"] for row in found.rows] == [f"out/{number}.txt"]
+
+
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path, dict[str, bytes]]:
+    """A data folder whose process was killed before two changes were published; the id, and files between the two."""
+    with monkeypatch.context() as patch, Store.open(tmp_path / "first") as store:
+        for setting in ("QUIET", "LATEST"):
+            patch.setattr(publisher, setting, 3600.0)
+        home = make(store, "home", memory={"a": 1, "b": 1, "goes": 1}, settings={"checkout": {"mode": "manual"}})
+        published(store, home)
+        between = put(store, home, a=2, new=2)
+        put(store, home, a=3, new=3)
+        settle(store.apply(home, "main", lambda draft: memory.delete(draft, "goes"), WHO))
+        shutil.copytree(tmp_path / "first", tmp_path / "copy", symlinks=True)
+        files = {path: between.tree().read(path) or b"" for path in ("memory/a.yaml", "memory/new.yaml")}
+        return home, tmp_path / "copy", files
+
+
+def test_what_a_kill_left_half_published_is_no_edit_of_the_person_who_then_commits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    home, data, half = killed(tmp_path, monkeypatch)
+    folder = data / "workspaces" / "home"
+    for path, content in half.items():
+        (folder / path).write_bytes(content)
+    (folder / "memory/goes.yaml").unlink()
+    (folder / "memory/b.yaml").write_bytes(b"5 # mine, not committed\n")
+    (folder / "notes.md").write_text("mine\n")
+    (store.layout.workspaces / "there").symlink_to(folder)
+    git(store, "there", "add", "notes.md")
+    git(store, "there", "commit", "-q", "-m", "notes", "--", "notes.md")
+    with Store.open(data) as again:
+        Checkouts(again, settle=0.0, mode="manual", file_limit=1 << 20).look("home", None)
+        assert git(again, "home", "status", "--porcelain") == " M memory/b.yaml\n"
+        assert (folder / "memory/a.yaml").read_text().endswith("\n3\n")
+        assert (folder / "memory/b.yaml").read_bytes() == b"5 # mine, not committed\n"
+        assert not (folder / "memory/goes.yaml").exists()
+        assert again.load(home).visible.context.memory_json() == b'{"a":3,"b":1,"new":3}'
+
+
+def test_a_start_after_a_kill_waits_for_an_index_that_it_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    home, data, _ = killed(tmp_path, monkeypatch)
+    folder = data / "workspaces" / "home"
+    (store.layout.workspaces / "there").symlink_to(folder)
+    git(store, "there", "update-index", "--split-index")
+    with Store.open(data) as again:
+        assert again.load(home).visible.context.memory_json() == b'{"a":3,"b":1,"new":3}'
+        git(again, "home", "update-index", "--no-split-index")
+        published(again, home)
+        assert git(again, "home", "status", "--porcelain") == ""
+        assert (folder / "memory/a.yaml").read_text().endswith("\n3\n")
