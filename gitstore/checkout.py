@@ -169,6 +169,8 @@ class Checkouts:
             outcome = self._apply(workspace, operation, who or self._person(workspace, ready))
             problems = outcome.value.problems
             for edit in ready:
+                if edit.path in outcome.value.behind:
+                    self._give_up(workspace, edit)
                 if edit.path in outcome.value.paths:
                     self._seen[workspace.id].pop((edit.path, edit.blob is None), None)
             self.committed += outcome.commit is not None

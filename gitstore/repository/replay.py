@@ -80,8 +80,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     if show and repository.on_main():
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours = {oid for oid in ids if repository.database.get(oid)[0] == BLOB}
-        taken = {path: Oid(blob) if blob else None for record in records for path, blob in record.taken}
-        ours.update(blob for blob in taken.values() if blob is not None)
+        ours.update(Oid(blob) for record in records for _, blob in record.taken if blob is not None)
         also: set[str] = set()
         for record in records:
             for move in record.moves:
@@ -89,11 +88,26 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                     for found in _between(repository, move.old, move.new):
                         also.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-        keep = {path: Oid(base) if base else None for record in records for path, base in record.kept}
+        fresh = _unpublished(records, repository.kept["main"])
+        taken = {} if restarted else {path: _oid(blob) for record in fresh for path, blob in record.taken}
+        keep = {path: _oid(base) for record in fresh for path, base in record.kept}
         repository.check_out(
-            begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken={} if restarted else taken
-        )
+            begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=taken,
+            seen=repository.shown["main"],
+        )  # fmt: skip
     repository.move(heads, show=show)
+
+
+def _unpublished(records: Sequence[Record], kept: Oid | None) -> Sequence[Record]:
+    """The records after the one whose head of `main` is where the branch was left."""
+    for at in range(len(records) - 1, -1, -1):
+        if any(move.branch == "main" and move.new == kept for move in records[at].moves):
+            return records[at + 1 :]
+    return records
+
+
+def _oid(blob: bytes | None) -> Oid | None:
+    return Oid(blob) if blob is not None else None
 
 
 def _between(repository: Repository, old: bytes | None, new: bytes) -> Iterator[Difference]:
