@@ -73,7 +73,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
             merged = merge(repository, since, old, found)
-            arrival.join(merged, name, _DISK, more)
+            arrival.join(merged, name, _DISK, more, edits=_slug_kept(arrival, merged.root))
             arrival.clashes = merged.clashes
             if branch == "main":
                 before = repository.tree(since)
@@ -228,22 +228,36 @@ class _Arrival:
         commits = line(self.repository, new, self.old.oid)
         return not commits or commits[0][1].parents[:1] == (self.old.oid,)
 
-    def join(self, merged: Merged, name: str, who: Provenance, more: Mapping[str, str] | None = None) -> None:
-        """Makes the commit that has the old head and the tip as parents."""
+    def join(
+        self,
+        merged: Merged,
+        name: str,
+        who: Provenance,
+        more: Mapping[str, str] | None = None,
+        *,
+        edits: Mapping[str, Blob] | None = None,
+    ) -> None:
+        """Makes the commit that has the old head and the tip as parents, and these files besides what was merged."""
         assert self.old.oid is not None
         self._keep(merged.objects, merged.trees)
-        self._commit(merged.root, (self.old.oid, self.tip), name, who, more)
+        root = self._edited(merged.root, edits) if edits else merged.root
+        self._commit(root, (self.old.oid, self.tip), name, who, more)
 
     def mend(self, edits: Mapping[str, Blob | None]) -> None:
         """Makes a commit on the tip that has these files too, if there are any."""
         if not edits:
             return
-        blobs = [blob for blob in edits.values() if blob is not None]
-        nodes = {path: Node(FILE_MODE, blob.id) if blob is not None else None for path, blob in edits.items()}
-        root, trees = rewrite(self.repository.database, self.root, nodes)
-        self._keep([*blobs, *(item for item, _ in trees)], trees)
+        root = self._edited(self.root, edits)
         paths = ", ".join(sorted(edits)[:3]) + (f" and {len(edits) - 3} more" if len(edits) > 3 else "")
         self._commit(root, (self.tip,), f"keep what was changed meanwhile: {paths}", _DISK)
+
+    def _edited(self, root: Oid, edits: Mapping[str, Blob | None]) -> Oid:
+        blobs = [blob for blob in edits.values() if blob is not None]
+        nodes = {path: Node(FILE_MODE, blob.id) if blob is not None else None for path, blob in edits.items()}
+        self.repository.database.keep(blobs)
+        new, trees = rewrite(self.repository.database, root, nodes)
+        self._keep([*blobs, *(item for item, _ in trees)], trees)
+        return new
 
     def _keep(self, objects: Sequence[Object], trees: Iterable[tuple[Object, Tree]]) -> None:
         self.objects += objects
@@ -335,12 +349,19 @@ def _mended(arrival: _Arrival, found: Oid) -> dict[str, Blob | None]:
         merged = merge_file(path, texts[0], texts[1], texts[2], prefer="theirs").data
         if merged != texts[2]:
             edits[path] = Blob(merged) if merged is not None else None
-    slug = arrival.base.context.fields.slug
-    fields = arrival.context(after.root).fields
-    if fields.slug != slug and not arrival.workspace.free(fields.slug):
-        data = after.read(WORKSPACE) or b""
-        edits[WORKSPACE] = Blob(documents.edit(data, {**documents.load(data), "slug": slug}))
+    edits.update(_slug_kept(arrival, after.root))
     return edits
+
+
+def _slug_kept(arrival: _Arrival, root: Oid) -> dict[str, Blob]:
+    """The edit that gives a tree of `main` back its slug, where it says one that another workspace has."""
+    slug = arrival.base.context.fields.slug
+    if arrival.branch != "main" or arrival.context(root).fields.slug == slug:
+        return {}
+    if arrival.workspace.free(arrival.context(root).fields.slug):
+        return {}
+    data = TreeView(arrival.repository.database, root).read(WORKSPACE) or b""
+    return {WORKSPACE: Blob(documents.edit(data, {**documents.load(data), "slug": slug}))}
 
 
 def _stale(repository: Repository, old: Oid, found: Oid) -> dict[str, Blob | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -297,6 +298,8 @@ class Repository:
         known: dict[str, Node | None] = {}
         for path in sorted(paths):
             node = after.node(path)
+            if node is not None and stat.S_ISDIR(node.mode):
+                node = None  # a folder in the place of the file
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
