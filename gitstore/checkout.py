@@ -189,6 +189,8 @@ class Checkouts:
             if outcome.commit is None:
                 self._agree(workspace, ready, outcome)
             for edit in ready:
+                if edit.path in outcome.value.behind:
+                    self._give_up(workspace, edit)
                 if edit.path in outcome.value.paths:
                     self._seen[workspace.id].pop((edit.path, edit.blob is None), None)
             self.committed += outcome.commit is not None

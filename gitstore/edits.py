@@ -28,10 +28,12 @@ _STAYS = "Until then the edit stays uncommitted and `main` keeps what it had."
 
 
 class Taken(NamedTuple):
-    """What came of some edits: the paths that changed the branch, and the problems of those that could not."""
+    """What came of some edits: the paths that changed the branch, the problems of those that could not, and the paths
+    whose edit the branch has already, with more that the file has not."""
 
     paths: tuple[str, ...]
     problems: tuple[Problem, ...]
+    behind: tuple[str, ...]
 
 
 def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mapping[str, Problem]) -> Taken:
@@ -55,11 +57,12 @@ def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mappin
         # Somebody takes the whole folder away; what is missing now is no decision about each file.
         wanted = {path: blob for path, blob in wanted.items() if blob is not None or path == WORKSPACE}
     _judge(draft, wanted, problems, teller)
-    for path, blob in wanted.items():
+    changed = {path: blob for path, blob in wanted.items() if not _is(draft, path, blob)}
+    for path, blob in changed.items():
         _put(draft, path, blob)
         draft.took(path, found[path])
-    draft.describe("edit", message or _name(draft, wanted))
-    return Taken(tuple(sorted(wanted)), tuple(problems.values()))
+    draft.describe("edit", message or _name(draft, changed))
+    return Taken(tuple(sorted(changed)), tuple(problems.values()), tuple(sorted(wanted.keys() - changed.keys())))
 
 
 def settle(draft: Draft, edit: Edit, *, take: Literal["file", "main"] | None, value: object) -> None:
@@ -81,6 +84,10 @@ def settle(draft: Draft, edit: Edit, *, take: Literal["file", "main"] | None, va
         _put(draft, path, blob)
     draft.took(edit.path, edit.blob)
     draft.describe("edit", f"settle {shown(edit.path)}")
+
+
+def _is(draft: Draft, path: str, blob: Blob | None) -> bool:
+    return draft.blob(path) == (blob.id.hex() if blob is not None else None)
 
 
 def _put(draft: Draft, path: str, blob: Blob | None) -> None:

@@ -102,7 +102,10 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         raise foreign
     if show and repository.on_main():
         try:
-            repository.check_out(begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new)
+            repository.check_out(
+                begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new,
+                seen=repository.shown["main"] if not restarted else None,
+            )  # fmt: skip
         except IndexForeign:
             show = False  # as in a publication: the checkout waits for an index that can be written
     repository.move(heads, show=show)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -235,6 +236,7 @@ class Repository:
         """
         shown = self.shown["main"]
         self.check_out(shown, shown, {ours} if ours is not None else (), also=(path,))
+        self._begun = set()  # what is missing from now on was removed by a person
 
     def settle(self, taken: Mapping[str, Oid | None]) -> None:
         """Brings files of the checkout to what is shown, which has what they said in it; `taken`: see `publish`.
@@ -293,11 +295,13 @@ class Repository:
         also: Iterable[str] = (),
         keep: Mapping[str, Oid | None] | None = None,
         taken: Mapping[str, Oid | None] | None = None,
+        seen: Oid | None = None,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep` and `taken`: see `publish`.
+        off may have checked out. `keep` and `taken`: see `publish`. `seen`: the commit that a person's edits began
+        from, if not `old`.
         """
         keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
@@ -316,18 +320,20 @@ class Repository:
         known: dict[str, Node | None] = {}
         for path in sorted(paths):
             node = after.node(path)
+            if node is not None and stat.S_ISDIR(node.mode):
+                node = None  # a folder in the place of the file
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
         self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
-        self._remember(known, wanted, keep, taken)
+        self._remember(known if seen is None else self.tree(seen), wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
     def _remember(
         self,
-        known: Mapping[str, Node | None],
+        known: Mapping[str, Node | None] | TreeView,
         wanted: Mapping[str, Node | None],
         keep: Mapping[str, Oid | None],
         taken: Mapping[str, Oid | None],
@@ -336,10 +342,11 @@ class Repository:
         left = set(self.left_alone)
         now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
         for path in left:
-            was = known[path]
-            now.setdefault(path, keep.get(path, was.id if was is not None else None))
-            if path in taken:
-                now[path] = taken[path]  # a save of a moment ago, on top of what was taken in
+            was = known.node(path) if isinstance(known, TreeView) else known[path]
+            if path in taken and path not in keep:
+                now[path] = taken[path]
+            else:
+                now.setdefault(path, keep.get(path, was.id if was is not None and regular(was) else None))
         self._set_bases(now)
 
     def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:

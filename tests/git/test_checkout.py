@@ -390,6 +390,7 @@ def test_another_branch_is_left_alone_and_main_goes_on(living: Living, shop: Pat
     assert living.memory()["policy"] == {"days": 5, "who": "ada"}
     save(shop / "memory/other.yaml", "2\n")
     until(lambda: living.memory()["other"] == 2)
+    living.rest()
     git(shop, "merge", "-q", "--no-edit", "draft")
     until(lambda: living.memory() == {"count": 4, "idea": 1, "other": 2, "policy": {"days": 30}})
     living.rest()

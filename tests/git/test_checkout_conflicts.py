@@ -380,9 +380,11 @@ class Process:
     """`gitstore serve` over a folder, and its API."""
 
     def __init__(self, data: Path) -> None:
-        words = [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", "0", "--admin-key", ADMIN]
-        words += ["--checkout-settle", "0.1"]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        words = [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", "0"]
+        about = {**os.environ, "GITSTORE_ADMIN_KEY": ADMIN, "GITSTORE_CHECKOUT_SETTLE": "0.1"}
+        self.process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=about, cwd=data.parent
+        )
         self.said: list[str] = []
         assert self.process.stdout is not None
         self.port = 0
@@ -401,9 +403,9 @@ class Process:
             assert "data" in answer, answer
             return answer["data"]
 
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+    def end(self, how: signal.Signals) -> None:
+        self.process.send_signal(how)
+        self.process.wait(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -421,14 +423,14 @@ def test_a_server_is_killed_in_the_middle(tmp_path: Path) -> None:
             place.write_text(text.replace(hand, f"hand: {number}"))
             said = server.ask("GET", "/workspaces/shop/memory/policy")["value"]
             server.ask("PATCH", "/workspaces/shop/memory", {"key": "policy", "value": {**said, "api": number}})
-            server.kill()
+            server.end(signal.SIGKILL)
             server = Process(data)
             wanted = {"api": number, "hand": number}
             until(lambda: server.ask("GET", "/workspaces/shop/memory/policy")["value"] == wanted,  # noqa: B023
                   what=lambda: server.ask("GET", "/workspaces/shop"))  # fmt: skip
             until(lambda: f"api: {number}\n" in place.read_text())  # noqa: B023
     finally:
-        server.kill()
+        server.end(signal.SIGTERM)
     folder = place.parent.parent
     assert git(folder, "status", "--porcelain") == ""
     assert git(folder, "fsck", "--strict", "--full", "--no-dangling") == ""
