@@ -234,7 +234,7 @@ def watched() -> Iterator[Row]:
         data = where / "data"
         make_workspaces(data, WATCHED, keys=KEYS)
         folders = 1 + 5 * WATCHED  # a workspace, .git, refs, heads, memory at least
-        ready, started, more, idle, rounds, waits = [], [], [], [], [], []
+        ready, started, empty, more, idle, rounds, waits = [], [], [], [], [], [], []
         for turn in range(ROUNDS):
             resident = {}
             for watch in ("true", "false"):
@@ -258,10 +258,12 @@ def watched() -> Iterator[Row]:
                         time.sleep(30)
                         idle.append((server.cpu - before) / 30 * 100)
             more.append(resident["true"] - resident["false"])
+            with folder() as other, serving(other / "data") as server:
+                empty.append(server.ready)
         count = f"{WATCHED:,} watched workspaces of 28 files"
         yield (
             f"start with {count}", f"ready after {median(ready):.2f} s, all watched after {median(started):.2f} s",
-            "–", "–", "≤ 2 s",
+            f"empty store {median(empty):.2f} s", "–", "≤ 2 s",
         )  # fmt: skip
         yield (
             f"memory, {count}", f"{resident['true']:.0f} MiB", f"unwatched {resident['false']:.0f} MiB",

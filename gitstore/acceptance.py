@@ -67,11 +67,18 @@ def distinct(faults: Iterable[Fault]) -> list[Fault]:
     return list({(one.path, one.line, one.column, one.message.split(",")[0]): one for one in faults}.values())
 
 
-def main_faults(tree: TreeView, policy: Policy, now: int) -> list[Fault]:
-    """Everything that keeps `tree` from being a context branch."""
+def main_faults(tree: TreeView, policy: Policy, now: int, *, before: TreeView | None = None) -> list[Fault]:
+    """Everything that keeps `tree` from being a context branch.
+
+    Files that stand in `before` too, under the same path, are not read again in search of credentials.
+    """
     found = [*_shape(tree, "")]
     known = {fault.path for fault in found}
-    context = Context.load(tree, previous=Context(policy=policy), now=now)
+    previous = Context(policy=policy)
+    if before is not None:
+        files = Context.load(before, previous=None, now=now, policy=policy).files
+        previous = msgspec.structs.replace(previous, files=files)
+    context = Context.load(tree, previous=previous, now=now)
     for problem in context.problems:
         if problem.path not in known or problem.code not in ("not_a_file", "case_twins", "depth"):
             text = problem.message
@@ -80,14 +87,16 @@ def main_faults(tree: TreeView, policy: Policy, now: int) -> list[Fault]:
             text = text.replace(f" {credentials.HINT}", "").rstrip(".")
             found.append(Fault(problem.path, text, problem.hint, problem.line, problem.column))
     if policy == "refuse":
-        found += _texts(tree)
+        found += _texts(tree, before)
     return found
 
 
-def _texts(tree: TreeView) -> Iterator[Fault]:
+def _texts(tree: TreeView, before: TreeView | None) -> Iterator[Fault]:
     """Credentials in what a person keeps beside the governed parts."""
     for path, node in tree.walk():
         if path.split("/", 1)[0] in GOVERNED or node.mode & 0o170000 != 0o100000:
+            continue
+        if before is not None and (old := before.node(path)) is not None and old.id == node.id:
             continue
         try:
             credentials.refuse(text_secrets(node.id.hex(), tree.source.blob(node.id)), shown(path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from gitstore.errors import Invalid
@@ -42,7 +43,8 @@ def check_tree_path(path: str) -> None:
 
 def check_component(name: str, *, longest: int = 255) -> None:
     """Raises Invalid unless the text is safe as one file or folder name of a tree, of at most `longest` bytes."""
-    why = _fault(name, longest)
+    # The same names come again and again; those that are certainly too long are not worth being remembered.
+    why = _known(name, longest) if len(name) <= longest else _fault(name, longest)
     if why is not None:
         shown = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in name[:60])
         raise Invalid(f"`{shown}` cannot be a file or folder name: {why}")
@@ -53,6 +55,11 @@ def means_git(name: str) -> bool:
     plain = unicodedata.normalize("NFKC", name.translate(IGNORABLE)).casefold()
     stems = (text.split(":", 1)[0].rstrip(". ") for text in (name.casefold(), plain))
     return any(stem in (".git", "git~1") for stem in stems)
+
+
+@lru_cache(4096)
+def _known(name: str, longest: int) -> str | None:
+    return _fault(name, longest)
 
 
 def _fault(name: str, longest: int) -> str | None:

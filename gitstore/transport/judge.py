@@ -117,7 +117,7 @@ class Judge:
             return []
         if self._branch == "evidence":
             return list(dict.fromkeys(islice(self._records(before, after), _MOST)))
-        found = [*self._identity(after), *acceptance.main_faults(after, self._policy, self._now)]
+        found = [*self._identity(after), *acceptance.main_faults(after, self._policy, self._now, before=before)]
         if found:
             old = set(acceptance.main_faults(before, self._policy, self._now)) if before.root != EMPTY_TREE else set()
             found = [one for one in found if one not in old or before.node(one.path) != after.node(one.path)]
