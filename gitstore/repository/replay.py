@@ -18,7 +18,7 @@ from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.quarantine import sweep
-from gitstore.repository.repository import Repository
+from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
 
@@ -102,6 +102,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                 )
             repository.move(heads, show=show)
             return
+        except Foreign as moved:
+            foreign = moved  # a moment ago
         except (IndexForeign, IndexLocked, refs.RefLocked):
             pass  # somebody's git is at work: the rest is published once the workspace is in memory
     # What was promised is kept whatever a person did meanwhile; the caller joins the two. What the crash may have

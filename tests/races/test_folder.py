@@ -279,3 +279,56 @@ def test_a_person_works_on_after_a_kill(tmp_path: Path, quiet: None, committing:
             evidence = desk.workspace.visible.tree("evidence")
             assert any(path.startswith("workflows/") for path, _ in evidence.walk()), image
             assert desk.text("notes.md") == "noted\n"
+
+
+class Meanwhile(Disk):
+    """Does something right after the index was put in place, once."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then: Callable[[], None] | None = then
+
+    def rename(self, source: str, target: str) -> None:
+        super().rename(source, target)
+        if target.endswith("/.git/index") and self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+
+def image(tmp_path: Path) -> Path:
+    """A data folder as a kill leaves it that came before the publication of a few changes."""
+    disk = Imaging(tmp_path / "data", tmp_path / "images")
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.put(shared={"a": 0, "b": 1}, other=1)
+        disk.on = True
+        disk._keep()
+        disk.on = False
+    return tmp_path / "images/0"
+
+
+def test_a_person_commits_while_a_start_publishes(tmp_path: Path, quiet: None) -> None:
+    folder = image(tmp_path) / "workspaces/home"
+    (folder / "notes.md").write_text("noted\n")
+
+    def commit() -> None:
+        git(folder, "add", "notes.md")
+        git(folder, "commit", "-qm", "notes", "--", "notes.md")
+
+    desk = Desk(tmp_path / "images/0", Meanwhile(commit))
+    with desk.store:
+        desk.publish()
+        assert desk.told() == {"shared": {"a": 0, "b": 1}, "other": 1}
+        assert desk.text("notes.md") == "noted\n"
+
+
+@pytest.mark.parametrize("lock", ["index.lock", "refs/heads/main.lock", "refs/heads/evidence.lock"])
+def test_a_git_is_at_work_while_the_store_starts(tmp_path: Path, quiet: None, lock: str) -> None:
+    place = image(tmp_path) / "workspaces/home/.git" / lock
+    place.write_text("")
+    desk = Desk(tmp_path / "images/0")
+    with desk.store:
+        assert json.loads(desk.workspace.visible.context.memory_json()) == {"shared": {"a": 0, "b": 1}, "other": 1}
+        place.unlink()
+        desk.publish()
+        assert desk.told() == {"shared": {"a": 0, "b": 1}, "other": 1}
