@@ -6,6 +6,7 @@ parents are the old head and the new tip, so that no commit that was ever acknow
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from gitstore.repository import journal
 from gitstore.repository.ancestry import base as common
 from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.commits import Signature, build
+from gitstore.repository.journal import Files
 from gitstore.repository.objects import BLOB, Blob, Object, Oid, identify
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import FILE_MODE, Node, Tree, TreeView, compare, rewrite
@@ -33,6 +35,7 @@ Check = Callable[[TreeView, TreeView], None]
 REWRITE = "Rewrite"  # Gitstore-Rewrite: where the branch was shown before somebody rewrote it
 SETTLES = "Settles"  # Gitstore-Settles: the commit that joined a rewrite about which somebody has decided
 _LISTED = 20  # conflicts that a message names
+_LOOKED_BACK = 1000  # commits in which an index may have been read that is committed only now
 _DISK = Provenance(SYSTEM, "disk")
 
 
@@ -65,7 +68,8 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
         arrival.tip = found
         shown = foreign.shown
         if old is None or arrival.extended_by(found):
-            edits = _mended(arrival, old, found)
+            stale = _stale(arrival, old, found)
+            edits = _mended(arrival, old, found, stale)
             edits |= _slug(arrival, arrival.changed(found, edits))
             arrival.mend(edits)
         else:
@@ -75,7 +79,8 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
             if shown is not None and not is_ancestor(repository, shown, found):
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
-            right = arrival.changed(found, _mended(arrival, since, found))
+            stale = _stale(arrival, since, found)
+            right = arrival.changed(found, _mended(arrival, since, found, stale))
             merged = merge(repository, since, old, found, right=right)
             arrival.join(merged, name, _DISK, more)
             arrival.mend(_slug(arrival, repository.tree(arrival.tip)))
@@ -84,7 +89,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 before = repository.tree(since)
                 arrival.kept = {clash.path: _blob(before, clash.path) for clash in merged.clashes}
         if branch == "main":
-            arrival.taken = _taken(repository, shown, found, arrival.kept)
+            arrival.taken = _taken(repository, shown, found, arrival.kept, stale)
         pending = arrival.hand_in()
         repository.shown[branch] = found
         workspace.joins += 1
@@ -208,8 +213,8 @@ class _Arrival:
         self.now = max(int(time.time() * 1000), self.old.time)
         self.objects: list[Object] = []
         self.clashes: tuple[Clash, ...] = ()
-        self.kept: Mapping[str, Oid | None] = {}
-        self.taken: Mapping[str, Oid | None] = {}
+        self.kept: Files = {}
+        self.taken: Files = {}
         self.joined = False
         self._tip: Oid | None = None
         self._root: Oid | None = None
@@ -334,17 +339,17 @@ class _Arrival:
 # -- what a person's commit must not undo ------------------------------------------------------------------------------
 
 
-def _mended(arrival: _Arrival, since: Oid | None, found: Oid) -> dict[str, Blob | None]:
+def _mended(
+    arrival: _Arrival, since: Oid | None, found: Oid, stale: Mapping[str, Blob | None]
+) -> dict[str, Blob | None]:
     """What a commit by hand on top of `since` undid without its author having wanted it, as edits that bring it back.
 
-    `git commit` reads the index before it takes its lock, and a file with an edit in it is not brought up to date: a
-    commit of either says again what the store has changed since. The work tree is the witness for the first, what the
-    edit began from for the second.
+    That is what is `stale` in it; and a file with an edit in it is not brought up to date, so that a commit of it says
+    again what the store has changed since: what the edit began from tells the two apart.
     """
-    repository = arrival.repository
+    repository, edits = arrival.repository, dict(stale)
     if arrival.branch != "main" or since is None or not leads_to(repository, since, found):
-        return {}
-    edits = _stale(repository, since, found)
+        return edits
     before, after = repository.tree(since), repository.tree(found)
     for path, began in repository.bases.items():
         ours, theirs = _blob(before, path), _blob(after, path)
@@ -370,24 +375,61 @@ def _slug(arrival: _Arrival, view: TreeView) -> dict[str, Blob | None]:
 
 
 def _taken(
-    repository: Repository, since: Oid | None, found: Oid, kept: Mapping[str, Oid | None]
+    repository: Repository, since: Oid | None, found: Oid, kept: Files, stale: Mapping[str, Blob | None]
 ) -> dict[str, Oid | None]:
-    """The files with edits in them whose edits, as far as they had come, a person's commit has in it."""
+    """The files with edits in them whose edits, as far as they had come, a person's commit has in it; and those that
+    are this store's in the work tree, though the commit does not say so.
+    """
     before, after = repository.tree(since), repository.tree(found)
-    blobs = {path: _blob(after, path) for path in repository.bases if path not in kept}
-    return {path: blob for path, blob in blobs.items() if blob != _blob(before, path)}
+    blobs = {path: _blob(after, path) for path in repository.bases if path not in kept and path not in stale}
+    taken = {path: blob for path, blob in blobs.items() if blob != _blob(before, path)}
+    own = {path: blob.id if blob is not None else None for path, blob in stale.items() if path not in repository.bases}
+    return {**taken, **own}
 
 
-def _stale(repository: Repository, old: Oid, found: Oid) -> dict[str, Blob | None]:
+def _stale(arrival: _Arrival, since: Oid | None, found: Oid) -> dict[str, Blob | None]:
+    """The files that a commit by hand on top of `since` has in an older version, as edits that bring the newer back.
+
+    `git commit` reads the index before it takes its lock. The work tree is the witness: it has the newer version, or
+    (where somebody has an edit in it) not the older one either.
+    """
+    repository = arrival.repository
     edits: dict[str, Blob | None] = {}
-    if not repository.on_main() or repository.busy():
+    if arrival.branch != "main" or since is None or not repository.on_main() or repository.busy():
         return edits
-    for path, was, now in compare(repository.database, repository.tree(old).root, repository.tree(found).root):
-        if was is not None and regular(was) and path not in repository.bases:
-            data = repository.work_file(path)
-            if data is not None and (now is None or now.id != was.id) and identify(BLOB, data) == was.id:
-                edits[path] = Blob(data)
+    if not leads_to(repository, since, found):
+        return edits
+    before, after = repository.tree(since), repository.tree(found)
+    for path, was, now in compare(repository.database, before.root, after.root):
+        if was is None:
+            gone = now is not None and not os.path.lexists(f"{repository.root}/{path}")
+            if gone and now is not None and path not in repository.bases and _older(repository, since, path, now.id):
+                edits[path] = None
+            continue
+        if not regular(was) or (now is not None and now.id == was.id):
+            continue
+        data = repository.work_file(path)
+        holds = identify(BLOB, data) if data is not None else None
+        if holds == was.id and path not in repository.bases and data is not None:
+            edits[path] = Blob(data)
+        elif (
+            path in repository.bases and now is not None and holds != now.id and _older(repository, since, path, now.id)
+        ):
+            edits[path] = Blob(repository.database.blob(was.id))
     return edits
+
+
+def _older(repository: Repository, since: Oid, path: str, blob: Oid) -> bool:
+    """Whether a file had this content on the branch not long ago."""
+    here: Oid | None = since
+    for _ in range(_LOOKED_BACK):
+        if here is None:
+            return False
+        commit = repository.commit(here)
+        if _blob(TreeView(repository.database, commit.tree), path) == blob:
+            return True
+        here = commit.parents[0] if commit.parents else None
+    return False
 
 
 def _blob(view: TreeView, path: str) -> Oid | None:

@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from gitstore.errors import Damaged
 from gitstore.repository import bases, journal, refs
 from gitstore.repository.disk import Disk
-from gitstore.repository.index import IndexForeign
+from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.journal import Record
 from gitstore.repository.objects import BLOB, Oid
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.quarantine import sweep
-from gitstore.repository.repository import Repository
+from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
 
@@ -45,7 +45,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     """Publishes the records of one workspace (oldest first) again. Doing it twice is doing it once.
 
     Raises Foreign where a person's git has moved a branch as well: the records are published, the refs are not yet
-    moved, and the caller takes the person's move in.
+    moved, and the caller takes the person's move in. Raises RefLocked where a git is at work on our own refs.
     """
     creates = any(move.old is None for record in records for move in record.moves)
     if creates and (restarted or not os.path.exists(f"{repository.git}/HEAD")):
@@ -94,21 +94,25 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                         if found.new is None:
                             removed.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-    if foreign is not None:
-        # What was promised is kept whatever a person did meanwhile; the caller joins the two. What the crash may have
-        # left checked out of it is no edit of a person's.
-        repository.note(keep, {**repository.written(also - keep.keys(), ours, removed), **new})
-        repository.move(heads, show=False, foreign=foreign)
-        raise foreign
-    if show and repository.on_main():
+    if foreign is None:
         try:
-            repository.check_out(
-                begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new,
-                seen=repository.shown["main"] if not restarted else None,
-            )  # fmt: skip
-        except IndexForeign:
-            show = False  # as in a publication: the checkout waits for an index that can be written
-    repository.move(heads, show=show)
+            if show and repository.on_main():
+                repository.check_out(
+                    begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new,
+                    seen=repository.shown["main"] if not restarted else None,
+                )  # fmt: skip
+            repository.move(heads, show=show)
+            return
+        except Foreign as moved:
+            foreign = moved  # a moment ago
+        except (IndexForeign, IndexLocked, refs.RefLocked):
+            pass  # somebody's git is at work: the rest is published once the workspace is in memory
+    # What was promised is kept whatever a person did meanwhile; the caller joins the two. What the crash may have
+    # left checked out of it is no edit of a person's.
+    repository.note(keep, {**repository.written(also - keep.keys(), ours, removed), **new})
+    repository.move(heads, show=False, foreign=foreign)
+    if foreign is not None:
+        raise foreign
 
 
 def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None]) -> Oid | None:

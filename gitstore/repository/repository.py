@@ -262,7 +262,11 @@ class Repository:
             if foreign is not None and refs.read(self.git, refs.HEADS[branch]) != self.shown[branch]:
                 stays = True
             if not stays and self.shown[branch] != new:
-                self._show(branch, new)
+                try:
+                    self._show(branch, new)
+                except refs.RefLocked:
+                    if show:
+                        raise  # else it stays where it was too, until it is published
             held, left = refs.SHOWN[branch], self.shown[branch]
             if left is not None and left != new:
                 self._swap(held, refs.read(self.git, held), left)

@@ -1,0 +1,334 @@
+"""Somebody saves, or commits, at the worst moment: each case is one order of events, played step by step.
+
+Nothing is published by itself here. A crash is an image of the data folder, taken in the middle of a publication.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gitstore import memory, publisher, workflows, workspaces
+from gitstore.changes import Workspace
+from gitstore.checkout import Checkouts
+from gitstore.model import Actor, Provenance
+from gitstore.repository.disk import Disk, Folder
+from gitstore.store import Store
+
+WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
+SHARED = "memory/shared.yaml"
+
+
+def git(folder: Path, *words: str, index: Path | None = None) -> str:
+    environ = {**os.environ, "GIT_INDEX_FILE": str(index)} if index is not None else dict(os.environ)
+    done = subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=Pat", "-c", "user.email=pat@example.org", *words],
+        capture_output=True, text=True, env=environ,
+    )  # fmt: skip
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+class Desk:
+    """A store with one workspace, and a person in its folder."""
+
+    def __init__(self, data: Path, disk: Disk | None = None) -> None:
+        self.data = data
+        self.store = Store.open(data, disk=disk or Disk())
+        self.checkouts = Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20)
+        self.folder = data / "workspaces/home"
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.store.load("home")
+
+    def begin(self) -> None:
+        wanted = {"name": "Home", "slug": "home", "memory": {"shared": {"a": 0, "b": 0}, "other": 0}}
+        self.store.create("home", lambda draft: workspaces.create(draft, wanted), WHO).result(10)
+        self.publish()
+
+    def publish(self) -> None:
+        assert self.store.publisher.publish(self.workspace)
+
+    def put(self, **updates: object) -> None:
+        self.store.apply("home", "main", lambda draft: memory.set(draft, updates), WHO).result(10)
+
+    def save(self, text: str, path: str = SHARED) -> None:
+        beside = self.folder / f"{path}.swp"
+        beside.write_text(text)
+        beside.rename(self.folder / path)
+
+    def text(self, path: str = SHARED) -> str:
+        return (self.folder / path).read_text()
+
+    def look(self) -> None:
+        self.checkouts.look("home", None)
+
+    def git(self, *words: str, index: Path | None = None) -> str:
+        return git(self.folder, *words, index=index)
+
+    def told(self) -> dict[str, object]:
+        """The memory, once everything is taken in; the folder says the same, and nothing is wrong."""
+        self.look()
+        self.look()
+        snapshot = self.workspace.visible
+        assert snapshot.problems == ()
+        assert self.checkouts.state(self.workspace).pending == ()
+        assert self.git("status", "--porcelain") == ""
+        assert self.git("rev-parse", "HEAD").strip() == snapshot.main.head
+        found: dict[str, object] = json.loads(snapshot.context.memory_json())
+        return found
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in ("QUIET", "LATEST", "CHECKPOINT", "SWEEP"):
+        monkeypatch.setattr(publisher, setting, 3600.0)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, quiet: None) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "data")
+    with desk.store:
+        desk.begin()
+        yield desk
+
+
+def shared(desk: Desk) -> object:
+    return desk.told()["shared"]
+
+
+def test_a_save_on_top_of_one_that_is_being_taken_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.save("a: 1\nb: 0\n")
+    published = desk.store.publisher.publish
+    calls = []
+
+    def publish(workspace: Workspace) -> bool:
+        calls.append(1)
+        if len(calls) == 2:  # the first is before the look, the second shows what it took in
+            desk.save("a: 2\nb: 0\n")
+        return published(workspace)
+
+    monkeypatch.setattr(desk.store.publisher, "publish", publish)
+    desk.look()
+    assert desk.text() == "a: 2\nb: 0\n"
+    assert shared(desk) == {"a": 2, "b": 0}
+
+
+def test_a_file_made_again_after_its_deletion_was_taken_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    (desk.folder / SHARED).unlink()
+    published = desk.store.publisher.publish
+    calls = []
+
+    def publish(workspace: Workspace) -> bool:
+        calls.append(1)
+        if len(calls) == 2:
+            desk.save("a: 2\n")
+        return published(workspace)
+
+    monkeypatch.setattr(desk.store.publisher, "publish", publish)
+    desk.look()
+    assert shared(desk) == {"a": 2}
+
+
+def test_an_edit_that_main_has_already_among_others(desk: Desk) -> None:
+    desk.save(desk.text().replace("a: 0", "a: 1"))
+    desk.put(shared={"a": 1, "b": 1})
+    desk.publish()
+    assert "b: 0" in desk.text()
+    assert shared(desk) == {"a": 1, "b": 1}
+    assert "b: 1" in desk.text()
+
+
+def test_a_commit_of_a_file_that_was_not_brought_up_to_date(desk: Desk) -> None:
+    desk.save("a: 1\nb: 0\n")
+    desk.put(shared={"a": 0, "b": 1})
+    desk.publish()
+    desk.git("commit", "-qam", "a")
+    desk.save("a: 2\nb: 0\n")
+    desk.publish()
+    assert shared(desk) == {"a": 2, "b": 1}
+
+
+def test_a_commit_of_such_a_file_while_more_waits_for_publication(desk: Desk) -> None:
+    desk.save("a: 1\nb: 0\n")
+    desk.put(shared={"a": 0, "b": 1})
+    desk.publish()
+    desk.git("commit", "-qam", "a")
+    desk.put(other=1)
+    desk.publish()
+    assert desk.told() == {"shared": {"a": 1, "b": 1}, "other": 1}
+
+
+def test_a_commit_from_an_index_that_was_read_too_early(desk: Desk, tmp_path: Path) -> None:
+    desk.save("a: 1\nb: 0\n")
+    desk.put(shared={"a": 0, "b": 1}, other=1)
+    desk.publish()
+    early = tmp_path / "index"
+    shutil.copy(desk.folder / ".git/index", early)
+    desk.put(shared={"a": 0, "b": 2}, other=2)
+    desk.publish()
+    desk.save("noted\n", "notes.md")
+    desk.git("add", "notes.md", index=early)
+    desk.git("commit", "-qm", "notes", index=early)
+    shutil.copy(early, desk.folder / ".git/index")  # as git leaves it
+    desk.publish()
+    assert desk.told() == {"shared": {"a": 1, "b": 2}, "other": 2}
+
+
+def test_a_commit_from_such_an_index_while_more_waits_for_publication(desk: Desk, tmp_path: Path) -> None:
+    desk.put(gone=1)
+    desk.publish()
+    early = tmp_path / "index"
+    shutil.copy(desk.folder / ".git/index", early)
+    desk.put(other=2, new=2)
+    desk.store.apply("home", "main", lambda draft: memory.delete(draft, "gone"), WHO).result(10)
+    desk.publish()
+    desk.save("noted\n", "notes.md")
+    desk.git("add", "notes.md", index=early)
+    desk.git("commit", "-qm", "notes", index=early)
+    shutil.copy(early, desk.folder / ".git/index")
+    desk.put(other=3, new=3)
+    desk.publish()
+    assert desk.told() == {"shared": {"a": 0, "b": 0}, "other": 3, "new": 3}
+
+
+# -- crashes ----------------------------------------------------------------------------------------------------------
+
+
+class Imaging(Disk):
+    """Keeps an image of the data folder before and after each change of a ref, an index or a file of the checkout."""
+
+    def __init__(self, data: Path, images: Path) -> None:
+        self._data = data
+        self._images = images
+        self.on = False
+        self.count = 0
+
+    def _keep(self) -> None:
+        if self.on:
+            self._images.mkdir(exist_ok=True)
+            subprocess.run(["cp", "-a", self._data, self._images / str(self.count)], check=True)
+            self.count += 1
+
+    def rename(self, source: str, target: str) -> None:
+        self._keep()
+        super().rename(source, target)
+        self._keep()
+
+    def exchange(self, source: str, folder: Folder, name: str) -> None:
+        super().exchange(source, folder, name)
+        self._keep()
+
+    def place(self, source: str, folder: Folder, name: str) -> None:
+        super().place(source, folder, name)
+        self._keep()
+
+    def take_out(self, folder: Folder, name: str, target: str) -> None:
+        super().take_out(folder, name, target)
+        self._keep()
+
+
+def crashed(tmp_path: Path, before: Callable[[Desk], None]) -> Iterator[Path]:
+    """What the data folder is after a kill at each point of the publication of what `before` did."""
+    data, images = tmp_path / "data", tmp_path / "images"
+    disk = Imaging(data, images)
+    desk = Desk(data, disk)
+    with desk.store:
+        desk.begin()
+        before(desk)
+        disk._keep()
+        disk.on = True
+        desk.publish()
+        disk.on = False
+    assert disk.count > 5
+    for number in range(disk.count):
+        yield images / str(number)
+
+
+@pytest.mark.parametrize("committing", [True, False])
+def test_a_person_works_on_after_a_kill(tmp_path: Path, quiet: None, committing: bool) -> None:
+    """Nothing that the store left half-published is taken for the person's, and nothing of it is undone."""
+
+    def before(desk: Desk) -> None:
+        desk.put(shared={"a": 0, "b": 1}, other=1, gone=1)
+        desk.publish()
+        desk.put(shared={"a": 0, "b": 2}, other=2, new=1)
+        desk.store.apply("home", "main", lambda draft: memory.delete(draft, "gone"), WHO).result(10)
+        new = workflows.New("W", id="wf")
+        desk.store.apply("home", "evidence", lambda draft: workflows.create(draft, new), WHO).result(10)
+
+    for image in crashed(tmp_path, before):
+        folder = image / "workspaces/home"
+        (folder / "notes.md").write_text("noted\n")
+        if committing:
+            for lock in (folder / ".git").rglob("*.lock"):
+                lock.unlink()  # as git tells a person to
+            git(folder, "add", "notes.md")
+            git(folder, "commit", "-qm", "notes", "--", "notes.md")
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 0, "b": 2}, "other": 2, "new": 1}, image
+            evidence = desk.workspace.visible.tree("evidence")
+            assert any(path.startswith("workflows/") for path, _ in evidence.walk()), image
+            assert desk.text("notes.md") == "noted\n"
+
+
+class Meanwhile(Disk):
+    """Does something right after the index was put in place, once."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then: Callable[[], None] | None = then
+
+    def rename(self, source: str, target: str) -> None:
+        super().rename(source, target)
+        if target.endswith("/.git/index") and self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+
+def image(tmp_path: Path) -> Path:
+    """A data folder as a kill leaves it that came before the publication of a few changes."""
+    disk = Imaging(tmp_path / "data", tmp_path / "images")
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.put(shared={"a": 0, "b": 1}, other=1)
+        disk.on = True
+        disk._keep()
+        disk.on = False
+    return tmp_path / "images/0"
+
+
+def test_a_person_commits_while_a_start_publishes(tmp_path: Path, quiet: None) -> None:
+    folder = image(tmp_path) / "workspaces/home"
+    (folder / "notes.md").write_text("noted\n")
+
+    def commit() -> None:
+        git(folder, "add", "notes.md")
+        git(folder, "commit", "-qm", "notes", "--", "notes.md")
+
+    desk = Desk(tmp_path / "images/0", Meanwhile(commit))
+    with desk.store:
+        desk.publish()
+        assert desk.told() == {"shared": {"a": 0, "b": 1}, "other": 1}
+        assert desk.text("notes.md") == "noted\n"
+
+
+@pytest.mark.parametrize("lock", ["index.lock", "refs/heads/main.lock", "refs/heads/evidence.lock"])
+def test_a_git_is_at_work_while_the_store_starts(tmp_path: Path, quiet: None, lock: str) -> None:
+    place = image(tmp_path) / "workspaces/home/.git" / lock
+    place.write_text("")
+    desk = Desk(tmp_path / "images/0")
+    with desk.store:
+        assert json.loads(desk.workspace.visible.context.memory_json()) == {"shared": {"a": 0, "b": 1}, "other": 1}
+        place.unlink()
+        desk.publish()
+        assert desk.told() == {"shared": {"a": 0, "b": 1}, "other": 1}
