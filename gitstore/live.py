@@ -28,7 +28,7 @@ class Live:
         file_limit: int = 10 << 20,
     ) -> None:
         self.checkouts = Checkouts(store, settle=settle, mode=mode, file_limit=file_limit)
-        self.folders = Folders(store)
+        self.folders = Folders(store, settle=settle)
         self._store = store
         self.settling = Settling(self._look, self._round, self._suspect, settle=settle, sweep=sweep)
         self.watching: Watching | None = None
