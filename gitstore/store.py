@@ -338,7 +338,12 @@ class Store:
 
     def told(self, workspace: Workspace) -> None:
         """The problems that are told of a workspace are others now: lists show them too."""
-        self.derived.refresh(workspace.visible)
+        try:
+            self.derived.refresh(workspace.visible)
+        except StorageFailed as error:
+            # What is told is true all the same, and whoever tells of a full disk must not stumble over it.
+            log.warning("the lists do not show what is wrong with %s yet: %s", workspace.id, error)
+            self.derived.stale.add(workspace.id)
 
     def __enter__(self) -> Store:
         return self
