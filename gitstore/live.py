@@ -28,9 +28,8 @@ class Live:
         file_limit: int = 10 << 20,
     ) -> None:
         self.checkouts = Checkouts(store, settle=settle, mode=mode, file_limit=file_limit)
-        self.folders = Folders(store)
+        self.folders = Folders(store, settle=settle)
         self._store = store
-        self._settle = settle
         self.settling = Settling(self._look, self._round, self._suspect, settle=settle, sweep=sweep)
         self.watching: Watching | None = None
         if watch:
@@ -50,8 +49,6 @@ class Live:
     def _look(self, folder: str, only: Collection[str] | None) -> float | None:
         if folder == _ALL:
             return self.folders.reconcile()
-        if self.settling.moving(folder) and self._store.stranger(folder):
-            return self._settle  # it is still being copied
         wait = self.folders.look(folder)
         return self.checkouts.look(folder, only) if wait is None else wait
 

@@ -125,7 +125,10 @@ class Publisher:
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
                 self._sweep()
-                self._tidy()
+                try:
+                    self._tidy()
+                except Exception as error:  # noqa: BLE001  (as in _try: a full disk, say; the next second tries again)
+                    log.warning("the indexes cannot follow yet: %s", error)
             if now >= self._checkpoint_at or self._journal.backlog > CHECKPOINT_BYTES:
                 self._checkpoint_at = now + CHECKPOINT
                 self._checkpoint()

@@ -114,12 +114,6 @@ class Settling:
             if not known:
                 self._wake.notify()
 
-    def moving(self, folder: str) -> bool:
-        """Whether something in a folder has not come to rest."""
-        with self._wake:
-            here = self._touched.get(folder)
-            return here is not None and bool(here.paths)
-
     @property
     def waiting(self) -> bool:
         """Whether there is anywhere that will be looked at before the next round."""

@@ -24,7 +24,7 @@ from gitstore.catalog import Catalog
 from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
-from gitstore.errors import Conflict, Damaged, NotFound, StorageFailed, StoreBusy
+from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
 from gitstore.layout import Layout
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
@@ -290,7 +290,12 @@ class Store:
 
     def told(self, workspace: Workspace) -> None:
         """The problems that are told of a workspace are others now: lists show them too."""
-        self.derived.refresh(workspace.visible)
+        try:
+            self.derived.refresh(workspace.visible)
+        except StorageFailed as error:
+            # What is told is true all the same, and whoever tells of a full disk must not stumble over it.
+            log.warning("the lists do not show what is wrong with %s yet: %s", workspace.id, error)
+            self.derived.stale.add(workspace.id)
 
     def __enter__(self) -> Store:
         return self
@@ -303,20 +308,19 @@ class Store:
         alive = set()
         rebuild = self.search.claim_rebuild()
         since = replay.booted()
-        for entry in sorted(os.scandir(self.layout.workspaces), key=lambda entry: entry.name):
-            if not entry.is_dir(follow_symlinks=False) or not os.path.isdir(f"{entry.path}/.git"):
-                continue
-            repository = Repository(self.disk, entry.path, self._trees)
+        for folder in self._own_folders():
+            path = str(self.layout.workspaces / folder)
+            repository = self._at(folder)
             try:
                 repository.open()
                 if repository.kept["main"] is not None:
                     replay.heal(self.disk, repository, since)
                 if repository.kept["main"] is None:
-                    log.warning("%s is not a workspace of this store: gitstore import takes it in", entry.path)
+                    log.warning("%s is not a workspace of this store: gitstore import takes it in", path)
                     continue
-                workspace = self._identity(entry.name, repository)
+                workspace = self._identity(folder, repository)
                 if workspace in alive:
-                    log.warning("%s has the id of another workspace (%s); it is left out", entry.path, workspace)
+                    log.warning("%s has the id of another workspace (%s); it is left out", path, workspace)
                     continue
                 alive.add(workspace)
                 heads: dict[Branch, str | None] = {}
@@ -325,16 +329,65 @@ class Store:
                     heads[branch] = head.hex() if head is not None else None
                 moved = repository.foreign() is not None or repository.shown != repository.kept
                 row = self.catalog.workspace(workspace)
-                if row is not None and row.slug != entry.name:
+                if row is not None and row.slug != folder:
                     moved = True  # the folder was renamed, and its name is the slug
                 if moved or rebuild or self.derived.behind(workspace, heads):
                     self._catch_up(workspace, repository)
             except Damaged as error:
-                log.error("%s cannot be opened: %s", entry.path, error)
+                log.error("%s cannot be opened: %s", path, error)
             finally:
                 repository.database.close()
         for gone in set(self.catalog.workspaces()) - alive:
             self.derived.forget(gone)
+
+    def _own_folders(self) -> list[str]:
+        """The folders to look into at a start; of several with one id, the one comes first that is called as it says.
+
+        One that was renamed to what cannot be a slug, or differs from another only in case, gets its name back.
+        """
+        found = [folder for folder in self.folders() if os.path.isdir(self.layout.workspaces / folder / ".git")]
+        owners: dict[str | None, list[str]] = {}
+        folds: dict[str, list[str]] = {}
+        for folder in found:
+            owners.setdefault(self.owner(folder), []).append(folder)
+            folds.setdefault(names.fold(folder), []).append(folder)
+        first = {
+            folder
+            for owner, same in owners.items()
+            if owner is not None and len(same) > 1
+            for folder in same
+            if self._says(folder) == folder
+        }
+        for folder in list(found):
+            if _is_slug(folder) and len(folds[names.fold(folder)]) == 1:
+                continue
+            said = self._says(folder)
+            if self.owner(folder) is None or said is None or said == folder or not _is_slug(said):
+                continue
+            if names.fold(said) in folds or os.path.lexists(self.layout.workspaces / said):
+                log.error("workspaces/%s cannot be a slug, and `%s` is another one by now: rename it", folder, said)
+                found.remove(folder)
+                continue
+            log.warning("workspaces/%s cannot be a slug: it is called %s again", folder, said)
+            self.disk.rename(str(self.layout.workspaces / folder), str(self.layout.workspaces / said))
+            folds[names.fold(folder)].remove(folder)
+            folds[names.fold(said)] = [said]
+            found[found.index(folder)] = said
+        return sorted(found, key=lambda folder: (folder not in first, folder))
+
+    def _says(self, folder: str) -> str | None:
+        """The slug in `workspace.yaml` of a folder's `main`; None where that cannot be told."""
+        repository = self._at(folder)
+        try:
+            repository.open()
+            tree = repository.tree(repository.kept["main"])
+            document = documents.load(tree.read(WORKSPACE) or b"", f"{folder}/{WORKSPACE}")
+        except (Damaged, documents.DocumentError, OSError):
+            return None
+        finally:
+            repository.database.close()
+        said = document.get("slug") if isinstance(document, dict) else None
+        return said if isinstance(said, str) else None
 
     def _identity(self, folder: str, repository: Repository) -> str:
         known = self.catalog.find(folder)
@@ -499,6 +552,10 @@ class Store:
 
     # -- creating, renaming, deleting -----------------------------------------------------------------------------
 
+    def holder(self, slug: str) -> str | None:
+        """The id of the workspace that has this slug now, ignoring case."""
+        return self._holder(names.fold(slug))
+
     def _holder(self, folded: str) -> str | None:
         """The workspace that has this slug now (one that had it before gives it up)."""
         found = self._catalog.find(folded)
@@ -625,6 +682,14 @@ class Store:
             stay()
             raise
         return pending
+
+
+def _is_slug(name: str) -> bool:
+    try:
+        names.check_slug(name)
+    except Invalid:
+        return False
+    return True
 
 
 def _said(snapshot: Snapshot) -> object:

@@ -119,9 +119,9 @@ class Watching:
         self._watches[path] = wd
 
     def _unwatch(self, place: bytes) -> None:
-        """Forgets a folder that was moved away, and what is below it."""
+        """Forgets a folder that was moved away ("": the root), and what is below it."""
         with self._lock:
-            gone = [path for path in self._watches if path == place or path.startswith(place + b"/")]
+            gone = [path for path in self._watches if not place or path == place or path.startswith(place + b"/")]
             wds = [self._watches.pop(path) for path in gone]
             for wd in wds:
                 self._places.pop(wd, None)
@@ -171,6 +171,7 @@ class Watching:
         """The kernel dropped events: what was made meanwhile is not watched, what was done not known."""
         self.overflows += 1
         log.warning("events of the folders were lost (fs.inotify.max_queued_events): everything is looked at")
+        self._unwatch(b"")  # folders may have been moved unseen, and their watches with them
         self._watch(b"")
         self._moved()
         self._lost()

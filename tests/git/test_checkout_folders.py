@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.folders import ID, plain
@@ -319,7 +321,7 @@ def test_commands_beside_a_running_server(tmp_path: Path) -> None:
 # -- watching ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path) -> None:
+def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = Path("/proc/sys/fs/inotify/max_queued_events")
     before = limit.read_text()
     try:
@@ -327,15 +329,26 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("max_queued_events cannot be set here")
     living = Living(tmp_path / "data")
+    assert living.live.watching is not None
+    going, real = threading.Event(), living.live.watching.on_event
+
+    def slow(event: Any) -> None:
+        """The reader stands still while more happens than the kernel remembers."""
+        if event.name.endswith(b"0.txt"):
+            going.wait(10)
+        real(event)
+
+    monkeypatch.setattr(living.live.watching, "on_event", slow)
     try:
         living.start()
         limit.write_text(before)
         shop = living.make()
-        assert living.live.watching is not None
-        with living.live.watching._lock:  # the reader stands still while more happens than it may forget
-            for number in range(400):
-                save(shop / f"files/deep{number % 7}/{number}.txt", "x\n")
-            os.rename(living.make("other"), tmp_path / "data/workspaces/bakery")
+        living.make("other")
+        living.rest()
+        for number in range(400):
+            save(shop / f"files/deep{number % 7}/{number}.txt", "x\n")
+        os.rename(living.folder("other"), tmp_path / "data/workspaces/bakery")
+        going.set()
         until(lambda: sum(path.startswith("files/deep") for path in living.files()) == 400, 30)
         until(lambda: "bakery" in living.slugs())
         assert living.live.watching.overflows > 0
