@@ -100,10 +100,15 @@ class Disk:
         """Removes an empty directory."""
         os.rmdir(path)
 
-    def makedirs(self, path: str) -> None:
-        """Makes a directory and those above it that are missing."""
+    def makedirs(self, path: str, *, below: str = "") -> None:
+        """Makes a directory and those above it that are missing.
+
+        Nothing is made but below `below`: FileNotFoundError where that is gone, as when a person renamed a folder.
+        """
         if not os.path.isdir(path):
-            self.makedirs(os.path.dirname(path))
+            if path == below:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            self.makedirs(os.path.dirname(path), below=below)
             try:
                 self.mkdir(path)
             except FileExistsError:

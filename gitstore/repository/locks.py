@@ -38,7 +38,9 @@ class Lock:
             try:
                 self._disk.link(self._temporary, self._lock)
             except FileNotFoundError:
-                self._disk.makedirs(os.path.dirname(self._lock))
+                self._disk.makedirs(
+                    os.path.dirname(self._lock), below=os.path.dirname(os.path.dirname(self._temporary))
+                )
                 self._disk.link(self._temporary, self._lock)
         except FileExistsError:
             raise Locked(self._lock) from None

@@ -33,7 +33,7 @@ def write_loose(disk: Disk, objects: str, scratch: str, item: Object) -> None:
     try:
         disk.rename(temporary, target)
     except FileNotFoundError:
-        disk.makedirs(folder)
+        disk.makedirs(folder, below=objects)
         disk.rename(temporary, target)
 
 
@@ -61,7 +61,7 @@ def write_pack(disk: Disk, objects: str, scratch: str, entries: Mapping[Oid, byt
         try:
             disk.rename(temporary, f"{stem}.{suffix}")
         except FileNotFoundError:
-            disk.makedirs(f"{objects}/pack")
+            disk.makedirs(f"{objects}/pack", below=objects)
             disk.rename(temporary, f"{stem}.{suffix}")
     return f"{stem}.idx"
 

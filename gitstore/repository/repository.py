@@ -85,8 +85,8 @@ class Repository:
         """Reads where the branches are. Raises Damaged where that cannot be told."""
         if not os.path.isdir(self.git):
             raise Damaged(f"{self.root} is not there, or is no git repository any more")
-        self._disk.makedirs(f"{self.git}/gitstore")
-        self._disk.makedirs(f"{self.git}/refs/gitstore")
+        self._disk.makedirs(f"{self.git}/gitstore", below=self.git)
+        self._disk.makedirs(f"{self.git}/refs/gitstore", below=self.git)
         for branch in refs.HEADS:
             self.kept[branch] = refs.read(self.git, refs.KEPT[branch])
         self.shown = dict(self.kept)
