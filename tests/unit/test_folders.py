@@ -37,7 +37,7 @@ def test_a_workspace_that_is_made_meanwhile_stays(tmp_path: Path, monkeypatch: p
             assert store.publisher.publish(store.load("new"))
 
         _meanwhile(monkeypatch, store, happens)
-        Folders(store).reconcile()
+        Folders(store, settle=0.0).reconcile()
         assert store.load("new").visible.context.fields.slug == "new"
 
 
@@ -54,7 +54,7 @@ def test_a_workspace_that_is_renamed_meanwhile_keeps_its_new_name(
             assert store.publisher.publish(store.load(identity))
 
         _meanwhile(monkeypatch, store, happens)
-        Folders(store).reconcile()
+        Folders(store, settle=0.0).reconcile()
         assert (store.layout.workspaces / "young/workspace.yaml").exists()
         assert store.load(identity).visible.context.fields.slug == "young"
 
@@ -64,6 +64,6 @@ def test_a_workspace_whose_folder_is_gone_is_not_listed(tmp_path: Path) -> None:
         fill(store, "moved")
         assert store.publisher.publish(store.load("moved"))
         (store.layout.workspaces / "moved").rename(tmp_path / "elsewhere")
-        Folders(store).reconcile()
+        Folders(store, settle=0.0).reconcile()
         with pytest.raises(NotFound):
             store.load("moved")
