@@ -15,7 +15,7 @@ from gitstore.errors import GitstoreError
 
 ANYWHERE = ""  # the path that stands for all of a folder
 LONGEST = 10  # settle times after which a path is looked at although it does not come to rest
-AGAIN = 0.25  # settle times between two looks at one folder
+AGAIN = 0.1  # settle times between two looks at one folder
 WORRIED = 5.0  # seconds before another try after something failed
 _SLICE = 0.05  # seconds of a round that go by before what is due comes first
 
