@@ -75,7 +75,10 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
             since = old if is_ancestor(repository, old, found) else shown
             more = {}
             name = f"join {branch} with {found.hex()[:12]}"
-            if shown is not None and not is_ancestor(repository, shown, found):
+            if shown is not None and is_ancestor(repository, shown, found):
+                # Not what was shown: a join of an earlier part of this line may have been cut off from publication.
+                since = common(repository, old, found)
+            elif shown is not None:
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
             stale = _stale(arrival, since, found)

@@ -281,6 +281,27 @@ def test_a_person_works_on_after_a_kill(tmp_path: Path, quiet: None, committing:
             assert desk.text("notes.md") == "noted\n"
 
 
+def test_a_person_commits_the_same_again_after_a_kill(tmp_path: Path, quiet: None) -> None:
+    """The first commit may have been joined, but not been published: the second goes on from it."""
+
+    def before(desk: Desk) -> None:
+        desk.put(other=1)
+        desk.save("a: 1\nb: 0\n")
+        desk.git("commit", "-qam", "one")
+
+    for image in crashed(tmp_path, before):
+        folder = image / "workspaces/home"
+        for lock in (folder / ".git").rglob("*.lock"):
+            lock.unlink()
+        text = (folder / SHARED).read_text()
+        (folder / SHARED).write_text(text.replace("a: 1", "a: 2"))
+        git(folder, "commit", "-qam", "two")
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 2, "b": 0}, "other": 1}, image
+
+
 class Meanwhile(Disk):
     """Does something right after the index was put in place, once."""
 
