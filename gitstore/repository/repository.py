@@ -288,11 +288,13 @@ class Repository:
         also: Iterable[str] = (),
         keep: Mapping[str, Oid | None] | None = None,
         taken: Mapping[str, Oid | None] | None = None,
+        synced: bool = False,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep` and `taken`: see `publish`.
+        off may have checked out. `keep` and `taken`: see `publish`. `synced`: no power cut leaves a file torn, though
+        no journal has it.
         """
         keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
@@ -314,7 +316,7 @@ class Repository:
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
-        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
         self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, torn=torn)
         self._remember(known, wanted, keep, taken)
         if index.changed:

@@ -23,8 +23,9 @@ _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 class WorkTree:
     """The checked-out files at `root`."""
 
-    def __init__(self, disk: Disk, root: str, scratch: str, source: Source) -> None:
+    def __init__(self, disk: Disk, root: str, scratch: str, source: Source, *, synced: bool = False) -> None:
         self._disk = disk
+        self._synced = synced  # each file is durable before it is in place
         self._root = root
         self._scratch = f"{scratch}/work"
         self._source = source
@@ -128,6 +129,8 @@ class WorkTree:
             index.remove(raw)
             return True
         self._disk.overwrite(self._scratch, self._source.blob(node.id))
+        if self._synced:
+            self._disk.sync_file(self._scratch)
         written = os.lstat(self._scratch)
         if not self._put(folder, name, state):
             return False
