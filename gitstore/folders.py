@@ -50,7 +50,7 @@ class Folders:
             if store.has_been_ours(folder):
                 store.admit(folder)
                 log.info("the workspace in %s is back", folder)
-            elif any(os.scandir(store.layout.workspaces / folder)):
+            elif os.listdir(store.layout.workspaces / folder):
                 made = adopt(store, folder, _DISK)
                 log.info("the folder %s was taken in as the workspace %s", folder, made.id)
             self._refused.pop(folder, None)

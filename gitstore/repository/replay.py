@@ -113,12 +113,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
             pass  # somebody's git is at work: the rest is published once the workspace is in memory
     # What was promised is kept whatever a person did meanwhile; the caller joins the two. What the crash may have
     # left checked out of it is no edit of a person's.
-    if restarted and repository.on_main() and not repository.busy():
-        try:  # what is torn is nobody's
-            shown = repository.shown["main"]
-            repository.check_out(shown, shown, ours, torn=True, also=also - keep.keys())
-        except (IndexForeign, IndexLocked):
-            pass
+    if restarted and repository.on_main():
+        repository.mend(also - keep.keys(), ours)
     repository.note(keep, {**repository.written(also - keep.keys(), ours, removed), **new})
     repository.move(heads, show=False, foreign=foreign)
     if foreign is not None:

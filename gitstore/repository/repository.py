@@ -22,7 +22,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
-from gitstore.repository.worktree import WorkTree, regular
+from gitstore.repository.worktree import WorkTree, begins, regular
 
 _CONFIG = """\
 [core]
@@ -59,6 +59,7 @@ class Repository:
         self.shown: dict[str, Oid | None] = {}
         self._begun: set[str] = set()  # paths that were checked out for a head that is not shown yet
         self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
+        self._held: dict[str, Oid | None] = {}  # files to keep in the next publication (hold)
         self._pushed: set[bytes] | None = None
         self.left_alone: list[str] = []  # paths with a person's uncommitted edits at the last publication
 
@@ -192,10 +193,13 @@ class Repository:
         if show and self.on_main():
             try:
                 ours = {item.id for item in objects}
-                self.check_out(self.shown["main"], head, ours, keep=keep or {}, taken=taken or {})
+                held = {path: base for path, base in self._held.items() if path not in (taken or {})}
+                self.check_out(self.shown["main"], head, ours, keep={**held, **(keep or {})}, taken=taken or {})
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
+        if show:
+            self._held = {}
 
     def on_main(self) -> bool:
         """Whether `main` is what is checked out."""
@@ -349,6 +353,28 @@ class Repository:
             if blob != (node.id if node is not None else None) and (blob in ours or (data is None and path in removed)):
                 found[path] = blob
         return found
+
+    def mend(self, paths: Iterable[str], ours: Collection[Oid]) -> None:
+        """Brings files back to what is shown that hold, after a power cut, only the beginning of one of our own blobs.
+
+        The index is left as it is. Raises OSError.
+        """
+        shown = self.tree(self.shown["main"])
+        found = ((path, self.work_file(path)) for path in paths)
+        texts = ((path, data) for path, data in found if data is not None and identify(BLOB, data) not in ours)
+        torn = {path: shown.node(path) for path, data in texts if begins(self.database, data, ours)}
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        work.update(Index(f"{self.git}/index"), torn, torn, ours, torn=True)
+
+    def hold(self, commit: Oid) -> None:
+        """A commit of a person's was joined by a process that ended before it could show that: the files which clashed
+        stay as they are in the next publication, which the bases tell from those that are in the branch.
+        """
+        tree = self.tree(commit)
+        for path, base in self.bases.items():
+            node, data = tree.node(path), self.work_file(path)
+            if node is not None and node.id != base and data is not None and identify(BLOB, data) == node.id:
+                self._held[path] = base
 
     def note(self, keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]) -> None:
         """Notes what the edits in these files began from, before any of them is checked out; see `publish`."""

@@ -112,7 +112,7 @@ class WorkTree:
         holds = identify(BLOB, data)
         if node is not None and holds == node.id:
             return "same"
-        mine = (was is not None and holds == was.id) or holds in ours or (torn and self._beginning(data, ours))
+        mine = (was is not None and holds == was.id) or holds in ours or (torn and begins(self._source, data, ours))
         return "ours" if mine else "theirs"
 
     def _write(
@@ -158,10 +158,6 @@ class WorkTree:
         self._disk.unlink(self._scratch)
         return True
 
-    def _beginning(self, data: bytes, ours: Collection[Oid]) -> bool:
-        begun = data.rstrip(b"\0")
-        return not begun or any(self._source.blob(oid).startswith(begun) for oid in ours)
-
     def _prune(self, folders: list[str]) -> None:
         while folders:
             folder = self._disk.folder(self._root, folders[:-1])
@@ -182,6 +178,12 @@ class WorkTree:
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether it is one file, unchanged; the change of its name counts for nothing."""
     return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
+
+
+def begins(source: Source, data: bytes, blobs: Collection[Oid]) -> bool:
+    """Whether a file holds the beginning of one of these, then perhaps zeros."""
+    begun = data.rstrip(b"\0")
+    return not begun or any(source.blob(oid).startswith(begun) for oid in blobs)
 
 
 def regular(node: Node) -> bool:
