@@ -62,9 +62,10 @@ def _put_in(disk: Disk, place: Path, scratch: Path, building: Importing) -> None
     repository.open()
     repository.root = str(place)  # its work tree is the folder; its `.git` comes there when that is right
     try:
-        repository.check_out(None, building.heads["main"], building.read)
+        repository.check_out(None, building.heads["main"], building.read, synced=True)
     finally:
         repository.database.close()
+    disk.sync_all(str(scratch))  # a repository that is in place is whole
     disk.rename(str(scratch / ".git"), str(place / ".git"))
 
 
@@ -82,7 +83,7 @@ def _complete(disk: Disk, place: Path, scratch: Path, building: Importing, ident
         repository.shown = {branch: read(repository.git, ref) for branch, ref in HEADS.items()}
         began = source.head(Path(repository.git))
         _write(disk, repository, "HEAD", f"ref: {MAIN}\n")
-        repository.check_out(began, heads["main"], building.read)
+        repository.check_out(began, heads["main"], building.read, synced=True)
         _write(disk, repository, "gitstore/id", f"{identity}\n")
         disk.sync_all(str(place))
         if "evidence" in heads:

@@ -72,7 +72,7 @@ class Draft:
         self.tree = base.tree(branch)
         self.edits: dict[str, Blob | None] = {}
         self.seals: dict[str, str | None] = {}
-        self.taken: dict[str, Oid | None] = {}
+        self.taken: dict[str, Blob | None] = {}
         self.kind: str = "changes"
         self.name = "change"
         self.state = "completed"
@@ -115,7 +115,7 @@ class Draft:
 
         It may then be replaced there; and whatever else it says by now began from this.
         """
-        self.taken[path] = blob.id if blob is not None else None
+        self.taken[path] = blob
 
     def free(self, slug: str) -> bool:
         """Whether the workspace could have this slug."""
@@ -249,7 +249,8 @@ class Workspace:
         lines, context, spec_version = dict(base.lines), base.context, base.spec_version
         facts: list[CommitFacts] = []
         if edits:
-            objects += [edit for edit in edits.values() if edit is not None]
+            blobs = (*edits.values(), *draft.taken.values())  # what a later edit may begin from is kept too
+            objects += {blob.id: blob for blob in blobs if blob is not None}.values()
             self.repository.database.keep(objects)
             old = base.lines[draft.branch]
             root, trees = rewrite(self.repository.database, old.root, {p: _node(e) for p, e in edits.items()})
@@ -276,9 +277,10 @@ class Workspace:
             created_at=base.created_at or draft.now, spec_version=spec_version,
             sealed=sealed, sealed_generation=generation, told=base.told,
         )  # fmt: skip
+        taken = {path: blob.id if blob is not None else None for path, blob in draft.taken.items()}
         record = journal.Record(
             self.id, self.folder, moves, tuple((o.id, o.base, o.entry(fast=True)) for o in objects), sealed_file,
-            slug if slug != self.folder else None, taken=journal.telling(draft.taken),
+            slug if slug != self.folder else None, taken=journal.telling(taken),
         )  # fmt: skip
         change = Change(self, record, snapshot, objects)
         if slug == base.context.fields.slug or base.main.oid is None:

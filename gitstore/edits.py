@@ -15,7 +15,7 @@ import msgspec
 from gitstore import credentials, documents, names, paths, values
 from gitstore.changes import Draft
 from gitstore.context import GOVERNED, WORKSPACE, Context
-from gitstore.errors import GitstoreError, Invalid, SecretFound
+from gitstore.errors import Damaged, GitstoreError, Invalid, SecretFound
 from gitstore.merging import Clash, Side, merge_file
 from gitstore.model import Problem
 from gitstore.parsed import text_secrets
@@ -117,7 +117,10 @@ def _merge(draft: Draft, edit: Edit, prefer: Side) -> tuple[bytes | None, tuple[
 
 
 def _content(draft: Draft, blob: Oid | None) -> bytes | None:
-    return draft.snapshot.blob(blob.hex()) if blob is not None else None
+    try:
+        return draft.snapshot.blob(blob.hex()) if blob is not None else None
+    except Damaged:
+        return None  # somebody's git removed it, as nothing leads to it: then both sides are new
 
 
 def _holding(path: str, data: bytes | None, value: object) -> bytes:

@@ -67,6 +67,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
         old = arrival.old.oid
         arrival.tip = found
         shown = foreign.shown
+        since = shown
         if old is None or arrival.extended_by(found):
             stale = _stale(arrival, old, found)
             edits = _mended(arrival, old, found, stale)
@@ -76,7 +77,15 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
             since = old if is_ancestor(repository, old, found) else shown
             more = {}
             name = f"join {branch} with {found.hex()[:12]}"
-            if shown is not None and not is_ancestor(repository, shown, found):
+            if shown is not None and is_ancestor(repository, shown, found):
+                # Not what was shown: a join of an earlier part of this line may have been cut off from publication.
+                since = common(repository, old, found)
+                if since == found:
+                    # All of it was joined already, by a process that ended before it could show that.
+                    repository.hold(found)
+                    repository.shown[branch] = found
+                    return Pending.of(Outcome(Joined(old.hex()), workspace.tip, None))
+            elif shown is not None:
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
             stale = _stale(arrival, since, found)
@@ -89,7 +98,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 before = repository.tree(since)
                 arrival.kept = {clash.path: _blob(before, clash.path) for clash in merged.clashes}
         if branch == "main":
-            arrival.taken = _taken(repository, shown, found, arrival.kept, stale)
+            arrival.taken = _taken(repository, since, found, arrival.kept, stale)
         pending = arrival.hand_in()
         repository.shown[branch] = found
         workspace.joins += 1

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
 
 from gitstore.errors import Damaged
 from gitstore.repository import bases, journal, refs
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.journal import Record
-from gitstore.repository.objects import BLOB, Oid
+from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
+
+_COMPARED = 64 << 10  # bytes of a file that is compared with others by its lines
 
 
 def booted() -> float:
@@ -94,6 +97,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                         if found.new is None:
                             removed.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
+    if foreign is not None or show:
+        repository.note(_began(repository, records, [path for path in also if path not in keep], ours, restarted), {})
     if foreign is None:
         try:
             if show and repository.on_main():
@@ -109,10 +114,45 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
             pass  # somebody's git is at work: the rest is published once the workspace is in memory
     # What was promised is kept whatever a person did meanwhile; the caller joins the two. What the crash may have
     # left checked out of it is no edit of a person's.
+    if restarted and repository.on_main():
+        repository.mend(also - keep.keys(), ours)
     repository.note(keep, {**repository.written(also - keep.keys(), ours, removed), **new})
     repository.move(heads, show=False, foreign=foreign)
     if foreign is not None:
         raise foreign
+
+
+def _began(
+    repository: Repository, records: Sequence[Record], paths: Iterable[str], ours: Collection[Oid], restarted: bool
+) -> dict[str, Oid | None]:
+    """What the edits in files began from where nothing on the disk says so: of all that the store wrote there in the
+    time of the records, what the file is likest to. Where that is not clear: what was shown, or, where no ref can be
+    relied on, the oldest, for a conflict that is none costs less than an overwritten value.
+    """
+    moves = [move for record in records for move in record.moves if move.branch == "main"]
+    commits = [Oid(move.old) for move in moves[:1] if move.old is not None] + [Oid(move.new) for move in moves]
+    if not restarted:
+        commits = [oid for oid in (repository.shown["main"],) if oid is not None] + commits[::-1]
+    trees = [repository.tree(oid) for oid in commits]
+    found: dict[str, Oid | None] = {}
+    for path in paths:
+        data = repository.work_file(path) if path not in repository.bases else None
+        if data is None or identify(BLOB, data) in ours:
+            continue
+        nodes = (tree.node(path) for tree in trees)
+        blobs = dict.fromkeys(node.id for node in nodes if node is not None and regular(node))
+        if blobs:
+            likeness = {blob: _likeness(data, repository.database.blob(blob)) for blob in blobs}
+            found[path] = max(likeness, key=likeness.__getitem__)
+    return found
+
+
+def _likeness(one: bytes, other: bytes) -> float:
+    """How much two files have in common, line by line: 0 to 1."""
+    if max(len(one), len(other)) > _COMPARED:
+        return 0.0
+    lines = (data.decode("latin-1").splitlines() for data in (one, other))
+    return SequenceMatcher(None, next(lines), next(lines), autojunk=False).ratio()
 
 
 def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None]) -> Oid | None:

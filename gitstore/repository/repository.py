@@ -23,7 +23,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
-from gitstore.repository.worktree import WorkTree, regular
+from gitstore.repository.worktree import WorkTree, begins, regular
 
 _CONFIG = """\
 [core]
@@ -60,6 +60,7 @@ class Repository:
         self.shown: dict[str, Oid | None] = {}
         self._begun: set[str] = set()  # paths that were checked out for a head that is not shown yet
         self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
+        self._held: dict[str, Oid | None] = {}  # files to keep in the next publication (hold)
         self._pushed: set[bytes] | None = None
         self.left_alone: list[str] = []  # paths with a person's uncommitted edits at the last publication
 
@@ -199,10 +200,13 @@ class Repository:
         if show and self.on_main():
             try:
                 ours = {item.id for item in objects}
-                self.check_out(self.shown["main"], head, ours, keep=keep or {}, taken=taken or {})
+                held = {path: base for path, base in self._held.items() if path not in (taken or {})}
+                self.check_out(self.shown["main"], head, ours, keep={**held, **(keep or {})}, taken=taken or {})
             except IndexForeign:
                 show = False  # the branch goes on, the checkout and refs/heads/main wait for an index we can write
         self.move(heads, show=show)
+        if show:
+            self._held = {}
 
     def on_main(self) -> bool:
         """Whether `main` is what is checked out."""
@@ -300,12 +304,13 @@ class Repository:
         keep: Mapping[str, Oid | None] | None = None,
         taken: Mapping[str, Oid | None] | None = None,
         seen: Oid | None = None,
+        synced: bool = False,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
         off may have checked out. `keep` and `taken`: see `publish`. `seen`: the commit that a person's edits began
-        from, if not `old`.
+        from, if not `old`. `synced`: no power cut leaves a file torn, though no journal has it.
         """
         keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
@@ -329,7 +334,7 @@ class Repository:
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
-        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
         self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
         self._remember(known if seen is None else self.tree(seen), wanted, keep, taken)
         if index.changed:
@@ -363,6 +368,28 @@ class Repository:
             if blob != (node.id if node is not None else None) and (blob in ours or (data is None and path in removed)):
                 found[path] = blob
         return found
+
+    def mend(self, paths: Iterable[str], ours: Collection[Oid]) -> None:
+        """Brings files back to what is shown that hold, after a power cut, only the beginning of one of our own blobs.
+
+        The index is left as it is. Raises OSError.
+        """
+        shown = self.tree(self.shown["main"])
+        found = ((path, self.work_file(path)) for path in paths)
+        texts = ((path, data) for path, data in found if data is not None and identify(BLOB, data) not in ours)
+        torn = {path: shown.node(path) for path, data in texts if begins(self.database, data, ours)}
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        work.update(Index(f"{self.git}/index"), torn, torn, ours, torn=True)
+
+    def hold(self, commit: Oid) -> None:
+        """A commit of a person's was joined by a process that ended before it could show that: the files which clashed
+        stay as they are in the next publication, which the bases tell from those that are in the branch.
+        """
+        tree = self.tree(commit)
+        for path, base in self.bases.items():
+            node, data = tree.node(path), self.work_file(path)
+            if node is not None and node.id != base and data is not None and identify(BLOB, data) == node.id:
+                self._held[path] = base
 
     def note(self, keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]) -> None:
         """Notes what the edits in these files began from, before any of them is checked out; see `publish`."""

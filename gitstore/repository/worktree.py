@@ -23,8 +23,9 @@ _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 class WorkTree:
     """The checked-out files at `root`."""
 
-    def __init__(self, disk: Disk, root: str, scratch: str, source: Source) -> None:
+    def __init__(self, disk: Disk, root: str, scratch: str, source: Source, *, synced: bool = False) -> None:
         self._disk = disk
+        self._synced = synced  # each file is durable before it is in place
         self._root = root
         self._scratch = f"{scratch}/work"
         self._source = source
@@ -116,7 +117,7 @@ class WorkTree:
         holds = identify(BLOB, data)
         if node is not None and holds == node.id:
             return "same"
-        mine = (was is not None and holds == was.id) or holds in ours or (torn and self._beginning(data, ours))
+        mine = (was is not None and holds == was.id) or holds in ours or (torn and begins(self._source, data, ours))
         return "ours" if mine else "theirs"
 
     def _write(
@@ -133,6 +134,8 @@ class WorkTree:
             index.remove(raw)
             return True
         self._disk.overwrite(self._scratch, self._source.blob(node.id))
+        if self._synced:
+            self._disk.sync_file(self._scratch)
         written = os.lstat(self._scratch)
         if not self._put(folder, name, state):
             return False
@@ -160,10 +163,6 @@ class WorkTree:
         self._disk.unlink(self._scratch)
         return True
 
-    def _beginning(self, data: bytes, ours: Collection[Oid]) -> bool:
-        begun = data.rstrip(b"\0")
-        return not begun or any(self._source.blob(oid).startswith(begun) for oid in ours)
-
     def _prune(self, folders: list[str]) -> None:
         while folders:
             folder = self._disk.folder(self._root, folders[:-1])
@@ -184,6 +183,12 @@ class WorkTree:
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether it is one file, unchanged; the change of its name counts for nothing."""
     return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
+
+
+def begins(source: Source, data: bytes, blobs: Collection[Oid]) -> bool:
+    """Whether a file holds the beginning of one of these, then perhaps zeros."""
+    begun = data.rstrip(b"\0")
+    return not begun or any(source.blob(oid).startswith(begun) for oid in blobs)
 
 
 def regular(node: Node) -> bool:

@@ -93,6 +93,9 @@ def sound(store: Store, identity: str) -> None:
         if not (".git" in inner and inner.remove(".git"))
     }
     tree = repository.tree(repository.kept["main"])
-    assert there == {path: repository.database.blob(node.id) for path, node in tree.walk()}
+    wanted = {path: repository.database.blob(node.id) for path, node in tree.walk()}
+    assert there == wanted, [
+        (p, there.get(p), wanted.get(p)) for p in {*there, *wanted} if there.get(p) != wanted.get(p)
+    ]
     index = Index.read(repository.git)
     assert {decode_path(path): index.get(path) for path in index.paths()} == {p: n.id for p, n in tree.walk()}

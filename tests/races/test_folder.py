@@ -53,6 +53,11 @@ class Desk:
         self.store.create("home", lambda draft: workspaces.create(draft, wanted), WHO).result(10)
         self.publish()
 
+    def restart(self) -> None:
+        self.store.close()
+        self.store = Store.open(self.data)
+        self.checkouts = Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20)
+
     def publish(self) -> None:
         assert self.store.publisher.publish(self.workspace)
 
@@ -95,9 +100,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def desk(tmp_path: Path, quiet: None) -> Iterator[Desk]:
     desk = Desk(tmp_path / "data")
-    with desk.store:
-        desk.begin()
-        yield desk
+    desk.begin()
+    yield desk
+    desk.store.close()
 
 
 def shared(desk: Desk) -> object:
@@ -119,6 +124,24 @@ def test_a_save_on_top_of_one_that_is_being_taken_in(desk: Desk, monkeypatch: py
     desk.look()
     assert desk.text() == "a: 2\nb: 0\n"
     assert shared(desk) == {"a": 2, "b": 0}
+
+
+def test_a_save_on_top_of_one_that_is_being_merged(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.save("a: 1\nb: 0\n")
+    desk.put(shared={"a": 0, "b": 1})
+    published = desk.store.publisher.publish
+    calls = []
+
+    def publish(workspace: Workspace) -> bool:
+        calls.append(1)
+        if len(calls) == 2:
+            desk.save("a: 2\nb: 0\n")
+        return published(workspace)
+
+    monkeypatch.setattr(desk.store.publisher, "publish", publish)
+    desk.look()
+    desk.restart()
+    assert shared(desk) == {"a": 2, "b": 1}
 
 
 def test_a_file_made_again_after_its_deletion_was_taken_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +302,27 @@ def test_a_person_works_on_after_a_kill(tmp_path: Path, quiet: None, committing:
             evidence = desk.workspace.visible.tree("evidence")
             assert any(path.startswith("workflows/") for path, _ in evidence.walk()), image
             assert desk.text("notes.md") == "noted\n"
+
+
+def test_a_person_commits_the_same_again_after_a_kill(tmp_path: Path, quiet: None) -> None:
+    """The first commit may have been joined, but not been published: the second goes on from it."""
+
+    def before(desk: Desk) -> None:
+        desk.put(other=1)
+        desk.save("a: 1\nb: 0\n")
+        desk.git("commit", "-qam", "one")
+
+    for image in crashed(tmp_path, before):
+        folder = image / "workspaces/home"
+        for lock in (folder / ".git").rglob("*.lock"):
+            lock.unlink()
+        text = (folder / SHARED).read_text()
+        (folder / SHARED).write_text(text.replace("a: 1", "a: 2"))
+        git(folder, "commit", "-qam", "two")
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 2, "b": 0}, "other": 1}, image
 
 
 class Meanwhile(Disk):
