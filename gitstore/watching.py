@@ -151,6 +151,7 @@ class Watching:
             return
         if inside == b".git":
             self._moved()
+            self._touched(name, None)
         elif not inside.startswith(b".git/"):
             self._touched(name, os.fsdecode(inside))
         elif inside.startswith(b".git/refs/heads/"):

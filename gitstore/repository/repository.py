@@ -23,7 +23,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import EMPTY_TREE, Object, Oid
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
-from gitstore.repository.worktree import WorkTree, regular
+from gitstore.repository.worktree import LARGEST, WorkTree, regular
 
 _CONFIG = """\
 [core]
@@ -83,7 +83,7 @@ class Repository:
 
     def open(self) -> None:
         """Reads where the branches are. Raises Damaged where that cannot be told."""
-        if not os.path.isdir(self.git):
+        if not os.path.isdir(self.git) or self._led_away():
             raise Damaged(f"{self.root} is not there, or is no git repository any more")
         self._disk.makedirs(f"{self.git}/gitstore")
         self._disk.makedirs(f"{self.git}/refs/gitstore")
@@ -96,11 +96,17 @@ class Repository:
 
     def belongs_to(self) -> str | None:
         """The id of the workspace whose folder this is on disk; None where there is none."""
+        if self._led_away():
+            return None
         try:
             with open(f"{self.git}/gitstore/id", encoding="utf-8") as file:
                 return file.read().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _led_away(self) -> bool:
+        """Whether the folder or its `.git` is a link: what is elsewhere is not in this store."""
+        return os.path.islink(self.root) or os.path.islink(self.git)
 
     def relocate(self, root: str) -> None:
         """The folder was renamed."""
@@ -148,7 +154,7 @@ class Repository:
             if folder is None:
                 return None
             with folder:
-                return folder.read(name) if folder.stat(name) is not None else None
+                return folder.read(name, LARGEST) if folder.stat(name) is not None else None
         except OSError:
             return None  # a link, a device, a folder in the way
 
@@ -178,6 +184,8 @@ class Repository:
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
+        if self._led_away():
+            raise NotADirectoryError(errno.ENOTDIR, "the workspace's folder or its .git is a link now", self.root)
         if not os.path.exists(f"{self.git}/HEAD"):  # which is written last
             if self.kept["main"] is not None:
                 raise FileNotFoundError(errno.ENOENT, "the workspace's folder is gone", self.root)

@@ -17,6 +17,7 @@ from gitstore.repository.index import Index
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.trees import Node, Source, encode_path
 
+LARGEST = 256 << 20  # bytes of a file that are looked at for whose it is
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -110,9 +111,9 @@ class WorkTree:
         if was is not None and index.get(raw) == was.id and index.unchanged(raw, state):
             return "ours"
         try:
-            data = folder.read(name)
+            data = folder.read(name, LARGEST)
         except OSError:
-            return "theirs"  # a link, a device, a folder, or not readable: a person's in any case
+            return "theirs"  # a link, a device, a folder, huge, or not readable: a person's in any case
         holds = identify(BLOB, data)
         if node is not None and holds == node.id:
             return "same"

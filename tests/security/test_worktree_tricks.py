@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from git.living import API, SETTLE, Living, git, save, until
 
-SECRET = "the: outside\n"
+SECRET = "the: outside-4711\n"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def goes_on(living: Living, shop: Path) -> None:
     living.set("policy", time.monotonic_ns())
     living.set("brand-new", time.monotonic_ns())
     for path in living.files():
-        assert b"outside" not in (living.main(path) or b"")
+        assert b"outside-4711" not in (living.main(path) or b"")
 
 
 def test_a_link_in_the_place_of_a_file(living: Living, shop: Path, outside: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_link_in_the_place_of_a_file(living: Living, shop: Path, outside: Path
     until(lambda: living.codes() == wanted, what=living.problems)
     goes_on(living, shop)
     assert place.is_symlink()
-    assert living.memory()["policy"] != "outside"
+    assert living.memory()["policy"] != {"the": "outside-4711"}
     for path in wanted:
         (shop / path).unlink()
     save(place, "2\n")
