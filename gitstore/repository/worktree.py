@@ -128,7 +128,7 @@ class WorkTree:
             if state is not None:
                 self._disk.take_out(folder, name, self._scratch)
                 if not _same(os.lstat(self._scratch), state):
-                    self._disk.place(self._scratch, folder, name)
+                    self._put_back(folder, name)
                     return False
                 self._disk.unlink(self._scratch)
             index.remove(raw)
@@ -156,10 +156,22 @@ class WorkTree:
             self._disk.rename_into(self._scratch, folder, name)
             return True
         if not _same(os.lstat(self._scratch), state):
-            self._disk.exchange(self._scratch, folder, name)
+            self._put_back(folder, name)
             return False
         self._disk.unlink(self._scratch)
         return True
+
+    def _put_back(self, folder: Folder, name: str) -> None:
+        """Gives a save that came in between its place again, whatever is there by now."""
+        while True:
+            try:
+                if folder.stat(name) is None:
+                    self._disk.place(self._scratch, folder, name)
+                else:
+                    self._disk.exchange(self._scratch, folder, name)
+                return
+            except (FileExistsError, FileNotFoundError):
+                continue  # it came or went once more
 
     def _beginning(self, data: bytes, ours: Collection[Oid]) -> bool:
         begun = data.rstrip(b"\0")

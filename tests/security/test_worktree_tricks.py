@@ -225,7 +225,7 @@ def test_names(living: Living, shop: Path) -> None:
     for name in (b"files/a\nb", b"files/\xff\xfe.txt", b"files/back\\slash", b"files/con", b"files/x:y", b"files/bell\x07"):
         with open(root + b"/" + name, "wb") as file:
             file.write(b"x\n")
-    save(shop / "files" / ("n" * 250), "x\n")
+    (shop / "files" / ("n" * 250)).write_text("x\n")
     deep = shop / "/".join(["d"] * 60)
     deep.mkdir(parents=True)
     save(deep / "a.txt", "x\n")
@@ -265,7 +265,7 @@ STARS = {
 def test_ignore_patterns_that_never_end(living: Living, shop: Path, what: str) -> None:
     save(shop / ".gitignore", STARS[what])
     for number in range(20):
-        save(shop / f"files/{'a' * (230 + number)}", "x\n")
+        (shop / f"files/{'a' * (230 + number)}").write_text("x\n")
     began = time.monotonic()
     goes_on(living, shop)
     assert time.monotonic() - began < 10
