@@ -109,10 +109,11 @@ class _Look:
 
     def _one(self, path: str, ignores: Ignores) -> None:
         """Looks at one path and below it, with the folders on the way to it."""
-        if not path or path.split("/")[0] in (".git", _RESERVED):
+        parts = path.split("/")
+        if parts[0] in (".git", _RESERVED) or not {"", ".", ".."}.isdisjoint(parts):
             return
         here = ""
-        for name in path.split("/"):
+        for name in parts:
             folder = self._open(here)
             if folder is None:
                 break

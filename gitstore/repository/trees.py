@@ -239,9 +239,7 @@ def _rewrite(
     return new_object.id
 
 
-def _edited(
-    source: Source, here: Node | None, edit: _Edits, path: str, made: list[tuple[Object, Tree]]
-) -> Node | None:
+def _edited(source: Source, here: Node | None, edit: _Edits, path: str, made: list[tuple[Object, Tree]]) -> Node | None:
     """What is at a path after the edits of it and of what is below it."""
     own = edit.pop(_ITSELF, here)
     assert not isinstance(own, dict)

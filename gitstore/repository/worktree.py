@@ -128,21 +128,21 @@ class WorkTree:
             if state is not None:
                 self._disk.take_out(folder, name, self._scratch)
                 if not _same(os.lstat(self._scratch), state):
-                    self._put_back(folder, name)
+                    self._put_back(folder, name, None)
                     return False
                 self._disk.unlink(self._scratch)
             index.remove(raw)
             return True
         self._disk.overwrite(self._scratch, self._source.blob(node.id))
         written = os.lstat(self._scratch)
-        if not self._put(folder, name, state):
+        if not self._put(folder, name, state, written):
             return False
         now = folder.stat(name)
         # Only if it is still what was written: a save of a moment ago must not pass for it.
         index.set(raw, node.mode, node.id, now if now is not None and _same(now, written) else None)
         return True
 
-    def _put(self, folder: Folder, name: str, state: os.stat_result | None) -> bool:
+    def _put(self, folder: Folder, name: str, state: os.stat_result | None, written: os.stat_result) -> bool:
         try:
             if state is None:
                 self._disk.place(self._scratch, folder, name)
@@ -156,22 +156,28 @@ class WorkTree:
             self._disk.rename_into(self._scratch, folder, name)
             return True
         if not _same(os.lstat(self._scratch), state):
-            self._put_back(folder, name)
+            self._put_back(folder, name, written)
             return False
         self._disk.unlink(self._scratch)
         return True
 
-    def _put_back(self, folder: Folder, name: str) -> None:
-        """Gives a save that came in between its place again, whatever is there by now."""
-        while True:
+    def _put_back(self, folder: Folder, name: str, ours: os.stat_result | None) -> None:
+        """Gives a save that came in between its place again: where nothing is, or where `ours` is.
+
+        Anything else there is a later save, which counts.
+        """
+        while (now := folder.stat(name)) is None or (ours is not None and _same(now, ours)):
             try:
-                if folder.stat(name) is None:
+                if now is None:
                     self._disk.place(self._scratch, folder, name)
-                else:
-                    self._disk.exchange(self._scratch, folder, name)
-                return
+                    return
+                saved = os.lstat(self._scratch)
+                self._disk.exchange(self._scratch, folder, name)
             except (FileExistsError, FileNotFoundError):
                 continue  # it came or went once more
+            if _same(os.lstat(self._scratch), now):
+                return
+            ours = saved  # a still later save came out, and goes back in
 
     def _beginning(self, data: bytes, ours: Collection[Oid]) -> bool:
         begun = data.rstrip(b"\0")

@@ -72,12 +72,16 @@ def test_different_keys_and_items_both_stay_with_comments(living: Living, shop: 
     with living.workspace().publishing:  # nothing is published: the person edits what was there before
         changed = {**SAID, "days": 7, "steps": [*SAID["steps"], {"id": "ship", "by": "api"}]}
         living.set("policy", changed, publish=False)
-        save(shop / "memory/policy.yaml", TEXT.replace("'ada'", "'tom'").replace("id: test, by: ci", "id: test, by: tom"))
+        save(
+            shop / "memory/policy.yaml", TEXT.replace("'ada'", "'tom'").replace("id: test, by: ci", "id: test, by: tom")
+        )
     steps = [{"id": "build", "by": "ci"}, {"id": "test", "by": "tom"}, {"id": "ship", "by": "api"}]
     until(lambda: living.memory()["policy"] == {"days": 7, "who": "tom", "steps": steps}, what=living.memory)
     clear(living)
     text = (shop / "memory/policy.yaml").read_text()
-    assert "# The policy. Ask Ada first.\ndays: 7      # of a week\n\nwho: 'tom'\nsteps:       # in this order\n" in text
+    assert (
+        "# The policy. Ask Ada first.\ndays: 7      # of a week\n\nwho: 'tom'\nsteps:       # in this order\n" in text
+    )
 
 
 def test_a_hand_edit_of_an_old_version_while_main_moved_on_twice(living: Living, shop: Path) -> None:

@@ -222,7 +222,14 @@ def test_repositories_inside(living: Living, shop: Path) -> None:
 
 def test_names(living: Living, shop: Path) -> None:
     root = os.fsencode(shop)
-    for name in (b"files/a\nb", b"files/\xff\xfe.txt", b"files/back\\slash", b"files/con", b"files/x:y", b"files/bell\x07"):
+    for name in (
+        b"files/a\nb",
+        b"files/\xff\xfe.txt",
+        b"files/back\\slash",
+        b"files/con",
+        b"files/x:y",
+        b"files/bell\x07",
+    ):
         with open(root + b"/" + name, "wb") as file:
             file.write(b"x\n")
     (shop / "files" / ("n" * 250)).write_text("x\n")
@@ -240,7 +247,13 @@ def test_names(living: Living, shop: Path) -> None:
 
 def test_a_huge_file(living: Living, shop: Path) -> None:
     """Neither taken in nor read, where nothing is known of it and where the server itself wants to write."""
-    for path in ("files/huge.bin", "memory/policy.yaml", "memory/brand-new.yaml", ".gitignore", "files/deep/.gitignore"):
+    for path in (
+        "files/huge.bin",
+        "memory/policy.yaml",
+        "memory/brand-new.yaml",
+        ".gitignore",
+        "files/deep/.gitignore",
+    ):
         with open(shop / path, "wb") as file:
             file.truncate(1 << 40)
     until(lambda: living.codes().get("memory/policy.yaml") == "too_large", what=living.codes)
@@ -280,7 +293,10 @@ def test_the_folder_is_exchanged_for_a_link_while_it_is_looked_at(living: Living
         os.rename(shop / "memory", aside)
         os.symlink(outside, shop / "memory")
         living.store.apply(
-            "shop", "main", lambda draft: draft.write("memory/policy.yaml", f"{number}\n".encode()), API  # noqa: B023
+            "shop",
+            "main",
+            lambda draft: draft.write("memory/policy.yaml", f"{number}\n".encode()),
+            API,  # noqa: B023
         ).result()
         (shop / "memory").unlink()
         os.rename(aside, shop / "memory")

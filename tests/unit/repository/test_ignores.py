@@ -65,7 +65,13 @@ def test_what_people_keep(name: str) -> None:
 
 def test_no_pattern_takes_for_ever() -> None:
     began = time.monotonic()
-    for data in (b"*a" * 500 + b"b", b"**/" * 500 + b"b", b"*" * LARGEST, b"*a*a*a*b\n" * 50_000, b"[[[*\n[!\n\\\n" * 999):
+    for data in (
+        b"*a" * 500 + b"b",
+        b"**/" * 500 + b"b",
+        b"*" * LARGEST,
+        b"*a*a*a*b\n" * 50_000,
+        b"[[[*\n[!\n\\\n" * 999,
+    ):
         rules = Ignores().below("", data)
         for _ in range(20):
             rules.match("a" * 255, folder=False)

@@ -62,7 +62,9 @@ def test_without_any(git: Path, home: Path) -> None:
     assert person(str(git), 12).name == "user-12"
 
 
-@pytest.mark.parametrize("data", [b"[user\nname = x", b"\xff\xfe\0", b"[user]\nname = \n", b"", b"[include]\npath=/etc/x\n"])
+@pytest.mark.parametrize(
+    "data", [b"[user\nname = x", b"\xff\xfe\0", b"[user]\nname = \n", b"", b"[include]\npath=/etc/x\n"]
+)
 def test_a_configuration_that_says_nothing(git: Path, home: Path, data: bytes) -> None:
     (git / "config").write_bytes(data)
     assert person(str(git), 4711).name == "Tom Reuter"

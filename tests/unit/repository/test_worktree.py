@@ -286,22 +286,30 @@ def test_a_file_that_comes_into_a_folder_that_is_being_emptied_stays(bench: Benc
     assert (bench.root / "files/x/mine.md").read_bytes() == b"mine\n"
 
 
-def test_two_saves_in_a_row_while_an_exchange_is_taken_back(bench: Bench) -> None:
-    """The first one comes between judging and exchanging, the second while the first is put back."""
+@pytest.mark.parametrize("then", ["gone", "saved"])
+@pytest.mark.parametrize(("step", "change"), [("exchange", b"theirs\n"), ("take_out", None)])
+def test_two_saves_in_a_row_while_the_first_is_put_back(
+    bench: Bench, step: str, change: bytes | None, then: str
+) -> None:
+    """The first one comes between judging and exchanging, the second before the first is in its place again."""
     place = bench.root / "memory/a.yaml"
     disk = Busy()
     bench.repository._disk = disk
 
     def first() -> None:
         atomically(place, b"first\n")
-        disk.after["exchange"] = second
+        disk.after[step] = second
 
     def second() -> None:
-        place.unlink()
+        if then == "saved":
+            atomically(place, b"second\n")
+        else:
+            place.unlink(missing_ok=True)
 
-    disk.before["exchange"] = first
-    bench.publish({"memory/a.yaml": b"theirs\n"})
-    assert place.read_bytes() == b"first\n"  # at worst what was deleted is there again; never what was saved is lost
+    disk.before[step] = first
+    bench.publish({"memory/a.yaml": change})
+    # At worst what was deleted is there again; the last save is never lost.
+    assert place.read_bytes() == (b"second\n" if then == "saved" else b"first\n")
 
 
 def test_on_a_disk_that_cannot_exchange(bench: Bench) -> None:
