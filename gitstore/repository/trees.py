@@ -185,7 +185,7 @@ class TreeView:
         yield from _walk(self.source, self.root, "")
 
 
-_Edits = dict[bytes, "Node | None | _Edits"]  # by name, those of the path itself under `_ITSELF`
+_Edits = dict[bytes, "Node | _Edits | None"]  # by name, those of the path itself under `_ITSELF`
 _ITSELF = b""
 
 

@@ -296,7 +296,7 @@ def test_the_folder_is_exchanged_for_a_link_while_it_is_looked_at(living: Living
             "shop",
             "main",
             lambda draft: draft.write("memory/policy.yaml", f"{number}\n".encode()),
-            API,  # noqa: B023
+            API,
         ).result()
         (shop / "memory").unlink()
         os.rename(aside, shop / "memory")

@@ -25,7 +25,7 @@ def living(tmp_path: Path) -> Iterator[Living]:
     made.store.close()
 
 
-def edit(living: Living, path: str, text: bytes | None, base: Oid | None | str = "shown", when: float = 0.0) -> Edit:
+def edit(living: Living, path: str, text: bytes | None, base: Oid | str | None = "shown", when: float = 0.0) -> Edit:
     held = living.main(path)
     shown = Blob(held).id if held is not None else None
     began = shown if isinstance(base, str) else base
@@ -48,7 +48,7 @@ def codes(outcome: Outcome[edits.Taken]) -> dict[str, str]:
         ({"memory/other.yaml": None}, "delete memory/other.yaml"),
         ({"a": b"1", "b": b"2"}, "add 2 files: a, b"),
         ({"a": b"1", "memory/other.yaml": None}, "edit 2 files: a, memory/other.yaml"),
-        ({name: b"1" for name in "abcde"}, "add 5 files: a, b, c …"),
+        (dict.fromkeys("abcde", b"1"), "add 5 files: a, b, c …"),
     ],
 )
 def test_names(living: Living, files: dict[str, bytes | None], name: str) -> None:
