@@ -47,8 +47,8 @@ class WorkTree:
         `ours`: blobs that this store itself may have written into these files without recording it (a crash came in
         between), or that it has taken in. `begun`: paths that it may itself have removed in the same way. `keep`: paths
         to be left alone in any case. `taken`: what was found in files and is in what is wanted; one that was there then
-        and is not now was removed by a person. `torn`: after a power cut, also a file that is the beginning of such a blob is
-        ours.
+        and is not now was removed by a person. `torn`: after a power cut, also a file that is the beginning of such a
+        blob is ours.
         """
         left: list[str] = []
         taken = taken or {}

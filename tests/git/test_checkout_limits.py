@@ -180,7 +180,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert told[0].hint
             assert mine.read_text() == text
             assert living.memory().items() >= {"other": 1, "policy": 1}.items()  # it is still answered
-            with pytest.raises(Exception, match="(?i)space"):
+            with pytest.raises(Exception, match=r"(?i)space"):
                 living.store.apply("shop", "main", lambda draft: draft.write("big", os.urandom(1 << 20)), API).result()
             os.unlink(disk / "ballast")
             until(lambda: living.memory().get("mine") == {"days": 5}, 30, what=living.problems)

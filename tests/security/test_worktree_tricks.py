@@ -295,7 +295,7 @@ def test_the_folder_is_exchanged_for_a_link_while_it_is_looked_at(living: Living
         living.store.apply(
             "shop",
             "main",
-            lambda draft: draft.write("memory/policy.yaml", f"{number}\n".encode()),
+            lambda draft: draft.write("memory/policy.yaml", f"{number}\n".encode()),  # noqa: B023
             API,
         ).result()
         (shop / "memory").unlink()
