@@ -152,6 +152,7 @@ class Watching:
             return
         if inside == b".git":
             self._moved()
+            self._touched(name, ANYWHERE)
         elif not inside.startswith(b".git/"):
             self._touched(name, os.fsdecode(inside))
         elif inside.startswith(b".git/refs/heads/"):

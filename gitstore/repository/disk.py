@@ -45,15 +45,18 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a regular file. Raises OSError for anything else (a link gives ELOOP)."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of a regular file. Raises OSError for anything else (a link gives ELOOP), or more than `most`."""
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self.fd)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", f"{self.path}/{name}")
-            chunks = []
+            chunks, size = [], 0
             while chunk := os.read(fd, 1 << 20):
                 chunks.append(chunk)
+                size += len(chunk)
+                if most is not None and size > most:
+                    raise OSError(errno.EFBIG, "too large", f"{self.path}/{name}")
             return b"".join(chunks)
         finally:
             os.close(fd)

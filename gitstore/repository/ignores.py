@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import islice
 
 from dulwich.ignore import IgnoreFilter
 
+LARGEST = 1 << 20  # bytes of an ignore file; a larger one says nothing
+_MOST = 1000  # patterns of one file that count
+_LONGEST = 1024  # bytes of a pattern that counts
 _STARS = re.compile(rb"\*+")
-_STARS_MAX = 4
-_LARGEST = 1 << 20  # bytes of an ignore file that are read
+_STARS_MAX = 3
 _TEMPORARY = re.compile(
     r"""
       .*~                             # backups: vim, emacs, gedit, nano
@@ -45,25 +49,35 @@ class Ignores:
         """The patterns in force in `folder` (a path in the work tree, "" for the top) with those of a file added."""
         if data is None:
             return self
-        lines = _patterns(data[:_LARGEST])
-        return Ignores((*self._filters, (f"{folder}/" if folder else "", IgnoreFilter(lines))))
+        return Ignores((*self._filters, (f"{folder}/" if folder else "", _filter(data))))
 
     def match(self, path: str, *, folder: bool) -> bool:
         """Whether git ignores a path that it does not track; the nearest file with an opinion decides."""
         for prefix, rules in reversed(self._filters):
             inside = path.removeprefix(prefix) + ("/" if folder else "")
-            verdict = rules.is_ignored(inside.encode("utf-8", "surrogateescape"))
+            # A name that is not UTF-8 is held against the patterns as it is shown: dulwich reads only UTF-8.
+            text = inside.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            verdict = rules.is_ignored(text.encode("utf-8", "replace"))
             if verdict is not None:
                 return verdict
         return False
+
+
+@lru_cache(maxsize=128)
+def _filter(data: bytes) -> IgnoreFilter:
+    return IgnoreFilter(islice(_patterns(data), _MOST))
 
 
 def _patterns(data: bytes) -> Iterable[bytes]:
     for line in data.split(b"\n"):
         text = line.rstrip(b"\r")
         # A pattern becomes a regular expression: one with many stars could be made to run for minutes.
-        if text.strip() and not text.startswith(b"#") and len(_STARS.findall(text)) <= _STARS_MAX:
+        if text.strip() and not text.startswith(b"#") and _bounded(text):
             yield _stripped(text)
+
+
+def _bounded(text: bytes) -> bool:
+    return len(text) <= _LONGEST and len(_STARS.findall(text)) <= _STARS_MAX and not re.search(rb"\*{3}", text)
 
 
 def _stripped(text: bytes) -> bytes:

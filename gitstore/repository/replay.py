@@ -103,9 +103,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         try:
             if show and repository.on_main():
                 repository.check_out(
-                    begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new,
-                    seen=repository.shown["main"] if not restarted else None,
-                )  # fmt: skip
+                    begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new
+                )
             repository.move(heads, show=show)
             return
         except Foreign as moved:

@@ -23,7 +23,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
-from gitstore.repository.worktree import WorkTree, begins, regular
+from gitstore.repository.worktree import LARGEST, WorkTree, begins, regular
 
 _CONFIG = """\
 [core]
@@ -84,7 +84,7 @@ class Repository:
 
     def open(self) -> None:
         """Reads where the branches are. Raises Damaged where that cannot be told."""
-        if not os.path.isdir(self.git):
+        if not os.path.isdir(self.git) or self._led_away():
             raise Damaged(f"{self.root} is not there, or is no git repository any more")
         self._disk.makedirs(f"{self.git}/gitstore", below=self.git)
         self._disk.makedirs(f"{self.git}/refs/gitstore", below=self.git)
@@ -98,11 +98,17 @@ class Repository:
 
     def belongs_to(self) -> str | None:
         """The id of the workspace whose folder this is on disk; None where there is none."""
+        if self._led_away():
+            return None
         try:
             with open(f"{self.git}/gitstore/id", encoding="utf-8") as file:
                 return file.read().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _led_away(self) -> bool:
+        """Whether the folder or its `.git` is a link: what is elsewhere is not in this store."""
+        return os.path.islink(self.root) or os.path.islink(self.git)
 
     def relocate(self, root: str) -> None:
         """The folder was renamed."""
@@ -156,7 +162,7 @@ class Repository:
             if folder is None:
                 return None
             with folder:
-                return folder.read(name) if folder.stat(name) is not None else None
+                return folder.read(name, LARGEST) if folder.stat(name) is not None else None
         except OSError:
             return None  # a link, a device, a folder in the way
 
@@ -186,6 +192,8 @@ class Repository:
 
         Raises Foreign (nothing was moved), RefLocked or IndexLocked (come again: all of it can be repeated).
         """
+        if self._led_away():
+            raise NotADirectoryError(errno.ENOTDIR, "the workspace's folder or its .git is a link now", self.root)
         if not os.path.exists(f"{self.git}/HEAD"):  # which is written last
             if self.kept["main"] is not None:
                 raise FileNotFoundError(errno.ENOENT, "the workspace's folder is gone", self.root)
@@ -303,14 +311,13 @@ class Repository:
         also: Iterable[str] = (),
         keep: Mapping[str, Oid | None] | None = None,
         taken: Mapping[str, Oid | None] | None = None,
-        seen: Oid | None = None,
         synced: bool = False,
     ) -> None:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep` and `taken`: see `publish`. `seen`: the commit that a person's edits began
-        from, if not `old`. `synced`: no power cut leaves a file torn, though no journal has it.
+        off may have checked out. `keep` and `taken`: see `publish`. `synced`: no power cut leaves a file torn, though
+        no journal has it.
         """
         keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
@@ -336,13 +343,13 @@ class Repository:
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
         self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
-        self._remember(known if seen is None else self.tree(seen), wanted, keep, taken)
+        self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
     def _remember(
         self,
-        known: Mapping[str, Node | None] | TreeView,
+        known: Mapping[str, Node | None],
         wanted: Mapping[str, Node | None],
         keep: Mapping[str, Oid | None],
         taken: Mapping[str, Oid | None],
@@ -351,11 +358,11 @@ class Repository:
         left = set(self.left_alone)
         now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
         for path in left:
-            was = known.node(path) if isinstance(known, TreeView) else known[path]
+            was = known[path]
             if path in taken and path not in keep:
                 now[path] = taken[path]
             else:
-                now.setdefault(path, keep.get(path, was.id if was is not None and regular(was) else None))
+                now.setdefault(path, keep.get(path, was.id if was is not None else None))
         self._set_bases(now)
 
     def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from gitstore.repository.disk import Disk, Folder
-from gitstore.repository.ignores import Ignores, temporary
+from gitstore.repository.ignores import LARGEST, Ignores, temporary
 from gitstore.repository.index import Index
 from gitstore.repository.objects import Blob, Oid
 from gitstore.repository.repository import Repository
@@ -102,17 +102,18 @@ class _Look:
 
     def _ignores(self) -> Ignores:
         try:
-            with open(f"{self.repository.git}/info/exclude", "rb") as file:
-                return Ignores().below("", file.read())
-        except FileNotFoundError:
-            return Ignores()
+            with Folder(os.open(f"{self.repository.git}/info", os.O_RDONLY | os.O_DIRECTORY), "info") as folder:
+                return Ignores().below("", folder.read("exclude", LARGEST))
+        except OSError:
+            return Ignores()  # there is none, or it is no file
 
     def _one(self, path: str, ignores: Ignores) -> None:
         """Looks at one path and below it, with the folders on the way to it."""
-        if not path or path.split("/")[0] in (".git", _RESERVED):
+        parts = path.split("/")
+        if parts[0] in (".git", _RESERVED) or not {"", ".", ".."}.isdisjoint(parts):
             return
         here = ""
-        for name in path.split("/"):
+        for name in parts:
             folder = self._open(here)
             if folder is None:
                 break
@@ -236,7 +237,7 @@ class _Look:
             )
         else:
             try:
-                return Blob(folder.read(name))
+                return Blob(folder.read(name, self.limit))
             except FileNotFoundError:
                 return None  # gone since: the next look sees that
             except OSError as error:
@@ -296,6 +297,6 @@ def _entries(folder: Folder) -> Iterable[tuple[str, bool]]:
 
 def _ignore_file(folder: Folder) -> bytes | None:
     try:
-        return folder.read(".gitignore") if folder.stat(".gitignore") is not None else None
+        return folder.read(".gitignore", LARGEST) if folder.stat(".gitignore") is not None else None
     except OSError:
-        return None  # a link, or not readable: nothing is ignored for its sake
+        return None  # a link, huge, or not readable: nothing is ignored for its sake

@@ -17,6 +17,7 @@ from gitstore.repository.index import Index
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.trees import Node, Source, encode_path
 
+LARGEST = 256 << 20  # bytes of a file that are looked at for whose it is
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
@@ -111,9 +112,9 @@ class WorkTree:
         if was is not None and index.get(raw) == was.id and index.unchanged(raw, state):
             return "ours"
         try:
-            data = folder.read(name)
+            data = folder.read(name, LARGEST)
         except OSError:
-            return "theirs"  # a link, a device, a folder, or not readable: a person's in any case
+            return "theirs"  # a link, a device, a folder, huge, or not readable: a person's in any case
         holds = identify(BLOB, data)
         if node is not None and holds == node.id:
             return "same"
@@ -128,7 +129,7 @@ class WorkTree:
             if state is not None:
                 self._disk.take_out(folder, name, self._scratch)
                 if not _same(os.lstat(self._scratch), state):
-                    self._disk.place(self._scratch, folder, name)
+                    self._put_back(folder, name, None)
                     return False
                 self._disk.unlink(self._scratch)
             index.remove(raw)
@@ -137,14 +138,14 @@ class WorkTree:
         if self._synced:
             self._disk.sync_file(self._scratch)
         written = os.lstat(self._scratch)
-        if not self._put(folder, name, state):
+        if not self._put(folder, name, state, written):
             return False
         now = folder.stat(name)
         # Only if it is still what was written: a save of a moment ago must not pass for it.
         index.set(raw, node.mode, node.id, now if now is not None and _same(now, written) else None)
         return True
 
-    def _put(self, folder: Folder, name: str, state: os.stat_result | None) -> bool:
+    def _put(self, folder: Folder, name: str, state: os.stat_result | None, written: os.stat_result) -> bool:
         try:
             if state is None:
                 self._disk.place(self._scratch, folder, name)
@@ -158,10 +159,28 @@ class WorkTree:
             self._disk.rename_into(self._scratch, folder, name)
             return True
         if not _same(os.lstat(self._scratch), state):
-            self._disk.exchange(self._scratch, folder, name)
+            self._put_back(folder, name, written)
             return False
         self._disk.unlink(self._scratch)
         return True
+
+    def _put_back(self, folder: Folder, name: str, ours: os.stat_result | None) -> None:
+        """Gives a save that came in between its place again: where nothing is, or where `ours` is.
+
+        Anything else there is a later save, which counts.
+        """
+        while (now := folder.stat(name)) is None or (ours is not None and _same(now, ours)):
+            try:
+                if now is None:
+                    self._disk.place(self._scratch, folder, name)
+                    return
+                saved = os.lstat(self._scratch)
+                self._disk.exchange(self._scratch, folder, name)
+            except (FileExistsError, FileNotFoundError):
+                continue  # it came or went once more
+            if _same(os.lstat(self._scratch), now):
+                return
+            ours = saved  # a still later save came out, and goes back in
 
     def _prune(self, folders: list[str]) -> None:
         while folders:

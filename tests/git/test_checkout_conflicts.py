@@ -218,8 +218,11 @@ def test_the_same_key_keeps_both_and_says_so(living: Living, shop: Path) -> None
 
 @pytest.mark.parametrize(
     ("take", "policy"),
-    [("file", {**SAID, "days": 6, "who": "tom", "extra": "api"}), ("main", {**SAID, "days": 7, "who": "tom", "extra": "api"})],
-)  # fmt: skip
+    [
+        ("file", {**SAID, "days": 6, "who": "tom", "extra": "api"}),
+        ("main", {**SAID, "days": 7, "who": "tom", "extra": "api"}),
+    ],
+)
 def test_it_is_settled_by_a_side(living: Living, shop: Path, take: str, policy: object) -> None:
     problem = disagree(living, shop)
     living.resolve(problem, take=take)
@@ -426,8 +429,11 @@ def test_a_server_is_killed_in_the_middle(tmp_path: Path) -> None:
             server.end(signal.SIGKILL)
             server = Process(data)
             wanted = {"api": number, "hand": number}
-            until(lambda: server.ask("GET", "/workspaces/shop/memory/policy")["value"] == wanted,  # noqa: B023
-                  what=lambda: server.ask("GET", "/workspaces/shop"))  # fmt: skip
+            ask = server.ask
+            until(
+                lambda: ask("GET", "/workspaces/shop/memory/policy")["value"] == wanted,  # noqa: B023
+                what=lambda: ask("GET", "/workspaces/shop"),  # noqa: B023
+            )
             until(lambda: f"api: {number}\n" in place.read_text())  # noqa: B023
     finally:
         server.end(signal.SIGTERM)

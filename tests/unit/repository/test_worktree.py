@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.database import TreeCache
-from gitstore.repository.disk import Disk
+from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index, IndexLocked
 from gitstore.repository.objects import EMPTY_TREE, Blob, Object, Oid
 from gitstore.repository.repository import Foreign, Repository
@@ -194,3 +196,130 @@ def test_an_index_changed_in_between_is_not_overwritten(bench: Bench) -> None:
     with pytest.raises(IndexLocked):
         index.write(Disk(), f"{bench.root}/.git/gitstore")
     assert "other" in bench.git("ls-files")
+
+
+# -- a person who saves in the same moment -----------------------------------------------------------------------------
+
+
+class Busy(Disk):
+    """A disk on which a person does something right before or after a step of ours, once."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, Callable[[], object]] = {}
+        self.after: dict[str, Callable[[], object]] = {}
+
+    def _do(self, step: str, work: Callable[[], None]) -> None:
+        self.before.pop(step, lambda: None)()
+        work()
+        self.after.pop(step, lambda: None)()
+
+    def exchange(self, source: str, folder: Folder, name: str) -> None:
+        self._do("exchange", lambda: Disk.exchange(self, source, folder, name))
+
+    def place(self, source: str, folder: Folder, name: str) -> None:
+        self._do("place", lambda: Disk.place(self, source, folder, name))
+
+    def take_out(self, folder: Folder, name: str, target: str) -> None:
+        self._do("take_out", lambda: Disk.take_out(self, folder, name, target))
+
+    def rmdir_in(self, folder: Folder, name: str) -> None:
+        self._do("rmdir", lambda: Disk.rmdir_in(self, folder, name))
+
+
+def atomically(place: Path, data: bytes) -> None:
+    (place.parent.parent / "beside").write_bytes(data)
+    os.rename(place.parent.parent / "beside", place)
+
+
+SAVES: dict[str, Callable[[Path], object]] = {
+    "in place": lambda place: place.write_bytes(b"mine, just now\n"),
+    "by renaming": lambda place: atomically(place, b"mine, just now\n"),
+}
+
+
+@pytest.mark.parametrize("how", SAVES)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("step", "change"), [("exchange", b"theirs\n"), ("take_out", None)])
+def test_a_save_in_the_middle_of_an_update_stays(
+    bench: Bench, how: str, when: str, step: str, change: bytes | None
+) -> None:
+    place = bench.root / "memory/a.yaml"
+    disk = Busy()
+    bench.repository._disk = disk
+    getattr(disk, when)[step] = lambda: SAVES[how](place)
+    bench.publish({"memory/a.yaml": change, "memory/z.yaml": b"z\n"})
+    assert not disk.before
+    assert not disk.after
+    assert place.read_bytes() == b"mine, just now\n"
+    shown = bench.git("status", "--porcelain")
+    assert shown == (" M memory/a.yaml\n" if change is not None else "?? memory/a.yaml\n")
+    assert not list((bench.root / ".git").rglob("*.lock"))
+    bench.publish({"memory/a.yaml": b"again\n"})
+    assert place.read_bytes() == b"mine, just now\n"
+
+
+def test_a_new_file_in_the_middle_of_an_update_stays(bench: Bench) -> None:
+    place = bench.root / "memory/new.yaml"
+    disk = Busy()
+    bench.repository._disk = disk
+    disk.before["place"] = lambda: place.write_bytes(b"mine\n")
+    bench.publish({"memory/new.yaml": b"theirs\n"})
+    assert place.read_bytes() == b"mine\n"
+    assert bench.repository.bases == {"memory/new.yaml": None}
+
+
+def test_a_file_that_goes_while_it_is_exchanged_stays_away(bench: Bench) -> None:
+    place = bench.root / "memory/a.yaml"
+    disk = Busy()
+    bench.repository._disk = disk
+    disk.before["exchange"] = place.unlink
+    bench.publish({"memory/a.yaml": b"theirs\n"})
+    assert not place.exists()
+    assert bench.git("status", "--porcelain") == " D memory/a.yaml\n"
+
+
+def test_a_file_that_comes_into_a_folder_that_is_being_emptied_stays(bench: Bench) -> None:
+    disk = Busy()
+    bench.repository._disk = disk
+    disk.before["rmdir"] = lambda: (bench.root / "files/x/mine.md").write_bytes(b"mine\n")
+    bench.publish({"files/x/y.md": None})
+    assert (bench.root / "files/x/mine.md").read_bytes() == b"mine\n"
+
+
+@pytest.mark.parametrize("then", ["gone", "saved"])
+@pytest.mark.parametrize(("step", "change"), [("exchange", b"theirs\n"), ("take_out", None)])
+def test_two_saves_in_a_row_while_the_first_is_put_back(
+    bench: Bench, step: str, change: bytes | None, then: str
+) -> None:
+    """The first one comes between judging and exchanging, the second before the first is in its place again."""
+    place = bench.root / "memory/a.yaml"
+    disk = Busy()
+    bench.repository._disk = disk
+
+    def first() -> None:
+        atomically(place, b"first\n")
+        disk.after[step] = second
+
+    def second() -> None:
+        if then == "saved":
+            atomically(place, b"second\n")
+        else:
+            place.unlink(missing_ok=True)
+
+    disk.before[step] = first
+    bench.publish({"memory/a.yaml": change})
+    # At worst what was deleted is there again; the last save is never lost.
+    assert place.read_bytes() == (b"second\n" if then == "saved" else b"first\n")
+
+
+def test_on_a_disk_that_cannot_exchange(bench: Bench) -> None:
+    class Old(Disk):
+        def exchange(self, source: str, folder: Folder, name: str) -> None:
+            raise OSError(errno.EINVAL, "no RENAME_EXCHANGE here")
+
+    bench.repository._disk = Old()
+    bench.publish({"memory/a.yaml": b"2\n"})
+    assert (bench.root / "memory/a.yaml").read_bytes() == b"2\n"
+    (bench.root / "memory/a.yaml").write_bytes(b"mine\n")
+    bench.publish({"memory/a.yaml": b"3\n"})
+    assert (bench.root / "memory/a.yaml").read_bytes() == b"mine\n"
