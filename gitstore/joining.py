@@ -73,7 +73,7 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
             merged = merge(repository, since, old, found)
-            arrival.join(merged, name, _DISK, more, edits=_slug_kept(arrival, merged.root))
+            arrival.join(merged, name, _DISK, more, keep_slug=True)
             arrival.clashes = merged.clashes
             if branch == "main":
                 before = repository.tree(since)
@@ -235,11 +235,12 @@ class _Arrival:
         who: Provenance,
         more: Mapping[str, str] | None = None,
         *,
-        edits: Mapping[str, Blob] | None = None,
+        keep_slug: bool = False,
     ) -> None:
-        """Makes the commit that has the old head and the tip as parents, and these files besides what was merged."""
+        """Makes the commit that has the old head and the tip as parents; `keep_slug`: see `_slug_kept`."""
         assert self.old.oid is not None
         self._keep(merged.objects, merged.trees)
+        edits = _slug_kept(self, merged.root) if keep_slug else {}
         root = self._edited(merged.root, edits) if edits else merged.root
         self._commit(root, (self.old.oid, self.tip), name, who, more)
 
