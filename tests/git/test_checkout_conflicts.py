@@ -435,6 +435,7 @@ def test_a_server_is_killed_in_the_middle(tmp_path: Path) -> None:
                 what=lambda: ask("GET", "/workspaces/shop"),  # noqa: B023
             )
             until(lambda: f"api: {number}\n" in place.read_text())  # noqa: B023
+            until(lambda: git(place.parent.parent, "status", "--porcelain") == "")
     finally:
         server.end(signal.SIGTERM)
     folder = place.parent.parent

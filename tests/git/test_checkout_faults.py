@@ -87,7 +87,7 @@ def spoil(living: Living, shop: Path, path: str, text: str | bytes | None) -> by
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_edit_harms_nothing_else(living: Living, shop: Path, what: str) -> None:
     path, text, kind, code, line, column = BROKEN[what]
-    told = "memory/deep" if code == "folder" else path
+    told = path
     before = spoil(living, shop, path, text)  # type: ignore[arg-type]
     save(shop / "memory/beside.yaml", "1\n")  # in the same save
     until(lambda: "beside" in living.memory())

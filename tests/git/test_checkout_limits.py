@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,19 +22,22 @@ from .living import API, Living, git, save, sound, until
 NOBODY = 65534
 
 
-def as_nobody(tmp_path: Path, work: Callable[[Living, Path], None], other: Callable[[str, Path], None]) -> None:
+def as_nobody(work: Callable[[Living, Path], None], other: Callable[[str, Path], None]) -> None:
     """Runs `work` in a process that has no more rights than anybody; `other` is what root does when it says a word."""
     if os.getuid() != 0:
         pytest.skip("only root can become somebody else")
-    warm = Living(tmp_path / "warm").start()  # nobody may not even import what is not in memory yet
+    with tempfile.TemporaryDirectory() as folder:
+        _as_nobody(Path(folder), work, other)
+
+
+def _as_nobody(folder: Path, work: Callable[[Living, Path], None], other: Callable[[str, Path], None]) -> None:
+    warm = Living(folder / "warm").start()  # nobody may not even import what is not in memory yet
     warm.make()
     warm.set("k", 1)
     warm.stop()
     for encoding in ("ascii", "idna", "utf-8"):
         codecs.lookup(encoding)
-    for place in (tmp_path, *list(tmp_path.parents)[:2]):
-        os.chmod(place, 0o755)
-    os.chown(tmp_path, NOBODY, NOBODY)
+    os.chown(folder, NOBODY, NOBODY)
     ask_read, ask_write = os.pipe()
     done_read, done_write = os.pipe()
     child = os.fork()
@@ -44,7 +48,7 @@ def as_nobody(tmp_path: Path, work: Callable[[Living, Path], None], other: Calla
             os.close(done_write)
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-            living = Living(tmp_path / "data").start()
+            living = Living(folder / "data").start()
 
             def say(word: str) -> None:
                 os.write(ask_write, f"{word}\n".encode())
@@ -66,7 +70,7 @@ def as_nobody(tmp_path: Path, work: Callable[[Living, Path], None], other: Calla
     try:
         with open(ask_read) as words:
             for word in words:
-                other(word.strip(), tmp_path / "data/workspaces/shop")
+                other(word.strip(), folder / "data/workspaces/shop")
                 os.write(done_write, b".")
     finally:
         os.close(done_write)
@@ -74,7 +78,7 @@ def as_nobody(tmp_path: Path, work: Callable[[Living, Path], None], other: Calla
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+def test_files_that_may_not_be_read() -> None:
     def other(word: str, shop: Path) -> None:
         match word:
             case "lock":
@@ -108,10 +112,10 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
         living.rest()
         sound_as_owner(shop)
 
-    as_nobody(tmp_path, work, other)
+    as_nobody(work, other)
 
 
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written() -> None:
     """The API goes on from the journal, and the folder follows when it may."""
 
     def other(word: str, shop: Path) -> None:
@@ -131,7 +135,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
         living.rest()
         sound_as_owner(shop)
 
-    as_nobody(tmp_path, work, other)
+    as_nobody(work, other)
 
 
 def sound_as_owner(shop: Path) -> None:
