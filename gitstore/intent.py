@@ -50,7 +50,7 @@ class Slips:
 
     def _ahead(self, path: str, was: Node | None, now: Node | None, old: Oid) -> bool:
         blob = now.id if now is not None else None
-        if old == self._since or path in self._repository.bases:
+        if old == self._since or (path in self._repository.bases and self._holds(path) == blob):
             return False
         return any(blob_at(view, path) == blob for view in self._views(old, self._since))
 
@@ -58,14 +58,17 @@ class Slips:
         repository = self._repository
         if was is not None and now is not None and was.id == now.id:
             return False
-        data = repository.work_file(path)
-        holds = identify(BLOB, data) if data is not None else None
+        holds = self._holds(path)
         edited = path in repository.bases
         if was is not None and not edited:
             return holds == was.id
         if now is None or (was is None and (edited or os.path.lexists(f"{repository.root}/{path}"))):
             return False
         return holds != now.id and any(blob_at(view, path) == now.id for view in self._views(since, None))
+
+    def _holds(self, path: str) -> Oid | None:
+        data = self._repository.work_file(path)
+        return identify(BLOB, data) if data is not None else None
 
     def _views(self, here: Oid | None, end: Oid | None) -> Iterator[TreeView]:
         """The files of the branch, commit by commit back from `here`."""
@@ -102,10 +105,11 @@ class Slips:
         """
         repository = self._repository
         before, after = repository.tree(self._since), repository.tree(self._found)
-        blobs = {path: blob_at(after, path) for path in repository.bases if path not in {*kept, *self._stale}}
+        others = {*kept, *self._stale, *self._early}
+        blobs = {path: blob_at(after, path) for path in repository.bases if path not in others}
         taken = {path: blob for path, blob in blobs.items() if blob != blob_at(before, path)}
-        own = {path: blob.id if blob is not None else None for path, blob in self._stale.items()}
-        return {**taken, **{path: blob for path, blob in own.items() if path not in repository.bases}, **self._early}
+        own = {path: blob.id if blob is not None else None for path, blob in self._stale.items()} | self._early
+        return {**taken, **{path: blob for path, blob in own.items() if path not in repository.bases}}
 
 
 def slips(repository: Repository, since: Oid | None, found: Oid, old: Oid | None) -> Slips:

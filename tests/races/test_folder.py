@@ -404,3 +404,26 @@ def test_a_commit_from_an_index_that_was_read_too_late(tmp_path: Path, quiet: No
         assert "other: 2" not in desk.text("memory/other.yaml")
         assert desk.told() == {"goes": 3, "new": 3, "other": 3, "shared": {"a": 0, "b": 0}}
         assert desk.text("notes.md") == "noted\n"
+
+
+def test_a_commit_from_such_an_index_beside_an_edit(tmp_path: Path, quiet: None) -> None:
+    """What the index had of a file with an edit in it is not what the edit began from."""
+
+    def commit() -> None:
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes")
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        desk.save("noted\n", "notes.md")
+        desk.put(shared={"a": 0, "b": 1})
+        disk.then = commit
+        desk.publish()
+        assert desk.text() == "a: 1\nb: 0\n"
+        desk.git("commit", "-qam", "the edit")
+        desk.put(other=1)
+        desk.publish()
+        assert desk.told() == {"other": 1, "shared": {"a": 1, "b": 1}}
