@@ -147,7 +147,8 @@ def test_a_folder_that_had_to_wait_comes_home_later(places: Places, caplog: pyte
     commit = Object(COMMIT, text)
     root = f"{places.workspaces}/{ASIDE}{A}"
     repository = Repository(disk, root, TreeCache(), workspace=A)
-    repository.kept = repository.shown = {"main": None, "evidence": None}
+    repository.kept = {"main": None, "evidence": None}
+    repository.shown = dict(repository.kept)
     repository.publish([blob, tree, commit], {"main": commit.id})
     repository.database.close()
     stranger = Path(places.workspaces, "home")
