@@ -6,18 +6,18 @@ parents are the old head and the new tip, so that no commit that was ever acknow
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Literal, NamedTuple
 
-from gitstore import documents
+from gitstore import documents, intent
 from gitstore.changes import Change, Outcome, Workspace
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict, Invalid
 from gitstore.facts import author, leads_to, line, message, server_signature, walk
-from gitstore.merging import Clash, Merged, merge, merge_file
+from gitstore.intent import blob_at
+from gitstore.merging import Clash, Merged, merge
 from gitstore.model import SYSTEM, Branch, CommitFacts, Kind, Provenance
 from gitstore.pending import Pending
 from gitstore.repository import journal
@@ -25,17 +25,15 @@ from gitstore.repository.ancestry import base as common
 from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.journal import Files
-from gitstore.repository.objects import BLOB, Blob, Object, Oid, identify
-from gitstore.repository.repository import Foreign, Repository
-from gitstore.repository.trees import FILE_MODE, Node, Tree, TreeView, compare, rewrite
-from gitstore.repository.worktree import regular
+from gitstore.repository.objects import Blob, Object, Oid
+from gitstore.repository.repository import Foreign
+from gitstore.repository.trees import FILE_MODE, Node, Tree, TreeView, rewrite
 from gitstore.snapshot import Line, Snapshot
 
 Check = Callable[[TreeView, TreeView], None]
 REWRITE = "Rewrite"  # Gitstore-Rewrite: where the branch was shown before somebody rewrote it
 SETTLES = "Settles"  # Gitstore-Settles: the commit that joined a rewrite about which somebody has decided
 _LISTED = 20  # conflicts that a message names
-_LOOKED_BACK = 1000  # commits in which an index may have been read that is committed only now
 _DISK = Provenance(SYSTEM, "disk")
 
 
@@ -67,12 +65,11 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
         old = arrival.old.oid
         arrival.tip = found
         shown = foreign.shown
-        since = shown
         if old is None or arrival.extended_by(found):
-            stale = _stale(arrival, old, found)
-            edits = _mended(arrival, old, found, stale)
-            edits |= _slug(arrival, arrival.changed(found, edits))
-            arrival.mend(edits)
+            slips = intent.slips(repository, old, found, old)
+            if branch == "main":
+                edits = slips.mended()
+                arrival.mend({**edits, **_slug(arrival, arrival.changed(found, edits))})
         else:
             since = old if is_ancestor(repository, old, found) else shown
             more = {}
@@ -88,17 +85,17 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
             elif shown is not None:
                 more = {REWRITE: shown.hex()}
                 name = f"{branch} was rewritten by hand: join {found.hex()[:12]}, keep what it left out"
-            stale = _stale(arrival, since, found)
-            right = arrival.changed(found, _mended(arrival, since, found, stale))
+            slips = intent.slips(repository, since, found, old)
+            right = arrival.changed(found, slips.mended() if branch == "main" else {})
             merged = merge(repository, since, old, found, right=right)
             arrival.join(merged, name, _DISK, more)
             arrival.mend(_slug(arrival, repository.tree(arrival.tip)))
             arrival.clashes = merged.clashes
             if branch == "main":
                 before = repository.tree(since)
-                arrival.kept = {clash.path: _blob(before, clash.path) for clash in merged.clashes}
+                arrival.kept = {clash.path: blob_at(before, clash.path) for clash in merged.clashes}
         if branch == "main":
-            arrival.taken = _taken(repository, since, found, arrival.kept, stale)
+            arrival.taken = slips.taken(arrival.kept)
         pending = arrival.hand_in()
         repository.shown[branch] = found
         workspace.joins += 1
@@ -345,30 +342,7 @@ class _Arrival:
             return pending
 
 
-# -- what a person's commit must not undo ------------------------------------------------------------------------------
-
-
-def _mended(
-    arrival: _Arrival, since: Oid | None, found: Oid, stale: Mapping[str, Blob | None]
-) -> dict[str, Blob | None]:
-    """What a commit by hand on top of `since` undid without its author having wanted it, as edits that bring it back.
-
-    That is what is `stale` in it; and a file with an edit in it is not brought up to date, so that a commit of it says
-    again what the store has changed since: what the edit began from tells the two apart.
-    """
-    repository, edits = arrival.repository, dict(stale)
-    if arrival.branch != "main" or since is None or not leads_to(repository, since, found):
-        return edits
-    before, after = repository.tree(since), repository.tree(found)
-    for path, began in repository.bases.items():
-        ours, theirs = _blob(before, path), _blob(after, path)
-        if path in edits or theirs == ours:
-            continue
-        texts = [repository.database.blob(oid) if oid is not None else None for oid in (began, ours, theirs)]
-        merged = merge_file(path, texts[0], texts[1], texts[2], prefer="theirs").data
-        if merged != texts[2]:
-            edits[path] = Blob(merged) if merged is not None else None
-    return edits
+# -- details -----------------------------------------------------------------------------------------------------------
 
 
 def _slug(arrival: _Arrival, view: TreeView) -> dict[str, Blob | None]:
@@ -381,69 +355,6 @@ def _slug(arrival: _Arrival, view: TreeView) -> dict[str, Blob | None]:
         return {}
     data = view.read(WORKSPACE) or b""
     return {WORKSPACE: Blob(documents.edit(data, {**documents.load(data), "slug": slug}))}
-
-
-def _taken(
-    repository: Repository, since: Oid | None, found: Oid, kept: Files, stale: Mapping[str, Blob | None]
-) -> dict[str, Oid | None]:
-    """The files with edits in them whose edits, as far as they had come, a person's commit has in it; and those that
-    are this store's in the work tree, though the commit does not say so.
-    """
-    before, after = repository.tree(since), repository.tree(found)
-    blobs = {path: _blob(after, path) for path in repository.bases if path not in kept and path not in stale}
-    taken = {path: blob for path, blob in blobs.items() if blob != _blob(before, path)}
-    own = {path: blob.id if blob is not None else None for path, blob in stale.items() if path not in repository.bases}
-    return {**taken, **own}
-
-
-def _stale(arrival: _Arrival, since: Oid | None, found: Oid) -> dict[str, Blob | None]:
-    """The files that a commit by hand on top of `since` has in an older version, as edits that bring the newer back.
-
-    `git commit` reads the index before it takes its lock. The work tree is the witness: it has the newer version, or
-    (where somebody has an edit in it) not the older one either.
-    """
-    repository = arrival.repository
-    edits: dict[str, Blob | None] = {}
-    if arrival.branch != "main" or since is None or not repository.on_main() or repository.busy():
-        return edits
-    if not leads_to(repository, since, found):
-        return edits
-    before, after = repository.tree(since), repository.tree(found)
-    for path, was, now in compare(repository.database, before.root, after.root):
-        if was is None:
-            gone = now is not None and not os.path.lexists(f"{repository.root}/{path}")
-            if gone and now is not None and path not in repository.bases and _older(repository, since, path, now.id):
-                edits[path] = None
-            continue
-        if not regular(was) or (now is not None and now.id == was.id):
-            continue
-        data = repository.work_file(path)
-        holds = identify(BLOB, data) if data is not None else None
-        if holds == was.id and path not in repository.bases and data is not None:
-            edits[path] = Blob(data)
-        elif (
-            path in repository.bases and now is not None and holds != now.id and _older(repository, since, path, now.id)
-        ):
-            edits[path] = Blob(repository.database.blob(was.id))
-    return edits
-
-
-def _older(repository: Repository, since: Oid, path: str, blob: Oid) -> bool:
-    """Whether a file had this content on the branch not long ago."""
-    here: Oid | None = since
-    for _ in range(_LOOKED_BACK):
-        if here is None:
-            return False
-        commit = repository.commit(here)
-        if _blob(TreeView(repository.database, commit.tree), path) == blob:
-            return True
-        here = commit.parents[0] if commit.parents else None
-    return False
-
-
-def _blob(view: TreeView, path: str) -> Oid | None:
-    node = view.node(path)
-    return node.id if node is not None and regular(node) else None
 
 
 def _spec_versions(facts: Iterable[CommitFacts]) -> int:

@@ -23,6 +23,7 @@ from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
 
+_ALIKE = 0.5  # of its lines a file has in common with what it was made from
 _COMPARED = 64 << 10  # bytes of a file that is compared with others by its lines
 
 
@@ -138,11 +139,13 @@ def _began(
         data = repository.work_file(path) if path not in repository.bases else None
         if data is None or identify(BLOB, data) in ours:
             continue
-        nodes = (tree.node(path) for tree in trees)
+        nodes = [tree.node(path) for tree in trees]
         blobs = dict.fromkeys(node.id for node in nodes if node is not None and regular(node))
         if blobs:
             likeness = {blob: _likeness(data, repository.database.blob(blob)) for blob in blobs}
-            found[path] = max(likeness, key=likeness.__getitem__)
+            likest = max(likeness, key=likeness.__getitem__)
+            anew = not restarted and nodes[0] is None and likeness[likest] < _ALIKE
+            found[path] = None if anew else likest
     return found
 
 

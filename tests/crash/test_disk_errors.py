@@ -21,13 +21,18 @@ from typing import Any
 import pytest
 
 from crash.seen import HOME, KEY, OTHER, WHO, View, git, history, plain_git, sound, view
-from gitstore import artifacts, files, memory, publisher, spec, workflows, workspaces
+from gitstore import artifacts, files, joining, memory, publisher, spec, workflows, workspaces
 from gitstore.changes import Draft
+from gitstore.checkout import Checkouts
 from gitstore.errors import StorageFailed, Unavailable
 from gitstore.model import Branch
 from gitstore.pending import Pending
 from gitstore.repository import packs
+from gitstore.repository.commits import Signature, build
 from gitstore.repository.disk import Disk, Folder
+from gitstore.repository.objects import Blob, Oid
+from gitstore.repository.quarantine import Quarantine
+from gitstore.repository.trees import FILE_MODE, Node, rewrite
 from gitstore.store import Options, Store
 from gitstore.work import Work
 
@@ -103,9 +108,17 @@ class Failing(Disk):
         self._call(f"{folder.path}/{name}")
         super().rename_into(source, folder, name)
 
-    def unlink_in(self, folder: Folder, name: str) -> None:
+    def place(self, source: str, folder: Folder, name: str) -> None:
         self._call(f"{folder.path}/{name}")
-        super().unlink_in(folder, name)
+        super().place(source, folder, name)
+
+    def exchange(self, source: str, folder: Folder, name: str) -> None:
+        self._call(f"{folder.path}/{name}")
+        super().exchange(source, folder, name)
+
+    def take_out(self, folder: Folder, name: str, target: str) -> None:
+        self._call(f"{folder.path}/{name}")
+        super().take_out(folder, name, target)
 
     def rmdir_in(self, folder: Folder, name: str) -> None:
         self._call(f"{folder.path}/{name}")
@@ -207,6 +220,9 @@ class Trial:
     def delete(self, identity: str) -> None:
         self.change(identity, lambda: self.store.delete(identity, lambda _: None), waits=True)
 
+    def published(self) -> None:
+        assert self.store.publisher.publish(self.store.load(HOME))
+
     def publish(self, identity: str = HOME) -> None:
         """As the publisher's thread does it, which tries again after an error."""
         try:
@@ -216,6 +232,25 @@ class Trial:
             assert self.disk.tripped.is_set()
         except Unavailable:
             pass  # the folder waits for another to leave its name
+
+    def come_in(self, step: Callable[[], None], path: str, text: str) -> None:
+        """Something that comes in by another door, after which a file of `main` says this; if not now, then later."""
+        try:
+            step()
+        except (OSError, StorageFailed):
+            assert self.disk.tripped.is_set()
+        snapshot = self.store.load(HOME).visible
+        self.views[HOME] = view(snapshot, self.store)
+        self.same(HOME)
+        if (snapshot.tree().read(path) or b"").decode() != text:
+            assert self.disk.tripped.is_set()
+            self.refused.append(lambda: self.come_in(step, path, text))
+
+    def look(self) -> None:
+        Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20).look("home", None)
+
+    def folder(self) -> Path:
+        return self.data / "workspaces/home"
 
     def checkpoint(self) -> None:
         """A new journal file, where the one in use holds anything; those that are published are forgotten."""
@@ -402,9 +437,57 @@ def stopping(t: Trial) -> None:
     t.restart()
 
 
+def editing(t: Trial) -> None:
+    text = "by hand\n"
+    (t.folder() / "memory/new.yaml").write_text(text)
+    t.come_in(t.look, "memory/new.yaml", text)
+    t.put(kept=2)
+    (t.folder() / "memory/new.yaml").write_text("again\n")
+    t.come_in(t.look, "memory/new.yaml", "again\n")
+
+
+def joining_a_commit(t: Trial) -> None:
+    t.put(kept=2)
+    (t.folder() / "notes.md").write_text("noted\n")
+    git(t.folder(), "add", "notes.md")
+    git(t.folder(), "commit", "-qm", "notes")
+    t.come_in(lambda: t.published(), "notes.md", "noted\n")
+    t.put(kept=3)
+    t.publish()
+
+
+def pushing(t: Trial) -> None:
+    onto = t.store.load(HOME).visible.main.oid
+    assert onto is not None
+    t.put(kept=2)
+    t.come_in(lambda: push(t.store, onto, "pushed.md", "pushed\n"), "pushed.md", "pushed\n")
+    t.publish()
+
+
+def push(store: Store, onto: Oid, path: str, text: str) -> None:
+    """A commit comes in as by a push to refs/for/main."""
+    workspace = store.load(HOME)
+    repository, quarantine = workspace.repository, Quarantine(store.disk, workspace.repository)
+    try:
+        quarantine.open({})
+        blob = Blob(text.encode())
+        root, trees = rewrite(repository.database, repository.tree(onto).root, {path: Node(FILE_MODE, blob.id)})
+        who = Signature("Pia", "pia@example.org", 1_700_000_000)
+        commit = build(root, (onto,), who, who, "pushed")
+        quarantine.keep([blob, *(item for item, _ in trees), commit])
+        with workspace.publishing:
+            quarantine.admit()
+        joining.merge_in(
+            workspace, "main", commit.id, WHO, on_conflict="refuse", check=lambda _, __: None
+        ).result(20)  # fmt: skip
+    finally:
+        quarantine.discard()
+
+
 OPERATIONS: tuple[Callable[[Trial], None], ...] = (
     creating, memory_set, memory_deleted, spec_put, file_put, file_deleted, artifact_added, secret_sealed, renaming,
-    renaming_in_a_circle, deleting, deleting_for_another, checkpointing, folding, stopping,
+    renaming_in_a_circle, deleting, deleting_for_another, checkpointing, folding, stopping, editing, joining_a_commit,
+    pushing,
 )  # fmt: skip
 
 

@@ -325,16 +325,33 @@ def test_a_person_commits_the_same_again_after_a_kill(tmp_path: Path, quiet: Non
             assert desk.told() == {"shared": {"a": 2, "b": 0}, "other": 1}, image
 
 
+def test_a_file_made_again_between_a_kill_and_the_start(tmp_path: Path, quiet: None) -> None:
+    def before(desk: Desk) -> None:
+        desk.save("first\n", "notes.md")
+        desk.look()
+        (desk.folder / "notes.md").unlink()
+        desk.look()
+        desk.put(other=1)
+
+    for image in crashed(tmp_path, before):
+        (image / "workspaces/home/notes.md").write_text("second\n")
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 0, "b": 0}, "other": 1}, image
+            assert desk.workspace.visible.tree().read("notes.md") == b"second\n"
+
+
 class Meanwhile(Disk):
     """Does something right after the index was put in place, once."""
 
-    def __init__(self, then: Callable[[], None]) -> None:
-        self._then: Callable[[], None] | None = then
+    def __init__(self, then: Callable[[], None] | None) -> None:
+        self.then = then
 
     def rename(self, source: str, target: str) -> None:
         super().rename(source, target)
-        if target.endswith("/.git/index") and self._then is not None:
-            then, self._then = self._then, None
+        if target.endswith("/.git/index") and self.then is not None:
+            then, self.then = self.then, None
             then()
 
 
@@ -376,3 +393,54 @@ def test_a_git_is_at_work_while_the_store_starts(tmp_path: Path, quiet: None, lo
         place.unlink()
         desk.publish()
         assert desk.told() == {"shared": {"a": 0, "b": 1}, "other": 1}
+
+
+def test_a_commit_from_an_index_that_was_read_too_late(tmp_path: Path, quiet: None) -> None:
+    """The index is brought up to date before the branch: a commit in between has in it what the store changed."""
+
+    def before(desk: Desk) -> None:
+        desk.put(other=1, new=1, goes=1)
+        desk.publish()
+
+    def commit() -> None:
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes")
+        desk.put(other=3, new=3, goes=3)
+        desk.store.apply("home", "main", lambda draft: memory.delete(draft, "fresh"), WHO).result(10)
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        before(desk)
+        desk.put(other=2, new=2, fresh=2)
+        desk.store.apply("home", "main", lambda draft: memory.delete(draft, "goes"), WHO).result(10)
+        desk.save("noted\n", "notes.md")
+        disk.then = commit
+        desk.publish()
+        assert "other: 2" not in desk.text("memory/other.yaml")
+        assert desk.told() == {"goes": 3, "new": 3, "other": 3, "shared": {"a": 0, "b": 0}}
+        assert desk.text("notes.md") == "noted\n"
+
+
+def test_a_commit_from_such_an_index_beside_an_edit(tmp_path: Path, quiet: None) -> None:
+    """What the index had of a file with an edit in it is not what the edit began from."""
+
+    def commit() -> None:
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes")
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        desk.save("noted\n", "notes.md")
+        desk.put(shared={"a": 0, "b": 1})
+        disk.then = commit
+        desk.publish()
+        assert desk.text() == "a: 1\nb: 0\n"
+        desk.git("commit", "-qam", "the edit")
+        desk.put(other=1)
+        desk.publish()
+        assert desk.told() == {"other": 1, "shared": {"a": 1, "b": 1}}
