@@ -130,11 +130,10 @@ class Folders:
         current = store.folder_of(identity)
         if current is None:
             return False  # it is being made, renamed or deleted
-        if current not in here and store.owner(current) == identity:
-            return False  # it was made or renamed since the folders were listed
-        if current in here:
-            self._tell(identity, [folder for folder in here if folder != current])
+        if current in here or self._is(current, identity):  # it may have been made or moved after the listing
+            self._tell(identity, [folder for folder in here if folder != current and self._is(folder, identity)])
             return True
+        here = [folder for folder in here if self._is(folder, identity)]
         if here:
             holder = store.holder(here[0])
             theirs = {names.fold(folder) for folder in places.get(holder or "", ())}
@@ -149,6 +148,10 @@ class Folders:
             return False
         log.info("the folder of the workspace %s is gone; it is listed again when it is back", current)
         return True
+
+    def _is(self, folder: str, identity: str) -> bool:
+        place = self._store.layout.workspaces / folder
+        return not place.is_symlink() and self._store.owner(folder) == identity
 
     def _renamed(self, identity: str, old: str, new: str) -> None:
         try:

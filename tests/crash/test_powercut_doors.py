@@ -338,7 +338,7 @@ def test_a_folder_that_is_being_adopted(place: Path, monkeypatch: pytest.MonkeyP
     desk.disk.learn()
     desk.disk.sync_all("")
     begun = len(desk.disk.events)
-    Folders(desk.store).look("dropped")
+    Folders(desk.store, settle=0.0).look("dropped")
     assert "dropped" in [desk.store.load(one).visible.context.fields.slug for one in desk.store.catalog.workspaces()]
     desk.store.close()
     state, rng, failures = State(desk.disk.modes), random.Random(SEED), []
@@ -361,7 +361,7 @@ def test_a_folder_that_is_being_adopted(place: Path, monkeypatch: pytest.MonkeyP
 
 def adopted(data: Path, disk: Disk | None = None) -> None:
     with Store.open(data, Options(secret_key=KEY), disk=disk or Quick()) as store:
-        Folders(store).look("dropped")
+        Folders(store, settle=0.0).look("dropped")
         looking(store).look("dropped", None)
         found = {store.load(one).visible.context.fields.slug: one for one in store.catalog.workspaces()}
         assert sorted(found) == ["dropped", "home"]

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from unit.folders import ID, plain
 
+from gitstore import workspaces
 from gitstore.live import Live
 
-from .living import SETTLE, Living, git, save, sound, until
+from .living import API, SETTLE, Living, git, save, sound, until
 
 
 @pytest.fixture(params=["running", "stopped", "unwatched"])
@@ -425,3 +426,30 @@ def test_a_store_with_live_folders_starts_and_stops_at_once(tmp_path: Path) -> N
         living.live.stop()
         living.live = Live(living.store, settle=SETTLE, sweep=3600.0)
     living.store.close()
+
+
+def test_a_workspace_that_is_made_or_renamed_during_a_round_is_there(tmp_path: Path) -> None:
+    """A round lists the folders first; what the API does after that is no doing of a person's."""
+    living = Living(tmp_path / "data", watch=False)
+    try:
+        folders, listed = living.live.folders, living.store.folders
+
+        def late(work: Callable[[], object]) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(living.store, "folders", lambda: (listed(), work())[0])
+                folders.reconcile()
+
+        late(living.make)
+        assert set(living.slugs()) == {"shop"}
+
+        def rename() -> None:
+            living.store.apply("shop", "main", lambda draft: workspaces.update(draft, {"slug": "bakery"}), API).result()
+            living.publish("bakery")
+
+        late(rename)
+        assert set(living.slugs()) == {"bakery"}
+        assert living.workspace("bakery").repository.root == str(living.folder("bakery"))
+        living.set("k", 1, "bakery")
+        sound(living.folder("bakery"))
+    finally:
+        living.store.close()
