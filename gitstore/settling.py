@@ -15,6 +15,7 @@ from gitstore.errors import GitstoreError
 
 ANYWHERE = ""  # the path that stands for all of a folder
 LONGEST = 10  # settle times after which a path is looked at although it does not come to rest
+TOGETHER = 0.5  # settle times: what was touched this long ago goes along with what is at rest
 AGAIN = 0.1  # settle times between two looks at one folder
 WORRIED = 5.0  # seconds before another try after something failed
 _SLICE = 0.05  # seconds of a round that go by before what is due comes first
@@ -48,11 +49,11 @@ class _Touched:
         return max(min(rest), self.looked + AGAIN * settle) if rest else None
 
     def take(self, settle: float, now: float) -> set[str]:
-        """The paths that are at rest."""
+        """The paths that are at rest, and those that are nearly so: one act of a person's touches several."""
         rested = {
             path
             for path, (first, last) in self.paths.items()
-            if last + settle <= now or first + LONGEST * settle <= now
+            if last + TOGETHER * settle <= now or first + LONGEST * settle <= now
         }
         for path in rested:
             del self.paths[path]
