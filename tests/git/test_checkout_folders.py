@@ -267,7 +267,7 @@ def test_a_clone_that_is_still_coming_waits(living: Living, tmp_path: Path) -> N
     git(source, "commit", "-qm", "all")
     here = top(living) / "bakery"
     git(top(living), "init", "-q", "bakery")
-    until(lambda: not living.live.settling._touched)
+    until(lambda: not living.live.settling.waiting)
     time.sleep(4 * SETTLE)
     assert living.slugs() == {}
     git(here, "pull", "-q", str(source), "main")
