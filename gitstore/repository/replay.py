@@ -86,16 +86,17 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     also: set[str] = set()
     removed: set[str] = set()
     ours: set[Oid] = set()
+    first = 0 if restarted else _published(repository, records)
     if foreign is not None or show:
         ids = (Oid(oid) for record in records for oid, _, _ in record.entries)
         ours.update(oid for oid in ids if repository.database.get(oid)[0] == BLOB)
         ours.update(blob for blob in taken.values() if blob is not None)
-        for record in records:
+        for number, record in enumerate(records):
             for move in record.moves:
                 if move.branch == "main":
                     for found in _between(repository, move.old, move.new):
                         also.add(found.path)
-                        if found.new is None:
+                        if found.new is None and number >= first:
                             removed.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
     if foreign is not None or show:
@@ -103,8 +104,11 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     if foreign is None:
         try:
             if show and repository.on_main():
+                # After the end of a process what was shown is there; else nothing since the first record is sure to be.
+                old = begin["main"] if restarted else repository.shown["main"]
+                gone = None if restarted else removed
                 repository.check_out(
-                    begin["main"], heads["main"], ours, torn=restarted, also=also, keep=keep, taken=new
+                    old, heads["main"], ours, torn=restarted, also=also, removed=gone, keep=keep, taken=new
                 )
             repository.move(heads, show=show)
             return
@@ -169,15 +173,20 @@ def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None])
     return here
 
 
+def _published(repository: Repository, records: Sequence[Record]) -> int:
+    """How many of the records are published, as far as the refs say."""
+    done = 0
+    for number, record in enumerate(records):
+        if any(move.branch == "main" and move.new == repository.kept["main"] for move in record.moves):
+            done = number + 1
+    return done
+
+
 def _unpublished(repository: Repository, records: Sequence[Record], taken: journal.Files) -> journal.Files:
     """Of the files that were taken, those after whose taking nothing was published: of the others the bases tell more,
     for an edit may have begun in one since.
     """
-    at = 0
-    for number, record in enumerate(records):
-        if any(move.branch == "main" and move.new == repository.kept["main"] for move in record.moves):
-            at = number + 1
-    new = {path for record in records[at:] for path in journal.told(record.taken)}
+    new = {path for record in records[_published(repository, records) :] for path in journal.told(record.taken)}
     return {path: blob for path, blob in taken.items() if path in new}
 
 

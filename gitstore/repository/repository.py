@@ -309,6 +309,7 @@ class Repository:
         *,
         torn: bool = False,
         also: Iterable[str] = (),
+        removed: Collection[str] | None = None,
         keep: Mapping[str, Oid | None] | None = None,
         taken: Mapping[str, Oid | None] | None = None,
         synced: bool = False,
@@ -316,13 +317,14 @@ class Repository:
         """Brings the work tree and the index from one commit to another; `ours` and `torn`: see WorkTree.update.
 
         `also`: paths that are the same in both, but were something else on the way, which an attempt that was broken
-        off may have checked out. `keep` and `taken`: see `publish`. `synced`: no power cut leaves a file torn, though
-        no journal has it.
+        off may have checked out. `removed`: those of them that it may have removed (None: any). `keep` and `taken`: see
+        `publish`. `synced`: no power cut leaves a file torn, though no journal has it.
         """
         keep, taken = keep or {}, taken or {}
         before, after = self.tree(old), self.tree(new)
-        begun = {*also, *self._begun, *(path for path, blob in taken.items() if blob is None)}
-        paths = {*begun, *keep, *taken}
+        also = {*also, *self._begun}
+        begun = {*(also if removed is None else removed), *(path for path, blob in taken.items() if blob is None)}
+        paths = {*also, *begun, *keep, *taken}
         ours = {*ours, *(blob for blob in taken.values() if blob is not None)}
         paths.update(found.path for found in compare(self.database, before.root, after.root))
         index = Index.read(self.git)

@@ -39,7 +39,8 @@ _ENVIRONMENT = {
     "GIT_COMMITTER_EMAIL": "rosa@northgate.example",
     "LC_ALL": "C",
 }
-_NOTHING_THERE = re.compile("nothing to commit|nothing added to commit|no changes added to commit")
+# The last is the same, said after the branch was moved between git's two looks at it.
+_NOTHING_THERE = re.compile("nothing to commit|nothing added to commit|no changes added to commit|Changes to be comm")
 _AGAIN = re.compile(r"index\.lock|cannot lock ref|Unable to create .*\.lock|unable to write new.index|HEAD")
 
 

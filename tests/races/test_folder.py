@@ -342,6 +342,21 @@ def test_a_file_made_again_between_a_kill_and_the_start(tmp_path: Path, quiet: N
             assert desk.workspace.visible.tree().read("notes.md") == b"second\n"
 
 
+def test_a_file_deleted_between_a_kill_and_the_start(tmp_path: Path, quiet: None) -> None:
+    def before(desk: Desk) -> None:
+        desk.save("first\n", "notes.md")
+        desk.look()
+        desk.put(other=1)
+
+    for image in crashed(tmp_path, before):
+        (image / "workspaces/home/notes.md").unlink()
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 0, "b": 0}, "other": 1}, image
+            assert desk.workspace.visible.tree().read("notes.md") is None, image
+
+
 class Meanwhile(Disk):
     """Does something right after the index was put in place, once."""
 
