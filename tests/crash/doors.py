@@ -116,6 +116,11 @@ class Writer(threading.Thread):
                 self.step()
         except Exception as error:  # noqa: BLE001  (a thread's error would else be lost)
             self.ledger.complain(f"{self.name}: {error!r:.1500}")
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Lets go of what it holds."""
 
     def step(self) -> None:
         raise NotImplementedError
@@ -138,6 +143,9 @@ class Caller(Writer):
         super().__init__(name, seed, ledger, stop)
         self._client = Client(port)
         self._pace = pace
+
+    def leave(self) -> None:
+        self._client.close()
 
     def step(self) -> None:
         self.rng.choice((self._set, self._set, self._field, self._field, self._delete, self._artifact))()
