@@ -50,6 +50,7 @@ class Derived:
         self._search = search
         self._lock = threading.RLock()
         self._waiting: list[Change] = []
+        self._flushing = False
         self.stale: set[str] = set()  # workspaces whose indexes missed a change and must catch up
 
     def apply(self, changes: list[Change]) -> None:
@@ -72,14 +73,15 @@ class Derived:
 
     def flush(self) -> None:
         """Brings the indexes up to everything that is durable. Costs nothing where they are."""
-        if self._waiting:
+        if self._waiting or self._flushing:  # by another thread, which is waited for
             with self._lock:
                 self._flush()
 
     def _flush(self) -> None:
-        changes, self._waiting = self._waiting, []
-        if not changes:
+        if not self._waiting:
             return
+        self._flushing = True  # before the list is empty: whoever sees that must see this
+        changes, self._waiting = self._waiting, []
         try:
             self._history.append((change.owner.id, fact) for change in changes for fact in change.facts)
             with self._catalog.batch():
@@ -94,6 +96,8 @@ class Derived:
             # indexes missed is made good by a catch-up from the branches.
             log.exception("the derived indexes missed a change; they will catch up from git")
             self.stale.update(change.owner.id for change in changes)
+        finally:
+            self._flushing = False
 
     def _workspace(self, snapshot: Snapshot) -> None:
         encoded, _ = snapshot.record()

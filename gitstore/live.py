@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -31,6 +32,7 @@ class Live:
         self.folders = Folders(store, settle=settle)
         self._store = store
         self.settling = Settling(self._look, self._round, self._suspect, settle=settle, sweep=sweep)
+        self._beginning = threading.Thread(target=self._begin, name="gitstore-live", daemon=True)
         self.watching: Watching | None = None
         if watch:
             self.watching = Watching(
@@ -53,13 +55,18 @@ class Live:
         return self.checkouts.look(folder, only) if wait is None else wait
 
     def start(self) -> None:
-        """Begins to watch, then to look."""
+        """Begins to watch, then to look; returns at once, for with many folders that takes a moment."""
+        self._beginning.start()
+
+    def _begin(self) -> None:
         if self.watching is not None:
             self.watching.start()
-        self.settling.start()
+        self.settling.start()  # with a round, which finds what was done before the watches were there
 
     def stop(self) -> None:
         """Ends; what is not taken in is found at the next start."""
+        if self._beginning.ident is not None:
+            self._beginning.join()
         if self.watching is not None:
             self.watching.stop()
         self.settling.stop()

@@ -75,7 +75,8 @@ class Served:
             return got
 
     def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.stopping.set)
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self.loop.call_soon_threadsafe(self.stopping.set)
 
 
 @contextlib.contextmanager

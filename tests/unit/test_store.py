@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -407,3 +408,29 @@ def test_a_start_after_a_kill_waits_for_an_index_that_it_can_write(
         published(again, home)
         assert git(again, "home", "status", "--porcelain") == ""
         assert (folder / "memory/a.yaml").read_text().endswith("\n3\n")
+
+
+def test_a_query_waits_for_what_another_thread_is_taking_in(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make(store, "alpha")
+    taking, go_on = threading.Event(), threading.Event()
+    append = store._history.append
+
+    def slow(batch: Any) -> None:
+        taking.set()
+        assert go_on.wait(10)
+        append(batch)
+
+    monkeypatch.setattr(store._history, "append", slow)
+    put(store, one, a=1)
+    other = threading.Thread(target=store.derived.flush)
+    other.start()
+    assert taking.wait(10)
+    seen: list[int] = []
+    reader = threading.Thread(target=lambda: seen.append(len(store.history.timeline(one, TimelineQuery()).entries)))
+    reader.start()
+    reader.join(0.2)
+    assert not seen
+    go_on.set()
+    other.join(10)
+    reader.join(10)
+    assert seen == [2]
