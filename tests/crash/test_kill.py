@@ -6,6 +6,7 @@ One data folder goes through all rounds. `CRASH_ROUNDS` says how many (30 unless
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import statistics
@@ -37,6 +38,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
     finally:
         server.close()
+        gc.collect()  # what its clients left is found here, not in the next test
 
 
 def git(folder: Path, *words: str) -> str:
