@@ -36,6 +36,7 @@ from gitstore.timeline import (
     path_term,
     read_cursor,
     span,
+    tally,
     write_cursor,
 )
 
@@ -221,6 +222,22 @@ class History:
         shown = rows[: query.per_page]
         following = write_cursor(number, shown[-1][1], shown[-1][0]) if len(rows) > len(shown) else None
         return TimelinePage(tuple(Entry(self._facts(row), row[13]) for row in shown), total, following)
+
+    def activity(self, workspace: str, query: TimelineQuery, step: int) -> dict[tuple[int, str], int]:
+        """How many entries a timeline has in each span of `step` ms, by (number of the span since 1970, door).
+
+        The cursor and the page of the query do not matter. It counts what the filters let through each time; without
+        filters, and for those of actor, door and time, from an index alone.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return {}
+        found: dict[tuple[int, str], int] = {}
+        with self._database.read() as connection:
+            for arm in arms(number, query, folder=_has_below(connection, number, folder_path(query))):
+                for span_, door, amount in connection.execute(*tally(arm, step)):
+                    found[span_, unbind(door)] = found.get((span_, unbind(door)), 0) + amount
+        return found
 
     def commit(self, workspace: str, commit: str) -> CommitFacts | None:
         """Everything known about a commit of either line, all its changes included."""

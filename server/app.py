@@ -19,6 +19,7 @@ from server.routes import (
     health,
     keys,
     memory,
+    pages,
     problems,
     remotes,
     spec,
@@ -45,7 +46,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     about = Route(
         "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
     )
-    doors = (*health.routes(settings.metrics_open), *git_http.routes(settings))
+    doors = (*health.routes(settings.metrics_open), *git_http.routes(settings), *pages.routes(settings))
     table = (*doors, *(route for one in resources for route in one.ROUTES), *more, about)
     text = msgspec.json.encode(openapi.document(table, settings.public_url))
     tag = values.etag(text)
