@@ -114,12 +114,14 @@ def changed_paths(
     for path, old, new in differences:
         op: Op = "added" if old is None else "deleted" if new is None else "changed"
         part, key = names.classify(branch, path)
-        found.append(ChangedPath(path, op, part, _real_key(part, path, key, before if new is None else after)))
+        found.append(ChangedPath(path, op, part, key_at(path, part, key, before if new is None else after)))
     return found
 
 
-def _real_key(part: str, path: str, key: str | None, view: TreeView) -> str | None:
-    """A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
+def key_at(path: str, part: str, key: str | None, view: TreeView) -> str | None:
+    """The key of a file in `view`, given what `names.classify` says of its path.
+
+    A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
     if part == "memory" and names.is_long_memory(path.rsplit("/", 1)[-1]):
         field, document = "key", view.read(path)
     elif part == "file":
