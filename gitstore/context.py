@@ -6,6 +6,7 @@ only what one change touched, and reads nothing at all where a single memory key
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -15,10 +16,11 @@ import msgspec
 from gitstore import credentials, media, names, rules, values
 from gitstore.errors import Invalid, Malformed, SecretFound
 from gitstore.model import MEMORY_MAX_BYTES, Fields, Problem
-from gitstore.parsed import Parsed, cached, text_secrets
+from gitstore.parsed import Parsed, cached, parse, text_secrets
 from gitstore.reading import Overlay, Reading, Tree, blob_id, shown
 from gitstore.repository.objects import Object
-from gitstore.repository.trees import TreeEntry
+from gitstore.repository.trees import Difference, TreeEntry
+from gitstore.repository.worktree import regular
 from gitstore.rules import SPEC_PARTS, Policy
 
 WORKSPACE: Final = "workspace.yaml"
@@ -99,6 +101,26 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if "workspace" in parts:
             parts.add("settings")  # whether storage can be `git_remote` depends on the repository URL
         return _read(Overlay(tree, edits), self, self, now, [part for part in PARTS if part in parts])
+
+    def elsewhere(self, tree: Tree, differences: Iterable[Difference], now: int) -> Context:
+        """The context of another tree than this one's, given everything in which the two differ.
+
+        It is what `load` makes of the tree if there are problems neither here nor in what comes out; else what this one
+        says is kept for what cannot be read there, and a caller who does not want that loads the tree.
+        """
+        found = list(differences)
+        if all(one.path.startswith("memory/") and (one.new is None or regular(one.new)) for one in found):
+            edits = {one.path: tree.read(one.path) if one.new is not None else None for one in found}
+            for one in found:
+                data = edits[one.path]
+                if data is not None and one.new is not None:
+                    with contextlib.suppress(Invalid, Malformed):  # told when the folder is read
+                        parse(one.new.id.hex(), data, one.path)
+            return self.after(tree, edits, now)
+        parts = {_part(one.path) for one in found}
+        if "workspace" in parts:
+            parts.add("settings")
+        return _read(tree, self, self, now, [part for part in PARTS if part in parts])
 
     def memory_json(self) -> bytes:
         """The whole memory object as compact JSON."""

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from gitstore import causes, errors
+from gitstore.asof import AsOf, FileStat
 from gitstore.causes import Cause
 from gitstore.database import Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
@@ -40,7 +41,7 @@ from gitstore.timeline import (
     write_cursor,
 )
 
-__all__ = ["Bounds", "Entry", "FileStat", "History", "TimelinePage", "TimelineQuery", "Version"]
+__all__ = ["AsOf", "Bounds", "Entry", "FileStat", "History", "TimelinePage", "TimelineQuery", "Version"]
 
 _VERSION = 1
 # A term is what a commit can be asked for by (see `timeline.term`); it has at least one posting.
@@ -98,15 +99,6 @@ class Version(msgspec.Struct, frozen=True):
     time: int
     actor: Actor
     op: Op
-
-
-class FileStat(msgspec.Struct, frozen=True):
-    """A stored file as history sees it; `created_at` is when it last began to exist, `commit` changed it last."""
-
-    version: int
-    created_at: int
-    updated_at: int
-    commit: str
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -281,6 +273,21 @@ class History:
             (line_of(number, branch), clip(ms)),
         )
         return row[0].hex() if row else None
+
+    def as_of(self, workspace: str, branch: Branch, commit: str | None) -> AsOf | None:
+        """History as a commit of a line had it, without one as it was before the first.
+
+        None for a commit that is not on the line, and for an unknown workspace.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return None
+        first, beyond = span(line_of(number, branch))
+        if commit is None:
+            return AsOf(self._database, self._known.actors, number, branch, first - 1, 0)
+        rows = self._by_id(workspace, commit, commit, "c.seq, c.time")
+        found = next(((seq, time) for seq, time in rows if first <= seq < beyond), None)
+        return AsOf(self._database, self._known.actors, number, branch, *found) if found is not None else None
 
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, its deletion included; None for a path that never was."""

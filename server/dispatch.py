@@ -21,6 +21,7 @@ from multidict import istr
 from gitstore import errors, values
 from gitstore.explorer import Explorer
 from gitstore.following import Following
+from gitstore.past import Past
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
@@ -102,6 +103,7 @@ class App:
         self._following = Following(store, means(settings)) if store is not None else None
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
+        self._past = Past(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
@@ -150,6 +152,13 @@ class App:
         if self._explorer is None:
             raise RuntimeError("this server has no store")
         return self._explorer
+
+    @property
+    def past(self) -> Past:
+        """The workspaces as they were."""
+        if self._past is None:
+            raise RuntimeError("this server has no store")
+        return self._past
 
     @property
     def live(self) -> Live:
