@@ -1,4 +1,4 @@
-"""The stylesheet, the script and the icon: read once, named by their content so that browsers may keep them for good."""
+"""The stylesheet, the script and the icon: read once, named by their content, so that browsers may keep them."""
 
 from __future__ import annotations
 

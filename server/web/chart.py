@@ -38,7 +38,9 @@ def days(counted: Mapping[tuple[int, str], int], first: int, last: int) -> list[
 def sparkline(counts: Sequence[int], label: str) -> Markup:
     """A small area; its label says in words what it shows."""
     width, height, most = 4 * (len(counts) - 1), 22, max(counts, default=0)
-    points = [f"{4 * at},{height - 1 - (count * (height - 4) / most if most else 0):.1f}" for at, count in enumerate(counts)]
+    points = [
+        f"{4 * at},{height - 1 - (count * (height - 4) / most if most else 0):.1f}" for at, count in enumerate(counts)
+    ]
     text = '<svg class="spark" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{label}">'
     head = Markup(text).format(w=width, h=height, label=label)  # noqa: S704  (a constant, its values are escaped)
     line = " ".join(points)

@@ -56,7 +56,12 @@ def key(slug: str, name: str, **query: object) -> str:
 
 def document(slug: str, path: str, **query: object) -> str:
     """One file of `main`, by its path."""
-    return with_query(f"{UI}/w/{_part(slug)}/tree/" + "/".join(_part(one) for one in path.split("/")), **query)
+    return beside(slug, "tree", path, **query)
+
+
+def beside(slug: str, what: str, path: str, **query: object) -> str:
+    """What belongs to a file of `main`: `tree` (its page), `frame` or `download`."""
+    return with_query(f"{UI}/w/{_part(slug)}/{what}/" + "/".join(_part(one) for one in path.split("/")), **query)
 
 
 def artifact(slug: str, identity: str, *more: str, **query: object) -> str:

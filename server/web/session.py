@@ -24,7 +24,7 @@ MOST = 20
 
 
 class Session(msgspec.Struct, frozen=True):
-    """One person at the pages. `token` stands for the key, `form` must come back with every form; `expires_at` in ms."""
+    """One person at the pages. `token` stands for the key, `form` comes back with every form; `expires_at` in ms."""
 
     key: str
     token: str
@@ -92,7 +92,7 @@ def _digest(name: str) -> bytes:
 
 
 def cookie(name: str, value: str, *, seconds: int, secure: bool) -> tuple[str, str]:
-    """A Set-Cookie header: no script reads it, no other site sends it, only the pages get it. 0 `seconds` removes it."""
+    """A Set-Cookie header: no script reads it, no other site sends it, only the pages get it. 0 `seconds` end it."""
     text = f"{name}={value}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
     return "Set-Cookie", f"{text}; Secure" if secure else text
 

@@ -56,9 +56,7 @@ def _query(filters: dict[str, str], cursor: str | None, per_page: int) -> Timeli
         if name in filters and filters[name] not in allowed:
             raise errors.Invalid(f"{name} must be one of {', '.join(allowed)}")
     asked = {name: filters.get(name) for name in ("kind", "actor", "door", "path", "key", "workflow_id", "task_id")}
-    return TimelineQuery(
-        **asked, text=filters.get("q"), since=since, until=until, cursor=cursor, per_page=per_page
-    )  # type: ignore[arg-type]  # all of these are texts
+    return TimelineQuery(**asked, text=filters.get("q"), since=since, until=until, cursor=cursor, per_page=per_page)  # type: ignore[arg-type]  # all of these are texts
 
 
 def _day(text: str) -> int:
@@ -90,7 +88,7 @@ def _groups(entries: tuple[Entry, ...]) -> list[Group]:
 def _picture(visit: Visit, identity: str, slug: str, filters: dict[str, str]) -> dict[str, Any] | None:
     """The last weeks up to the newest change of the workspace, whatever day is chosen."""
     history = visit.store.history
-    bounds = [one for branch in ("main", "evidence") if (one := history.bounds(identity, branch)) is not None]  # type: ignore[arg-type]
+    bounds = [one for branch in ("main", "evidence") if (one := history.bounds(identity, branch)) is not None]
     if not bounds:
         return None
     newest = max(one.last_time for one in bounds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gitstore import record, values
@@ -17,6 +17,7 @@ from server.web.visit import Page, Shown, Visit, heading
 
 _KEYS = 100
 _FILES = 200
+Touched = Callable[[str], Touch | None]
 _SPEC = ("resources", "documents", "tools", "config", "instructions")
 
 
@@ -26,18 +27,16 @@ def show(visit: Visit) -> Shown:
     snapshot, slug = seen.snapshot, seen.slug
     context = snapshot.context
     q, page = visit.asked("q"), visit.number("page")
-    touches = {} if seen.past else _touches(visit, snapshot)
+    touch = seen.touch if seen.past else _touches(visit, snapshot).get
     wanted = [one for one in context.memory.values() if q is None or q.casefold() in one.key.casefold()]
     budget = tree.Budget()
     memory = [
-        _slot(entry.key, entry.path, values.decode(entry.value_json), touches, budget)
+        _slot(entry.key, entry.path, values.decode(entry.value_json), touch, budget)
         for entry in wanted[(page - 1) * _KEYS : page * _KEYS]
     ]
     settings = values.decode(record.settings(context.settings_around, GIT_TOKEN in snapshot.sealed))
     spec = [
-        _slot(part, f"spec/{part}.yaml", context.spec[part], touches, budget)
-        for part in _SPEC
-        if context.spec.get(part)
+        _slot(part, f"spec/{part}.yaml", context.spec[part], touch, budget) for part in _SPEC if context.spec.get(part)
     ]
     shown = list(context.files.values())[:_FILES]
 
@@ -45,17 +44,17 @@ def show(visit: Visit) -> Shown:
         return links.workspace(slug, at=seen.asked, q=q, page=number if number > 1 else None)
 
     drawn = {
-        "ws": heading(visit.workspace.visible),
+        "ws": heading(seen.workspace.visible),
         "tab": "now",
         "seen": seen,
         "q": q,
         "memory": memory,
         "memory_total": len(context.memory),
         "pages": numbered(page, _KEYS, len(wanted), "key", link),
-        "settings": _slot("settings", "settings.yaml", settings, touches, budget) if settings else None,
+        "settings": _slot("settings", "settings.yaml", settings, touch, budget) if settings else None,
         "spec": spec,
         "spec_version": snapshot.spec_version,
-        "files": _files(visit, snapshot, shown, touches),
+        "files": _files(visit, snapshot, shown, touch),
         "files_total": len(context.files),
         "others": _others(snapshot),
         "problems": [] if seen.past else snapshot.problems,
@@ -80,7 +79,7 @@ def _touches(visit: Visit, snapshot: Snapshot) -> dict[str, Touch]:
     return {**found, "settings.yaml": settings} if settings is not None else found
 
 
-def _slot(key: str, path: str, value: Any, touches: Mapping[str, Touch], budget: tree.Budget) -> dict[str, Any]:
+def _slot(key: str, path: str, value: Any, touch: Touched, budget: tree.Budget) -> dict[str, Any]:
     full = budget.left > 0
     nested = isinstance(value, dict | list) and bool(value)
     return {
@@ -90,7 +89,7 @@ def _slot(key: str, path: str, value: Any, touches: Mapping[str, Touch], budget:
         "excerpt": tree.excerpt(value),
         "kind": tree.kind(value),
         "drawn": tree.draw(value, budget) if full and (nested or _long(value)) else None,
-        "touch": touches.get(path),
+        "touch": touch(path),
     }
 
 
@@ -98,9 +97,7 @@ def _long(value: Any) -> bool:
     return isinstance(value, str) and (len(value) > 60 or "\n" in value)
 
 
-def _files(
-    visit: Visit, snapshot: Snapshot, wanted: Iterable[StoredFile], touches: Mapping[str, Touch]
-) -> list[dict[str, Any]]:
+def _files(visit: Visit, snapshot: Snapshot, wanted: Iterable[StoredFile], touch: Touched) -> list[dict[str, Any]]:
     listed = list(wanted)
     known = visit.store.catalog.blobs([one.blob for one in listed])
     return [
@@ -111,7 +108,7 @@ def _files(
             "content_type": one.content_type,
             "description": one.description,
             "size": known[one.blob][0] if one.blob in known else len(snapshot.blob(one.blob)),
-            "touch": touches.get(one.path),
+            "touch": touch(one.path),
         }
         for one in listed
     ]
@@ -121,5 +118,3 @@ def _others(snapshot: Snapshot) -> list[str]:
     """What else lies at the top of the folder, which is nobody's business but the people's who put it there."""
     names = (entry.name for entry in snapshot.tree().entries(""))
     return [name for name in names if name not in GOVERNED and name != RESERVED]
-
-

@@ -37,9 +37,7 @@ def _row(visit: Visit, identity: str, record: bytes | None, open_: int) -> dict[
     problems = len(hot.visible.problems) if hot is not None else len(_listed.decode(record).problems) if record else 0
     today = words.now() // words.DAY
     first = today - _DAYS + 1
-    days = visit.site.activity.days(
-        store.history, identity, first, today, TimelineQuery(since=first * words.DAY)
-    )
+    days = visit.site.activity.days(store.history, identity, first, today, TimelineQuery(since=first * words.DAY))
     counts = [day.total for day in days]
     last = store.history.timeline(identity, TimelineQuery(per_page=1)).entries
     recent = f"{words.count(sum(counts), 'change')} in {_DAYS} days"
