@@ -41,7 +41,6 @@ class Renderer:
             "me": visit.grant,
             "admin": visit.may("admin"),
             "form": visit.session.form if visit.session is not None else None,
-            "here": visit.call.request.raw_path,
         }
         drawn = self._environment.get_template(template).render(**known, **more, **values)
         return drawn.encode("utf-8", "replace")
