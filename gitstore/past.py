@@ -242,6 +242,13 @@ class Past:
 
     def known(self, workspace: Workspace, at: str) -> Then | None:
         """The workspace at a moment, where nothing has to be read for it."""
+        moment = self._remembered(workspace, at)
+        state = self._states.get((workspace.id, moment.main or "")) if moment is not None else None
+        if moment is None or state is None:
+            return None
+        return Then(moment, state.snapshot(workspace, moment), state.story)
+
+    def _remembered(self, workspace: Workspace, at: str) -> Moment | None:
         found = self._moments.get((workspace.id, at))
         if found is None:
             return None
@@ -251,12 +258,14 @@ class Past:
             # Time never goes back along a branch: what comes after a later commit is no part of the moment.
             if line.oid != before.oid and not (named and before.time > moment.time):
                 return None
-        state = self._states.get((workspace.id, moment.main or ""))
-        return Then(moment, state.snapshot(workspace, moment), state.story) if state is not None else None
+        return moment
 
     def moment(self, workspace: Workspace, at: str) -> Moment:
         """See `resolve`."""
-        visible = workspace.visible
+        known = self._remembered(workspace, at)
+        if known is not None:
+            return known
+        visible = workspace.visible  # looked at first: what comes in meanwhile is not taken for known
         moment = resolve(self._store, workspace, at)
         with self._lock:
             self._moments[workspace.id, at] = moment, visible.main, visible.evidence
