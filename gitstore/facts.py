@@ -14,8 +14,10 @@ from gitstore.documents import DocumentError, load
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
 from gitstore.repository.commits import Commit, Signature
 from gitstore.repository.objects import Oid
+from gitstore.repository.renames import moves
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Difference, TreeView, compare
+from gitstore.repository.worktree import regular
 
 COMMITTER_NAME = "gitstore"
 COMMITTER_EMAIL = "gitstore@gitstore.invalid"
@@ -112,17 +114,26 @@ def actor(told: str, author: Signature) -> Actor:
 def changed_paths(
     branch: Branch, differences: Iterable[Difference], before: TreeView, after: TreeView
 ) -> list[ChangedPath]:
-    """What a commit changed, with the resource that each path belongs to."""
+    """What a commit changed, with the resource that each path belongs to. What moved unchanged is `renamed`."""
     found = []
-    for path, old, new in differences:
+    for path, old, new, came_from in moves(differences):
         op: Op = "added" if old is None else "deleted" if new is None else "changed"
         part, key = names.classify(branch, path)
-        found.append(ChangedPath(path, op, part, _real_key(part, path, key, before if new is None else after)))
+        key = key_at(path, part, key, before if new is None else after)
+        blob = new.id.hex() if new is not None and regular(new) else None
+        if came_from is None:
+            found.append(ChangedPath(path, op, part, key, blob=blob))
+        else:
+            was, old_key = names.classify(branch, came_from)
+            old_key = key_at(came_from, was, old_key, before)
+            found.append(ChangedPath(path, "renamed", part, key, came_from, was, old_key, blob))
     return found
 
 
-def _real_key(part: str, path: str, key: str | None, view: TreeView) -> str | None:
-    """A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
+def key_at(path: str, part: str, key: str | None, view: TreeView) -> str | None:
+    """The key of a file in `view`, given what `names.classify` says of its path.
+
+    A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
     if part == "memory" and names.is_long_memory(path.rsplit("/", 1)[-1]):
         field, document = "key", view.read(path)
     elif part == "file":

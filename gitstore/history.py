@@ -16,9 +16,10 @@ import msgspec
 
 from gitstore import errors
 from gitstore.asof import AsOf, FileStat
-from gitstore.database import Database, Row, Unpacker, clip, unbind
+from gitstore.database import LIMIT, Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
-from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Touch
+from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Stamp, Touch
+from gitstore.story import Story
 from gitstore.timeline import (
     BRANCHES,
     CHANGES_SHOWN,
@@ -37,14 +38,16 @@ from gitstore.timeline import (
     path_term,
     read_cursor,
     span,
+    term,
     write_cursor,
 )
 
 __all__ = ["AsOf", "Bounds", "Entry", "FileStat", "History", "TimelinePage", "TimelineQuery", "Version"]
 
-_VERSION = 1
+_VERSION = 2
 # A term is what a commit can be asked for by (see `timeline.term`); it has at least one posting.
 # Of a path it also keeps the commit that touched it `last`, and the `part` while the path exists.
+# A rename has the terms of the path that a file came to be at, and of that where it was.
 # `seq` is the line's number and the position on it, so (time, seq) is the order of the timeline inside a workspace.
 _SCHEMA = """
 CREATE TABLE workspaces(id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE);
@@ -62,6 +65,8 @@ CREATE TABLE terms(workspace INTEGER NOT NULL, text BLOB NOT NULL, id INTEGER NO
     PRIMARY KEY(workspace, text)) WITHOUT ROWID;
 CREATE TABLE postings(term INTEGER NOT NULL, time INTEGER NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY(term, time, seq)) WITHOUT ROWID;
+CREATE TABLE renames(workspace INTEGER NOT NULL, path BLOB NOT NULL, time INTEGER NOT NULL, seq INTEGER NOT NULL,
+    old BLOB NOT NULL, PRIMARY KEY(workspace, path, time, seq)) WITHOUT ROWID;
 CREATE TABLE versions(workspace INTEGER NOT NULL, resource BLOB NOT NULL, seq INTEGER NOT NULL,
     number INTEGER NOT NULL, op TEXT NOT NULL, PRIMARY KEY(workspace, resource, seq)) WITHOUT ROWID;
 CREATE TABLE contents(workspace INTEGER NOT NULL, path BLOB NOT NULL, key BLOB NOT NULL,
@@ -75,6 +80,7 @@ _FACTS = (
     "c.seq, c.time, c.id, c.parents, c.kind, c.name, c.actor, c.door, c.state, c.request, c.workflow, c.task,"
     " c.changes, c.total"
 )
+_STAMP = "c.id, c.time, c.kind, c.name, c.actor, c.door, c.request, c.workflow, c.task"
 _EVERYTHING = TimelineQuery()
 _HEX = frozenset("0123456789abcdef")
 _TOTALS_KEPT = 1_000
@@ -264,6 +270,49 @@ class History:
         rows = self._by_id(workspace, commit, commit, "c.seq, c.time")
         found = next(((seq, time) for seq, time in rows if first <= seq < beyond), None)
         return AsOf(self._database, self._known.actors, number, branch, *found) if found is not None else None
+
+    def story(self, workspace: str, branch: Branch, path: str) -> Story | None:
+        """The story of the file that is or was at a path, up to the last commit of the line; None without a line."""
+        number = self._known.workspaces.get(workspace)
+        head = self.head(workspace, branch)
+        if number is None or head is None:
+            return None
+        return Story(self._database, number, branch, path, (LIMIT, 0))
+
+    def path_of_key(self, workspace: str, part: str, key: str) -> str | None:
+        """Where the resource of a part of `main` with this key was last; None for one that never was.
+
+        A key of other parts too, that thousands of their commits have named since, may be missed.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return None
+        line = line_of(number, "main")
+        rows = self._database.rows(
+            "SELECT c.changes FROM postings p CROSS JOIN commits c ON c.seq=p.seq"
+            " WHERE p.term=(SELECT id FROM terms WHERE workspace=? AND text=?) AND c.line=?"
+            " ORDER BY p.time DESC, p.seq DESC LIMIT 1000",
+            (number, term(b"K", key), line),
+        )
+        for (changes,) in rows:
+            for one in _changes(changes):
+                if (one.part, one.key) == (part, key):
+                    return one.path
+                if (one.old_part, one.old_key) == (part, key):
+                    return one.old_path
+        return None
+
+    def stamps(self, workspace: str, commits: Iterable[str]) -> dict[str, Stamp]:
+        """Who made these commits of either line, and when, by id; those that are on none are left out."""
+        found: dict[str, Stamp] = {}
+        for commit in commits:
+            if commit not in found and (row := self._by_id(workspace, commit, commit, _STAMP)):
+                _, time, kind, name, actor, door, request, workflow, task = row[0]
+                found[commit] = Stamp(
+                    commit, time, unbind(kind), unbind(name), self._known.actors[actor], unbind(door),
+                    request and unbind(request), workflow and unbind(workflow), task and unbind(task),
+                )  # fmt: skip
+        return found
 
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, its deletion included; None for a path that never was."""
@@ -467,6 +516,7 @@ def _has_below(connection: sqlite3.Connection, number: int, path: str) -> bool:
 
 def _drop_line(connection: sqlite3.Connection, number: int, branch: Branch) -> None:
     line = line_of(number, branch)
+    connection.execute("DELETE FROM renames WHERE workspace=? AND seq >= ? AND seq < ?", (number, *span(line)))
     for table in ("commits", "further"):
         connection.execute(f"DELETE FROM {table} WHERE seq >= ? AND seq < ?", span(line))  # noqa: S608
     connection.execute(

@@ -1,0 +1,24 @@
+"""What differs between two states: by key for YAML, by line for text, by size and digest for everything else.
+
+However large or hostile the contents are, the work has a bound; what it does not reach is told as `truncated`.
+"""
+
+from gitstore.diff.files import LIMITS, Content, FileDiff, Limits, compare, describe, moved
+from gitstore.diff.hunks import Hunk
+from gitstore.diff.patch import patches, unified
+from gitstore.diff.structure import ValueDiff, differences
+
+__all__ = [
+    "LIMITS",
+    "Content",
+    "FileDiff",
+    "Hunk",
+    "Limits",
+    "ValueDiff",
+    "compare",
+    "describe",
+    "differences",
+    "moved",
+    "patches",
+    "unified",
+]
