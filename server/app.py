@@ -22,6 +22,7 @@ from server.routes import (
     pages,
     problems,
     remotes,
+    snapshots,
     spec,
     timeline,
     workflows,
@@ -37,7 +38,20 @@ if TYPE_CHECKING:
 
 def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     """The route table. `more` is added to it; tests of the frame add small routes of their own."""
-    resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, checkout, remotes, keys)
+    resources = (
+        workspaces,
+        memory,
+        spec,
+        files,
+        workflows,
+        artifacts,
+        timeline,
+        problems,
+        checkout,
+        snapshots,
+        remotes,
+        keys,
+    )
 
     def document(call: Call) -> Raw:
         """This document."""
