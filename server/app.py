@@ -23,6 +23,7 @@ from server.routes import (
     remotes,
     spec,
     timeline,
+    undo,
     workflows,
     workspaces,
 )
@@ -36,7 +37,20 @@ if TYPE_CHECKING:
 
 def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     """The route table. `more` is added to it; tests of the frame add small routes of their own."""
-    resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, checkout, remotes, keys)
+    resources = (
+        workspaces,
+        memory,
+        spec,
+        files,
+        workflows,
+        artifacts,
+        timeline,
+        undo,
+        problems,
+        checkout,
+        remotes,
+        keys,
+    )
 
     def document(call: Call) -> Raw:
         """This document."""
