@@ -13,6 +13,7 @@ import msgspec
 from gitstore.database import Database, unbind
 from gitstore.intake import SPEC
 from gitstore.model import Actor, Branch, CommitFacts, Touch
+from gitstore.story import Story
 from gitstore.timeline import path_term
 
 _ASKED_AT_ONCE = 500
@@ -77,7 +78,7 @@ class AsOf:
     def touch(self, path: str) -> Touch | None:
         """The commit that last changed a path, its deletion included; None for one that had never been there."""
         for facts in reversed(self._later):
-            if any(path in (one.path, one.old_path) for one in facts.changes):
+            if any(path in one.paths for one in facts.changes):
                 return _touch(facts)
         found = self._database.row(_TOUCH, (self._workspace, path_term(self._branch, path), self.time, self._seq))
         return Touch(found[0].hex(), found[1], self._actors[found[2]]) if found else None
@@ -88,9 +89,14 @@ class AsOf:
         number = found[0] if found else 0
         made = Touch(found[1].hex(), found[2], self._actors[found[3]]) if found else None
         for facts in self._later:
-            if any(one.part == "spec" for one in facts.changes):
+            if any("spec" in one.parts for one in facts.changes):
                 number, made = number + 1, _touch(facts)
         return number, made
+
+    def story(self, path: str) -> Story:
+        """The story of the file that was at a path, up to then."""
+        beyond = (self.time, self._seq + 1)
+        return Story(self._database, self._workspace, self._branch, path, beyond, self._later)
 
     def files(self, keys: Iterable[str]) -> dict[str, FileStat]:
         """What history said of those of these files that existed, by key."""

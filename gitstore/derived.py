@@ -142,7 +142,7 @@ class Derived:
             if fact.branch != "evidence":
                 continue
             tree = change.snapshot.tree("evidence")
-            paths = [changed.path for changed in fact.changes]
+            paths = [path for changed in fact.changes for path in changed.paths]
             self.records(workspace, tree, paths, time=fact.time, commit=fact.id)
             before = fact.parents[0] if fact.parents else None
             self._search.mark(workspace, fact.id, before)

@@ -14,8 +14,10 @@ from gitstore.documents import DocumentError, load
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
 from gitstore.repository.commits import Commit, Signature
 from gitstore.repository.objects import Oid
+from gitstore.repository.renames import moves
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Difference, TreeView, compare
+from gitstore.repository.worktree import regular
 
 COMMITTER_NAME = "gitstore"
 COMMITTER_EMAIL = "gitstore@gitstore.invalid"
@@ -84,11 +86,6 @@ def facts(
     """The facts of a commit that is already made; `time` is its effective time, `pushed` that it came over the wire."""
     parents = tuple(parent.hex() for parent in commit.parents)
     trailers = commit.trailers if commit.committer.email == COMMITTER_EMAIL else {}
-    words = trailers.get("Gitstore-Actor", "").split(" ", 2)
-    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
-        actor = Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
-    else:
-        actor = Actor("person", commit.author.email, commit.author.name)
     return CommitFacts(
         id=oid.hex(),
         branch=branch,
@@ -96,7 +93,7 @@ def facts(
         time=time,
         kind=trailers.get("Gitstore-Kind", "push" if pushed else "merge" if len(parents) > 1 else "edit"),
         name=names.one_line(commit.subject) if commit.subject else "(no message)",
-        actor=actor,
+        actor=actor(trailers.get("Gitstore-Actor", ""), commit.author),
         door=trailers.get("Gitstore-Door", "git" if pushed else "disk"),
         changes=tuple(changes),
         state=trailers.get("Gitstore-State", "completed"),
@@ -106,15 +103,30 @@ def facts(
     )
 
 
+def actor(told: str, author: Signature) -> Actor:
+    """Who it was, as the trailer Gitstore-Actor tells; else the person who is the author."""
+    words = told.split(" ", 2)
+    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
+        return Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
+    return Actor("person", author.email, author.name)
+
+
 def changed_paths(
     branch: Branch, differences: Iterable[Difference], before: TreeView, after: TreeView
 ) -> list[ChangedPath]:
-    """What a commit changed, with the resource that each path belongs to."""
+    """What a commit changed, with the resource that each path belongs to. What moved unchanged is `renamed`."""
     found = []
-    for path, old, new in differences:
+    for path, old, new, came_from in moves(differences):
         op: Op = "added" if old is None else "deleted" if new is None else "changed"
         part, key = names.classify(branch, path)
-        found.append(ChangedPath(path, op, part, key_at(path, part, key, before if new is None else after)))
+        key = key_at(path, part, key, before if new is None else after)
+        blob = new.id.hex() if new is not None and regular(new) else None
+        if came_from is None:
+            found.append(ChangedPath(path, op, part, key, blob=blob))
+        else:
+            was, old_key = names.classify(branch, came_from)
+            old_key = key_at(came_from, was, old_key, before)
+            found.append(ChangedPath(path, "renamed", part, key, came_from, was, old_key, blob))
     return found
 
 

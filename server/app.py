@@ -21,6 +21,7 @@ from server.routes import (
     memory,
     problems,
     remotes,
+    snapshots,
     spec,
     timeline,
     undo,
@@ -48,6 +49,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         undo,
         problems,
         checkout,
+        snapshots,
         remotes,
         keys,
     )
