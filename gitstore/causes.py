@@ -10,6 +10,7 @@ from gitstore.database import bind, clip
 from gitstore.facts import trailer
 from gitstore.timeline import path_term, term
 
+# The SQL below is put together from constants only; every value is bound.
 _TERM = "(SELECT id FROM terms WHERE workspace=? AND text=?)"
 
 
@@ -42,13 +43,14 @@ def caused(workspace: int, cause: Cause, low: int, high: int) -> tuple[str, list
     posted = [(b"J", cause.task_id), (b"W", cause.workflow_id)]
     terms = [term(sort, trailer(text) or "") for sort, text in posted if text is not None]
     # What stands in few rows comes first; the `+` keeps SQLite from walking all commits by `seq` instead.
+    values: list[Any] = [low, high]
     if cause.request_id is not None:
-        source, values = " FROM commits c WHERE +c.seq >= ? AND +c.seq <= ?", [low, high]
+        source = " FROM commits c WHERE +c.seq >= ? AND +c.seq <= ?"
     elif terms:
-        source = f" FROM postings p CROSS JOIN commits c ON c.seq=p.seq WHERE p.term={_TERM} AND p.seq >= ? AND p.seq <= ?"
+        source = f" FROM postings p CROSS JOIN commits c ON c.seq=p.seq WHERE p.term={_TERM} AND c.seq BETWEEN ? AND ?"
         values = [workspace, terms[0], low, high]
     else:
-        source, values = " FROM commits c WHERE c.seq >= ? AND c.seq <= ?", [low, high]
+        source = " FROM commits c WHERE c.seq >= ? AND c.seq <= ?"
     where = ""
     for column, text in (("request", cause.request_id), ("workflow", cause.workflow_id), ("task", cause.task_id)):
         if text is not None:
@@ -66,5 +68,5 @@ def caused(workspace: int, cause: Cause, low: int, high: int) -> tuple[str, list
 
 def touches(workspace: int, path: str, low: int, high: int) -> tuple[str, list[Any]]:
     """The look-up of the `seq` of the commits of `main` that changed a path, in their order."""
-    sql = f"SELECT p.seq FROM postings p WHERE p.term={_TERM} AND p.seq >= ? AND p.seq <= ? ORDER BY p.seq"
+    sql = f"SELECT p.seq FROM postings p WHERE p.term={_TERM} AND p.seq >= ? AND p.seq <= ? ORDER BY p.seq"  # noqa: S608
     return sql, [workspace, path_term("main", path), low, high]

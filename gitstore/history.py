@@ -247,8 +247,10 @@ class History:
     def place(self, workspace: str, commit: str) -> int | None:
         """Where a commit stands on `main`, for `caused` and `touches`: a later one has a higher place."""
         number = self._known.workspaces.get(workspace)
-        row = self._by_id(workspace, commit, commit, "c.seq")
-        return row[0][0] if row and number is not None and row[0][0] >> POSITION_BITS == line_of(number, "main") else None
+        if number is None:
+            return None
+        first, beyond = span(line_of(number, "main"))
+        return next((seq for (seq,) in self._by_id(workspace, commit, commit, "c.seq") if first <= seq < beyond), None)
 
     def caused(self, workspace: str, cause: Cause, until: int) -> Iterator[tuple[int, CommitFacts]]:
         """The commits of `main` up to the place `until` that have this cause, oldest first, each with its place."""

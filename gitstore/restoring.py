@@ -44,7 +44,7 @@ def restore(
     commit: str,
     who: Provenance,
     *,
-    selection: Selection = Selection(),
+    selection: Selection | None = None,
     message: str | None = None,
     precondition: Precondition = NONE,
     dry_run: bool = False,
@@ -55,7 +55,7 @@ def restore(
     Raises NotFound for a path or key that is neither there now nor was then, PreconditionFailed, Conflict where the
     slug of then is taken, Refused for files that today's rules refuse.
     """
-    workspace = store.load(reference)
+    workspace, selection = store.load(reference), selection or Selection()
     name = names.one_line(subject(message, f"restore: {selection.text()} as of {commit[:12]}"))
 
     def make(base: Snapshot) -> Turn:

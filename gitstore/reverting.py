@@ -1,8 +1,8 @@
 """Reverting: undoing what some commits of `main` wrote, whatever came after them, by merging as everywhere else.
 
 Of each path the commits that follow each other without anybody between them are one step, so that what they wrote over
-their own is no conflict. The steps are undone from the newest to the oldest, each by a merge whose base is what the step
-left, whose one side is what there is now, and whose other side is what there was before the step.
+their own is no conflict. The steps are undone from the newest to the oldest, each by a merge whose base is what the
+step left, whose one side is what there is now, and whose other side is what there was before the step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.history import History
 from gitstore.joining import Turn
 from gitstore.merging import Clash, Merged
+from gitstore.merging.clash import shown
 from gitstore.model import CommitFacts, Provenance
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
@@ -52,9 +53,10 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def text(self) -> str:
         """One line for people."""
-        sides = [MISSING if value is UNSET else value for value in (self.before, self.written, self.now)]
-        line = None if self.line is UNSET else self.line
-        return Clash(self.path, self.pointer, sides[1], sides[2], sides[0], line).text("now", "before")
+        place = f" at {self.pointer}" if self.pointer else "" if self.line is UNSET else f", line {self.line}"
+        sides = (("before", self.before), ("written", self.written), ("now", self.now))
+        said = ", ".join(f"{'nothing' if value is UNSET else shown(value)} {side}" for side, value in sides)
+        return names.one_line(f"{self.path}{place}: {said}", 1000)
 
 
 class Reverted(msgspec.Struct, frozen=True):

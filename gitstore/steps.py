@@ -162,10 +162,11 @@ def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
     turn = 0
     while waiting:
         steps = {path: known[-1 - turn] for path, known in waiting}
-        was = _left(layer, here, steps, at.node if turn < _ROUNDS else None)
-        wanted, unfit = _fitted(layer, was, {path: step.before for path, step in steps.items()})
-        for path in unfit:
-            clashes.append(Clash(path, "", *(_shown(layer, node) for node in (steps[path].after, None, steps[path].before))))
+        was, unfit = _left(layer, here, steps, at.node if turn < _ROUNDS else None)
+        wanted, more = _fitted(layer, was, {path: step.before for path, step in steps.items() if path not in unfit})
+        for path in (*unfit, *more):
+            step = steps[path]
+            clashes.append(Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
             stuck = True
         merged = merge_trees(layer, was, here, wanted, prefer="theirs" if force else "ours")
         layer.add(merged)
@@ -180,8 +181,8 @@ def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
 
 def _left(
     layer: Layer, here: TreeView, steps: Mapping[str, Step], at: Callable[[str, str], Node | None] | None
-) -> TreeView:
-    """What there is now, with what the steps left where they left it: the base of the merge.
+) -> tuple[TreeView, list[str]]:
+    """What there is now, with what the steps left where they left it: the base of the merge; and what fits nowhere.
 
     A file that somebody renamed since, unchanged, is not there yet under its new name: so the merge sees the rename.
     """
@@ -196,7 +197,7 @@ def _left(
             found = places.get(after.id, []) if after is not None else []
             if len(found) == 1 and found[0] not in steps and at(commit, found[0]) is None:
                 edits[found[0]] = None
-    return _fitted(layer, here, edits)[0]
+    return _fitted(layer, here, edits)
 
 
 def _plain(node: Node | None) -> bool:

@@ -33,11 +33,13 @@ SUBJECT_MAX = 200
 class Undone(msgspec.Struct, frozen=True):
     """What became of it: `commit` is None where nothing was different, and where it was only tried.
 
-    `head` is the commit of `main` that it stands on, or made; `before` and `after` are the files of `main`.
+    `head` is the commit of `main` that it stands on, or made, `etag` that of the workspace then; `before` and `after`
+    are the files of `main`.
     """
 
     commit: CommitFacts | None
     head: str
+    etag: str
     before: TreeView
     after: TreeView
 
@@ -76,7 +78,7 @@ def seen(base: Snapshot, merged: Merged) -> tuple[TreeView, TreeView]:
 def tried(base: Snapshot, merged: Merged) -> Undone:
     """What would become of it."""
     before, after = seen(base, merged)
-    return Undone(None, base.main.head or "", before, after)
+    return Undone(None, base.main.head or "", base.etag, before, after)
 
 
 def apply(
@@ -90,8 +92,8 @@ def apply(
         return make(base)
 
     def undone(outcome: Outcome[Turn]) -> tuple[Turn, Undone]:
-        head = outcome.snapshot.main.head or ""
-        return outcome.value, Undone(outcome.commit, head, bases[-1].tree(), outcome.snapshot.tree())
+        now = outcome.snapshot
+        return outcome.value, Undone(outcome.commit, now.main.head or "", now.etag, bases[-1].tree(), now.tree())
 
     while True:
         workspace = store.hot(reference) or store.load(reference)

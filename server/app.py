@@ -25,6 +25,7 @@ from server.routes import (
     snapshots,
     spec,
     timeline,
+    undo,
     workflows,
     workspaces,
 )
@@ -46,6 +47,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         workflows,
         artifacts,
         timeline,
+        undo,
         problems,
         checkout,
         snapshots,

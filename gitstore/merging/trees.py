@@ -53,9 +53,7 @@ def merge(
     return merge_trees(repository.database, repository.tree(since), repository.tree(ours), right, prefer=prefer)
 
 
-def merge_trees(
-    source: Source, before: TreeView, ours: TreeView, theirs: TreeView, *, prefer: Side = "ours"
-) -> Merged:
+def merge_trees(source: Source, before: TreeView, ours: TreeView, theirs: TreeView, *, prefer: Side = "ours") -> Merged:
     """`merge` of trees that need not be those of commits; `source` has the objects of all three."""
     first, second = (ours, theirs) if prefer == "ours" else (theirs, ours)
     return _Joining(source, before, first, second, prefer).run()
