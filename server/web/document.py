@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
+import msgspec
+from markupsafe import Markup
+
 from gitstore import errors, media, names
-from gitstore.history import Entry, TimelineQuery
-from server.web import links, preview
+from gitstore.model import Stamp
+from gitstore.story import Turn
+from server.web import links, preview, words
 from server.web.moment import Seen, see
 from server.web.preview import Look
 from server.web.visit import Page, Shown, Visit, heading
@@ -23,17 +28,10 @@ def key(visit: Visit) -> Shown:
     entry = seen.snapshot.context.memory.get(name)
     if entry is not None:
         return _show(visit, seen, entry.path)
-    path = _last_path(visit, seen, name)
+    path = visit.store.history.path_of_key(seen.workspace.id, "memory", name)
     if path is None:
         raise errors.NotFound(f"the memory has no key `{names.one_line(name, 80)}`, and never had one")
     return _show(visit, seen, path)
-
-
-def _last_path(visit: Visit, seen: Seen, name: str) -> str | None:
-    """Where a key that is not there was kept last."""
-    found = visit.store.history.timeline(seen.workspace.id, TimelineQuery(key=name, per_page=1)).entries
-    changes = found[0].facts.changes if found else ()
-    return next((one.path for one in changes if one.key == name and one.part == "memory"), None)
 
 
 def show(visit: Visit) -> Shown:
@@ -124,40 +122,63 @@ def download(visit: Visit) -> Shown:
 # --- all that it ever said ------------------------------------------------------------------------------------------
 
 
-def _story(visit: Visit, seen: Seen, path: str) -> tuple[list[Entry], int]:
-    """The commits that changed a path, newest first, and how many there are."""
-    query = TimelineQuery(path=path, per_page=_STEPS)
-    found = visit.store.history.timeline(seen.workspace.id, query)
-    return [one for one in found.entries if one.facts.branch == "main"], found.total
+class Version(msgspec.Struct):
+    """One version of the file: who made it, what it did, where the file was then, and what it said in short."""
+
+    stamp: Stamp
+    op: str
+    path: str
+    old_path: str | None
+    here: bool
+    excerpt: str = ""
+    drawn: Markup | None = None
 
 
-def _steps(visit: Visit, seen: Seen, path: str, story: list[Entry]) -> dict[str, Any]:
+def _story(visit: Visit, seen: Seen, path: str) -> tuple[list[Turn], int]:
+    """The newest commits that changed a file, through its renames, and how many there are in all."""
+    story = visit.store.history.story(seen.workspace.id, "main", path)
+    return (list(islice(story.turns(), _STEPS)), story.length) if story is not None else ([], 0)
+
+
+def _steps(visit: Visit, seen: Seen, path: str, turns: list[Turn]) -> dict[str, Any]:
     """Where in its story the document is looked at, the versions beside that one, and a page of the story."""
     here = 0
     if seen.past:
         touch = seen.touch(path)
-        known = [at for at, one in enumerate(story) if touch is not None and one.facts.id == touch.commit]
-        here = known[0] if known else len(story)
+        here = next((at for at, one in enumerate(turns) if touch and one.commit == touch.commit), len(turns))
     first = max(0, here - 2)
+    shown = turns[first : first + _STORY]
+    stamps = visit.store.history.stamps(seen.workspace.id, [one.commit for one in shown])
+    versions = [
+        _version(seen, stamps[one.commit], one, at == here)
+        for at, one in enumerate(shown, first)
+        if one.commit in stamps
+    ]
     return {
         "here": here,
-        "older": story[here + 1].facts if here + 1 < len(story) else None,
-        "newer": story[here - 1].facts if seen.past and 0 < here <= len(story) else None,
-        "story": [_version(seen, path, one, at == here) for at, one in enumerate(story[first : first + _STORY], first)],
-        "story_first": first,
-        "story_left": max(len(story) - first - _STORY, 0),
+        "older": _at(seen, turns[here + 1]) if here + 1 < len(turns) else None,
+        "newer": (_at(seen, turns[here - 1]) if here > 1 else links.document(seen.slug, path)) if here else None,
+        "story": versions,
+        "story_left": len(turns) > len(shown),
     }
 
 
-def _version(seen: Seen, path: str, entry: Entry, here: bool) -> dict[str, Any]:
-    data = seen.snapshot.tree_at(entry.facts.id).read(path)
-    change = next((one for one in entry.facts.changes if one.path == path), None)
-    shown: dict[str, Any] = {"facts": entry.facts, "here": here, "op": change.op if change is not None else "changed"}
-    if data is None:
-        return shown | {"excerpt": "not there", "drawn": None}
-    if not path.endswith(_YAML):
-        return shown | {"excerpt": f"{len(data):,} bytes", "drawn": None}
-    found = preview.look("application/yaml", data, path)
-    if found.kind != "values":
-        return shown | {"excerpt": "cannot be read", "drawn": None}
-    return shown | {"excerpt": "", "drawn": found.drawn}
+def _at(seen: Seen, turn: Turn) -> str:
+    return links.document(seen.slug, turn.path, at=turn.commit)
+
+
+def _version(seen: Seen, stamp: Stamp, turn: Turn, here: bool) -> Version:
+    version = Version(stamp, turn.op, turn.path, turn.old_path, here)
+    if turn.blob is None:
+        version.excerpt = "not there any more" if turn.op == "deleted" else ""
+        return version
+    data = seen.snapshot.blob(turn.blob)
+    if not turn.path.endswith(_YAML):
+        version.excerpt = words.size(len(data))
+        return version
+    known = preview.look("application/yaml", data, turn.path)
+    if known.kind == "values":
+        version.drawn = known.drawn
+    else:
+        version.excerpt = "cannot be read"
+    return version

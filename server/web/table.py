@@ -11,6 +11,7 @@ from server.web import (
     keys,
     problems,
     sign,
+    snapshots,
     sync,
     timeline,
     twin,
@@ -56,6 +57,9 @@ PLACES = (
     Place("GET", f"{_ONE}/problems", "agent", problems.show, "What is wrong, and the folder's edits"),
     Place("POST", f"{_ONE}/problems/{{problem}}", "admin", problems.settle, "Settle a problem"),
     Place("POST", f"{_ONE}/commit", "admin", problems.commit, "Commit the folder's edits"),
+    Place("GET", f"{_ONE}/snapshots", "agent", snapshots.show, "The snapshots"),
+    Place("POST", f"{_ONE}/snapshots", "admin", snapshots.make, "Take a snapshot"),
+    Place("POST", f"{_ONE}/snapshots/{{name}}/delete", "admin", snapshots.delete, "Delete a snapshot"),
     Place("GET", f"{_ONE}/sync", "agent", sync.show, "How following a remote stands"),
     Place("POST", f"{_ONE}/sync", "admin", sync.run, "Exchange with the remote now"),
 )

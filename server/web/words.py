@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from markupsafe import Markup
 
 from gitstore import values
+from gitstore.model import ChangedPath
 
 DAY = 86_400_000
 _UNITS = (
@@ -97,6 +99,21 @@ def count(number: int, word: str, more: str | None = None) -> str:
 def short(commit: str) -> str:
     """The first digits of a commit, as git shows them."""
     return commit[:8]
+
+
+def touched(changes: Iterable[ChangedPath]) -> list[tuple[str, str]]:
+    """(what was done, to what) of the paths that a commit changed, each thing once and by the name people know."""
+    found: dict[str, str] = {}
+    for one in changes:
+        if one.part == "artifact":
+            name = one.path.rsplit("/", 1)[-1]
+            if name == "artifact.yaml" and any(name != known for known in found):
+                continue
+            found.pop("artifact.yaml", None)
+        else:
+            name = one.key if one.key is not None and one.part != "file" else one.path
+        found.setdefault(name, one.op)
+    return [(op, name) for name, op in found.items()]
 
 
 def door(name: str) -> str:

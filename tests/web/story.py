@@ -96,6 +96,8 @@ def _past(folder: Path, now: float) -> None:
     """Weeks of edits by people, as a repository that is imported with its history."""
     shutil.copytree(SAMPLES / "platform", folder)
     git(folder, "init", "-q", "-b", "main")
+    with (folder / ".git/info/exclude").open("a") as excluded:
+        excluded.write("/evidence/\n")
     policy = (folder / POLICY).read_text()
     _edit(folder, POLICY, ("error_rate_above: 0.02 ", "error_rate_above: 0.05 "), ("keep_images: 12", "keep_images: 5"),
           ("every Tuesday and Thursday", "every Tuesday"))  # fmt: skip
@@ -145,8 +147,16 @@ def _present(store: Store) -> None:
     _set(store, "release-policy", value, AGENT, **behalf)
     value["approvals"]["tier-1"] = 1
     _set(store, "release-policy", value, AGENT, **behalf)
-    _set(store, "train/2026-11-26", {"state": "left", "services": ["checkout", "ingress"], "canary": 0.05}, AGENT, **behalf)
-    report = b"# Canary\n\nFive percent of the traffic, *no* errors above the line.\n\n* checkout: 0.2 %\n* ingress: 0.1 %\n"
+    _set(
+        store,
+        "train/2026-11-26",
+        {"state": "left", "services": ["checkout", "ingress"], "canary": 0.05},
+        AGENT,
+        **behalf,
+    )
+    report = (
+        b"# Canary\n\nFive percent of the traffic, *no* errors above the line.\n\n* checkout: 0.2 %\n* ingress: 0.1 %\n"
+    )
     _artifact(store, "trains/2026-11-26/canary.md", "text/markdown", report, WATCH, task_id="watch-canary")
     _set(store, "service-tiers-seen", {"checkout": 1, "ingress": 1}, WATCH)
     for path, (kind, content) in HOSTILE.items():
@@ -156,7 +166,8 @@ def _present(store: Store) -> None:
 def make(data: Path, now: float | None = None) -> dict[str, str]:
     """Makes the store in `data` and returns the text of a key for each scope."""
     now = time.time() if now is None else now
-    scratch = data.with_name(f"{data.name}-platform")
+    scratch = data.with_name(f"{data.name}-people") / "platform"
+    scratch.parent.mkdir()
     _past(scratch, now)
     with Store.open(data, Options()) as store:
         for folder in sorted(SAMPLES.iterdir()):
@@ -165,7 +176,7 @@ def make(data: Path, now: float | None = None) -> dict[str, str]:
         _present(store)
         keys = Keys.open(store.layout.keys, token_key=store.vault.derive("tokens"))
         made = {scope: keys.create(scope, f"the {scope}")[1] for scope in ("agent", "worker", "admin")}
-    shutil.rmtree(scratch)
+    shutil.rmtree(scratch.parent)
     return made
 
 
