@@ -49,7 +49,7 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`, and never was one")
     drawn = {
         "ws": heading(seen.workspace.visible),
-        "tab": "now",
+        "tab": None if seen.past else "now",
         "seen": seen,
         "path": path,
         "folders": _folders(path),
@@ -77,7 +77,7 @@ def _twin(seen: Seen, path: str, part: str, name: str | None) -> str:
 def _folder(seen: Seen, path: str, listed: list[tuple[str, bool]]) -> Page:
     drawn = {
         "ws": heading(seen.workspace.visible),
-        "tab": "now",
+        "tab": None if seen.past else "now",
         "seen": seen,
         "path": path,
         "folders": _folders(path),

@@ -1,7 +1,7 @@
 """Looking at content that anybody may have written: what it is shown as, and how its bytes are served for that.
 
-Text is put on the page escaped; markdown in a sandboxed frame; a picture as a picture, in which no browser runs anything
-(SVG too: HTML, "The img element"); a PDF by the viewer of the browser. Everything else is only downloaded.
+Text is put on the page escaped; markdown in a sandboxed frame; a picture as a picture, in which no browser runs
+anything (SVG too: HTML, "The img element"); a PDF by the viewer of the browser. The rest is only downloaded.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-from gitstore import values
+from gitstore import names, values
 from gitstore.model import ChangedPath
 
 DAY = 86_400_000
@@ -106,7 +106,7 @@ def touched(changes: Iterable[ChangedPath]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for one in changes:
         if one.part == "artifact":
-            name = one.path.rsplit("/", 1)[-1]
+            name = names.artifact_name(one.path.rsplit("/", 1)[-1])
             if name == "artifact.yaml" and any(name != known for known in found):
                 continue
             found.pop("artifact.yaml", None)

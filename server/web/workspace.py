@@ -45,7 +45,7 @@ def show(visit: Visit) -> Shown:
 
     drawn = {
         "ws": heading(seen.workspace.visible),
-        "tab": "now",
+        "tab": None if seen.past else "now",
         "seen": seen,
         "q": q,
         "memory": memory,
