@@ -86,11 +86,6 @@ def facts(
     """The facts of a commit that is already made; `time` is its effective time, `pushed` that it came over the wire."""
     parents = tuple(parent.hex() for parent in commit.parents)
     trailers = commit.trailers if commit.committer.email == COMMITTER_EMAIL else {}
-    words = trailers.get("Gitstore-Actor", "").split(" ", 2)
-    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
-        actor = Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
-    else:
-        actor = Actor("person", commit.author.email, commit.author.name)
     return CommitFacts(
         id=oid.hex(),
         branch=branch,
@@ -98,7 +93,7 @@ def facts(
         time=time,
         kind=trailers.get("Gitstore-Kind", "push" if pushed else "merge" if len(parents) > 1 else "edit"),
         name=names.one_line(commit.subject) if commit.subject else "(no message)",
-        actor=actor,
+        actor=actor(trailers.get("Gitstore-Actor", ""), commit.author),
         door=trailers.get("Gitstore-Door", "git" if pushed else "disk"),
         changes=tuple(changes),
         state=trailers.get("Gitstore-State", "completed"),
@@ -106,6 +101,14 @@ def facts(
         workflow_id=trailers.get("Gitstore-Workflow"),
         task_id=trailers.get("Gitstore-Task"),
     )
+
+
+def actor(told: str, author: Signature) -> Actor:
+    """Who it was, as the trailer Gitstore-Actor tells; else the person who is the author."""
+    words = told.split(" ", 2)
+    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
+        return Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
+    return Actor("person", author.email, author.name)
 
 
 def changed_paths(

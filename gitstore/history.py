@@ -366,6 +366,57 @@ class History:
             Version(version, oid.hex(), time, self._known.actors[actor], op) for version, oid, time, actor, op in rows
         ]
 
+    def version(
+        self, workspace: str, part: Literal["spec", "file"], number: int, key: str | None = None
+    ) -> Version | None:
+        """The version of the spec, or of the file with `key`, that has this number."""
+        place = (self._known.workspaces.get(workspace), _resource(part, key))
+        if place[0] is None or number < 1:
+            return None
+        with self._database.read() as connection:
+            # Numbers never fall along a line, so the place of one is found by halving.
+            low, high = connection.execute(
+                "SELECT (SELECT seq FROM versions WHERE workspace=?1 AND resource=?2 ORDER BY seq LIMIT 1),"
+                " (SELECT seq FROM versions WHERE workspace=?1 AND resource=?2 ORDER BY seq DESC LIMIT 1)",
+                place,
+            ).fetchone()
+            while low is not None and low < high:
+                middle = (low + high) // 2
+                (there,) = connection.execute(
+                    "SELECT number FROM versions WHERE workspace=? AND resource=? AND seq <= ?"
+                    " ORDER BY seq DESC LIMIT 1",
+                    (*place, middle),
+                ).fetchone()
+                low, high = (low, middle) if there >= number else (middle + 1, high)
+            row = connection.execute(
+                "SELECT v.number, c.id, c.time, c.actor, v.op FROM versions v CROSS JOIN commits c ON c.seq=v.seq"
+                " WHERE v.workspace=? AND v.resource=? AND v.seq=? AND v.number=? AND v.op <> 'deleted'",
+                (*place, low, clip(number)),
+            ).fetchone()
+        return Version(row[0], row[1].hex(), row[2], self._known.actors[row[3]], row[4]) if row else None
+
+    def version_page(
+        self, workspace: str, part: Literal["spec", "file"], page: int, per_page: int, key: str | None = None
+    ) -> tuple[list[tuple[int, CommitFacts]], int]:
+        """A page of the versions, newest first: each one's number and commit; and how many changes there are in all.
+
+        Of a commit at most 100 changes are given.
+        """
+        place = (self._known.workspaces.get(workspace), _resource(part, key))
+        if place[0] is None:
+            return [], 0
+        with self._database.read() as connection:
+            (total,) = connection.execute(
+                "SELECT count(*) FROM versions WHERE workspace=? AND resource=?", place
+            ).fetchone()
+            rows = connection.execute(
+                f"WITH page AS (SELECT number, seq FROM versions WHERE workspace=? AND resource=?"  # noqa: S608
+                f" ORDER BY seq DESC LIMIT ? OFFSET ?) SELECT page.number, {_FACTS} FROM page"
+                " CROSS JOIN commits c ON c.seq=page.seq",
+                (*place, per_page, clip((page - 1) * per_page)),
+            ).fetchall()
+        return [(row[0], self._facts(row[1:])) for row in rows], total
+
     def version_count(self, workspace: str, part: Literal["spec", "file"], key: str | None = None) -> int:
         """The newest version's number, 0 when there never was one."""
         number = self._known.workspaces.get(workspace)

@@ -22,7 +22,9 @@ from gitstore.errors import Damaged, Invalid, NotFound
 from gitstore.history import History
 from gitstore.model import Branch
 from gitstore.recall import recall
+from gitstore.repository import refs, tags
 from gitstore.repository.ancestry import is_ancestor
+from gitstore.repository.check import peel
 from gitstore.repository.commits import Commit
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
@@ -32,6 +34,9 @@ from gitstore.snapshot import NOWHERE, Line, Snapshot
 from gitstore.store import Store
 
 NEWEST: Final = frozenset({"now", "HEAD", "main", "evidence"})
+EVIDENCE: Final = "Gitstore-Evidence"
+"""The trailer in which a snapshot says its commit of the evidence branch."""
+
 _BRANCHES: Final[tuple[Branch, Branch]] = ("main", "evidence")
 _ID: Final = re.compile(r"[0-9a-fA-F]{40}")
 _SHORT: Final = re.compile(r"[0-9a-fA-F]{4,39}")
@@ -70,29 +75,69 @@ class Then:
 def resolve(store: Store, workspace: Workspace, at: str) -> Moment:
     """The moment that `at` names.
 
-    An id comes first, then a short id, a time, and a tag. Raises NotFound that says what was looked for, Invalid where
-    a short id fits several commits.
+    An id comes first, then a snapshot, a short id, a time, and any other tag. Raises NotFound that says what was looked
+    for, Invalid where a short id fits several commits.
     """
+    return _resolve(store, workspace, at)[0]
+
+
+def _resolve(store: Store, workspace: Workspace, at: str) -> tuple[Moment, bool]:
+    """The moment, and whether it is so as long as the branches are where they are."""
     history, repository = store.history, workspace.repository
     if at in NEWEST:
         visible = workspace.visible
         main, evidence = visible.main, visible.evidence
-        return Moment(at, main.head, evidence.head, max(main.time, evidence.time))
+        return Moment(at, main.head, evidence.head, max(main.time, evidence.time)), True
+    if (made := tags.mark(repository.git, at)) is not None and not _ID.fullmatch(at):
+        return _of_snapshot(history, repository, workspace.id, at, made), False
     if _ID.fullmatch(at) or _SHORT.fullmatch(at):
         commit = _commit(history, repository, workspace.id, at.lower())
         if commit is not None:
-            return _of_commit(history, repository, workspace.id, at, commit)
+            return _of_commit(history, repository, workspace.id, at, commit), True
     if (time := _time(at)) is not None:
-        main_then, evidence_then = (history.at_time(workspace.id, branch, time) for branch in _BRANCHES)
-        if main_then is None and evidence_then is None:
-            began = history.bounds(workspace.id, "main")
-            since = f"; it begins at {values.iso(began.first_time)}" if began is not None else ""
-            raise NotFound(f"at `{names.one_line(at, 80)}` the workspace was not there yet{since}")
-        return Moment(at, main_then, evidence_then, time)
+        return _of_time(history, workspace.id, at, time), True
+    if (commit := _tagged(history, repository, workspace.id, at)) is not None:
+        return _of_commit(history, repository, workspace.id, at, commit), False
     raise NotFound(
         f"the workspace has no commit, snapshot or tag `{names.one_line(at, 80)}`, and it is no time such as "
         "2026-11-24T03:00:00.000Z"
     )
+
+
+def _of_time(history: History, workspace: str, at: str, time: int) -> Moment:
+    main, evidence = (history.at_time(workspace, branch, time) for branch in _BRANCHES)
+    if main is None and evidence is None:
+        began = history.bounds(workspace, "main")
+        since = f"; it begins at {values.iso(began.first_time)}" if began is not None else ""
+        raise NotFound(f"at `{names.one_line(at, 80)}` the workspace was not there yet{since}")
+    return Moment(at, main, evidence, time)
+
+
+def _of_snapshot(history: History, repository: Repository, workspace: str, at: str, made: Oid) -> Moment:
+    """The moment that a snapshot was made of; its evidence is what the snapshot says."""
+    tag = tags.read(repository.database, made)
+    moment = _of_commit(history, repository, workspace, at, tag.commit.hex())
+    evidence = tag.trailers.get(EVIDENCE)
+    known = history.commit(workspace, evidence) if evidence is not None else None
+    time = max(moment.time, known.time) if known is not None else moment.time
+    return Moment(at, moment.main, evidence, time)
+
+
+def _tagged(history: History, repository: Repository, workspace: str, at: str) -> str | None:
+    """The commit of a tag that somebody made, if it is on one of the two branches."""
+    ref = f"{tags.TAGS}/{at.removeprefix('refs/tags/')}"
+    if refs.fault(ref) is not None:
+        return None
+    try:
+        oid = refs.read(repository.git, ref)
+        commit = peel(repository.database, oid)[-1] if oid is not None else None
+    except (Damaged, OSError):
+        return None
+    if commit is None:
+        return None
+    if _reached(history, repository, workspace, commit) is None:
+        raise NotFound(f"the tag `{names.one_line(at, 80)}` names a commit that is on neither main nor evidence")
+    return commit.hex()
 
 
 def _time(at: str) -> int | None:
@@ -242,6 +287,13 @@ class Past:
 
     def known(self, workspace: Workspace, at: str) -> Then | None:
         """The workspace at a moment, where nothing has to be read for it."""
+        moment = self._remembered(workspace, at)
+        state = self._states.get((workspace.id, moment.main or "")) if moment is not None else None
+        if moment is None or state is None:
+            return None
+        return Then(moment, state.snapshot(workspace, moment), state.story)
+
+    def _remembered(self, workspace: Workspace, at: str) -> Moment | None:
         found = self._moments.get((workspace.id, at))
         if found is None:
             return None
@@ -251,13 +303,17 @@ class Past:
             # Time never goes back along a branch: what comes after a later commit is no part of the moment.
             if line.oid != before.oid and not (named and before.time > moment.time):
                 return None
-        state = self._states.get((workspace.id, moment.main or ""))
-        return Then(moment, state.snapshot(workspace, moment), state.story) if state is not None else None
+        return moment
 
     def moment(self, workspace: Workspace, at: str) -> Moment:
         """See `resolve`."""
-        visible = workspace.visible
-        moment = resolve(self._store, workspace, at)
+        known = self._remembered(workspace, at)
+        if known is not None:
+            return known
+        visible = workspace.visible  # looked at first: what comes in meanwhile is not taken for known
+        moment, lasting = _resolve(self._store, workspace, at)
+        if not lasting:
+            return moment
         with self._lock:
             self._moments[workspace.id, at] = moment, visible.main, visible.evidence
             while len(self._moments) > 4 * _KEPT:

@@ -204,8 +204,9 @@ class Retrospect:
             when = " then" if moment is not None else ""
             raise NotFound(f"`{names.one_line(path, 200)}` is no file of {branch}{when}")
         found = self._blame(workspace, branch, path, first, turns)
-        commits = {part.commit for part in (*found.leaves, *found.lines) if part.commit is not None}
-        stamps: dict[str | None, Stamp | None] = {None: None, **self._stamps(workspace, branch, commits)}
+        commits = {leaf.commit for leaf in found.leaves} | {line.commit for line in found.lines}
+        stamps: dict[str | None, Stamp | None] = {None: None}
+        stamps.update(self._stamps(workspace, branch, (commit for commit in commits if commit is not None)))
         if found.text:
             return Blame("text", [Row(at, line.text, stamps[line.commit]) for at, line in enumerate(found.lines, 1)])
         return Blame("values", [Row(leaf.pointer, leaf.value, stamps[leaf.commit]) for leaf in found.leaves])

@@ -23,6 +23,7 @@ from server.routes import (
     memory,
     problems,
     remotes,
+    snapshots,
     spec,
     timeline,
     workflows,
@@ -39,9 +40,21 @@ if TYPE_CHECKING:
 def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     """The route table. `more` is added to it; tests of the frame add small routes of their own."""
     resources = (
-        workspaces, memory, spec, files, workflows, artifacts, timeline, diff, history,
-        problems, checkout, remotes, keys,
-    )  # fmt: skip
+        workspaces,
+        memory,
+        spec,
+        files,
+        workflows,
+        artifacts,
+        timeline,
+        diff,
+        history,
+        problems,
+        checkout,
+        snapshots,
+        remotes,
+        keys,
+    )
 
     def document(call: Call) -> Raw:
         """This document."""

@@ -22,6 +22,7 @@ from gitstore import errors, values
 from gitstore.explorer import Explorer
 from gitstore.following import Following
 from gitstore.past import Past
+from gitstore.records import Evidence
 from gitstore.retrospect import Retrospect
 from gitstore.work import Work
 from server import log, validation
@@ -106,6 +107,7 @@ class App:
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._past = Past(store) if store is not None else None
         self._retrospect = Retrospect(store) if store is not None else None
+        self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
@@ -168,6 +170,13 @@ class App:
         if self._retrospect is None:
             raise RuntimeError("this server has no store")
         return self._retrospect
+
+    @property
+    def evidence(self) -> Evidence:
+        """The evidence as it was."""
+        if self._evidence is None:
+            raise RuntimeError("this server has no store")
+        return self._evidence
 
     @property
     def live(self) -> Live:

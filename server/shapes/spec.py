@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from server.shapes.common import Object, Oid, Shape, Time
+from server.shapes.common import At, Object, Oid, Shape, Time
 
 ResourceType = Literal["repository", "search", "document_store", "cloud_account", "artifact_store", "api"]
 
@@ -26,12 +26,18 @@ class ReadSpec(Shape):
     """Which version; the current one by default. A version that does not exist, negative ones too, is 404."""
 
     version: int | None = None
+    at: At | None = None
+
+    def faults(self) -> list[tuple[str, str]]:
+        """They may contradict each other."""
+        return [("/at", "give either `at` or `version`")] if None not in (self.at, self.version) else []
 
 
 class ListResources(Shape):
     """Which resources."""
 
     type: Annotated[str, Meta(max_length=255)] | None = None
+    at: At | None = None
 
 
 class SpecVersion(msgspec.Struct):
