@@ -20,7 +20,7 @@ from gitstore.causes import Cause
 from gitstore.database import LIMIT, Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Stamp, Touch
-from gitstore.story import Story
+from gitstore.story import Place, Story
 from gitstore.timeline import (
     BRANCHES,
     CHANGES_SHOWN,
@@ -321,6 +321,14 @@ class History:
         if number is None or head is None:
             return None
         return Story(self._database, number, branch, path, (LIMIT, 0))
+
+    def cursor(self, workspace: str, place: Place) -> str:
+        """The opaque text that names a place on a line."""
+        return write_cursor(self._known.workspaces.get(workspace, 0), *place)
+
+    def place(self, workspace: str, cursor: str) -> Place:
+        """The place that a cursor names. Raises errors.Invalid for any other text."""
+        return read_cursor(self._known.workspaces.get(workspace, 0), cursor)
 
     def path_of_key(self, workspace: str, part: str, key: str) -> str | None:
         """Where the resource of a part of `main` with this key was last; None for one that never was.
