@@ -11,13 +11,14 @@ from markupsafe import Markup
 from gitstore import errors, media, names
 from gitstore.model import Stamp
 from gitstore.story import Turn
-from server.web import links, preview, words
+from server.web import gutter, links, preview, words
 from server.web.moment import Seen, see
 from server.web.preview import Look
 from server.web.visit import Page, Shown, Visit, heading
 
 _STORY = 15
 _STEPS = 200
+_BLAMED = ("values", "text")
 _YAML = (".yaml", ".yml")
 
 
@@ -47,7 +48,9 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
     story, total = _story(visit, seen, path)
     if data is None and not total:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`, and never was one")
-    drawn = {
+    look = _look(seen, path, data) if data is not None else None
+    view = visit.asked("view")
+    drawn: dict[str, Any] = {
         "ws": heading(seen.workspace.visible),
         "tab": None if seen.past else "now",
         "seen": seen,
@@ -55,13 +58,26 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
         "folders": _folders(path),
         "part": part,
         "name": name if part == "memory" and name is not None else path.rsplit("/", 1)[-1],
-        "look": _look(seen, path, data) if data is not None else None,
+        "look": look,
+        "blame": _blame(visit, seen, path, view) if look is not None and look.kind in _BLAMED else None,
+        "view": view,
         "size": len(data) if data is not None else None,
         "touch": seen.touch(path),
         "total": total,
     }
     drawn |= _steps(visit, seen, path, story)
     return Page("document.html", drawn, twin=_twin(seen, path, part, name))
+
+
+def _blame(visit: Visit, seen: Seen, path: str, view: str | None) -> Markup | None:
+    """The document with who set each part of it, unless it is asked for without (`view=plain`)."""
+    if view == "plain":
+        return None
+    moment = visit.app.past.moment(seen.workspace, seen.asked) if seen.asked is not None else None
+    try:
+        return gutter.draw(seen.slug, visit.app.retrospect.blame(seen.workspace, path, moment=moment))
+    except (errors.NotFound, errors.Invalid):
+        return None  # no plain file, or nothing that can be taken apart: it is shown without
 
 
 def _twin(seen: Seen, path: str, part: str, name: str | None) -> str:
