@@ -145,18 +145,20 @@ class Leaf(Blamed, kw_only=True):
     value: Any
 
 
-class Line(Blamed, kw_only=True):
-    """A line, from 1, and the commit that last changed it."""
+class Part(Blamed, omit_defaults=True, kw_only=True):
+    """A leaf of a document (`pointer`, `value`), or a line of a text (`line`, from 1, and `text`)."""
 
-    line: int
-    text: str
+    pointer: Pointer | UnsetType = UNSET
+    value: Any = UNSET
+    line: int | UnsetType = UNSET
+    text: str | UnsetType = UNSET
 
 
 class Blame(msgspec.Struct):
-    """`rows` are leaves of a YAML document, lines of any other text."""
+    """`rows` are leaves of a YAML document (`values`), lines of any other `text`."""
 
     type: Literal["values", "text"]
-    rows: list[Leaf] | list[Line]
+    rows: list[Part]
 
 
 class SearchHistory(Shape):
