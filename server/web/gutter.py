@@ -30,7 +30,7 @@ def _mark(slug: str, stamp: Stamp | None, before: str | None) -> str:
     if stamp is None:
         return '<td class="by n">long ago</td>'
     if stamp.commit == before:
-        return '<td class="by same"></td>'
+        return f'<td class="by same door-{escape(stamp.door)}"></td>'
     title = f"{stamp.name}: {stamp.actor.name}, {words.exact(stamp.time)}"
     return (
         f'<td class="by door-{escape(stamp.door)}"><a href="{escape(links.change(slug, stamp.commit))}" '

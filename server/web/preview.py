@@ -28,6 +28,7 @@ _VALUES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "app
 _TABLES = {"text/csv": ",", "text/tab-separated-values": "\t"}
 _TEXT_MAX = 512 * 1024
 _LINES = 4000
+_SHORT = 1000  # characters that need no tall frame
 _ROWS, _COLUMNS = 500, 60
 _FRAMED = (
     ("X-Content-Type-Options", "nosniff"),
@@ -48,6 +49,7 @@ class Look(msgspec.Struct):
     drawn: Markup | None = None
     source: Markup | None = None
     note: str | None = None
+    short: bool = False
 
 
 def look(content_type: str, data: bytes, name: str = "") -> Look:
@@ -69,7 +71,7 @@ def look(content_type: str, data: bytes, name: str = "") -> Look:
             return Look("text", numbered(text), note="It cannot be read as what it says it is.")
         return Look("values", tree.draw(value), numbered(text))
     if essence == "text/markdown":
-        return Look("markdown", source=numbered(text))
+        return Look("markdown", source=numbered(text), short=len(text) < _SHORT)
     if essence in _TABLES:
         return _table(text, _TABLES[essence])
     return Look("text", numbered(text), note="Shown as text, not run." if essence in ("text/html",) else None)

