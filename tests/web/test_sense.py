@@ -153,3 +153,30 @@ def test_the_sign_in_form_makes_sense_too(opens: Opens) -> None:
         page = opens(None, color_scheme=scheme)
         assert _faults(page, ["/ui/sign-in"], CONTRAST) == {}
         assert _faults(page, ["/ui/sign-in"], SENSE) == {}
+
+
+BAD = """<!doctype html><html><head><title>t</title></head><body style="background:#fff">
+<p style="color:#999">too pale</p><p style="color:#666">dark enough</p><input><a href="/ui/"></a><img src="data:,">
+<h1>a</h1><h3>b</h3><div id="x" style="width:2000px">wide</div><p id="x"></p><nav></nav></body></html>"""
+
+
+def test_the_checks_see_what_is_wrong(opens: Opens) -> None:
+    page = opens(None)
+    page.set_content(BAD)
+    assert [fault for fault in page.evaluate(CONTRAST) if "too pale" in fault]
+    assert not [fault for fault in page.evaluate(CONTRAST) if "dark enough" in fault]
+    told = "\n".join(page.evaluate(SENSE))
+    for word in (
+        "no label",
+        "no name",
+        "no alt",
+        "a gap",
+        "an id twice",
+        "landmarks",
+        "a nav",
+        "no language",
+        "inline",
+    ):
+        assert word in told, word
+    assert page.evaluate("() => document.documentElement.scrollWidth") >= 2000
+    page.watch.requests.clear()  # type: ignore[attr-defined]
