@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gitstore import errors
 from server.call import Call
 from server.config import Settings
@@ -27,11 +29,11 @@ def routes(settings: Settings) -> tuple[Route, ...]:
         """A page for people; docs/pages.md lists them."""
         return await site.serve(call)
 
-    def below(method: str, path: str, summary: str) -> Route:
-        return Route(method, path, None, page, summary, media="text/html", tag="pages", limited=False, hidden=True)  # type: ignore[arg-type]
+    def below(method: Literal["GET", "POST"], path: str, summary: str) -> Route:
+        return Route(method, path, None, page, summary, media="text/html", limited=False, plain=True, hidden=True)
 
     return (
-        Route("GET", "/", None, front, "To the pages", media="text/html", tag="pages", limited=False, hidden=True),
+        Route("GET", "/", None, front, "To the pages", media="text/html", limited=False, hidden=True),
         below("GET", UI, "To the pages"),
         below("GET", f"{UI}/", "The pages"),
         below("GET", f"{UI}/{{page+}}", "A page"),

@@ -185,6 +185,9 @@ def sound(method: str, target: str, answer: Answer) -> None:
         if target.startswith("/git/") and answer.status != 405:
             assert headers["Content-Type"] == "text/plain; charset=utf-8"  # which a git client shows to its person
             return
+        if target.startswith("/ui") and answer.status != 405:
+            assert headers["Content-Type"] == "text/html; charset=utf-8"  # a page for a person
+            return
         assert headers["Content-Type"] == "application/json; charset=utf-8"
         shown = answer.json
         assert list(shown) == ["error", "meta"]

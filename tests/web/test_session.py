@@ -202,7 +202,8 @@ def test_every_page_has_a_twin_that_answers(site: Site) -> None:
                  f"{W}/changes/{commit}", f"{W}/compare?from={commit}", f"{W}/memory/release-policy",
                  f"{W}/memory/release-policy?at={commit}", f"{W}/tree/spec/tools.yaml", f"{W}/tree/README.md",
                  f"{W}/tree/files/pipeline.json", f"{W}/tree/settings.yaml", f"{W}/tree/files",
-                 f"{W}/artifacts?q=canary", f"{W}/artifacts/{artifact}", f"{W}/problems", f"{W}/snapshots", f"{W}/sync", "/ui/keys"):  # fmt: skip
+                 f"{W}/artifacts?q=canary", f"{W}/artifacts/{artifact}",
+        f"{W}/problems", f"{W}/snapshots", f"{W}/sync", "/ui/keys"):  # fmt: skip
         page = admin.get(path)
         twin = re.search(r'href="(/ui/json/[^"]+)"', page.text)
         assert twin is not None, path
