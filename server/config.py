@@ -68,7 +68,7 @@ class Settings:
     ssh_known_hosts: str | None = _setting(None, "the file with the keys of the ssh hosts that may be reached")
     ssh_identity: str | None = _setting(None, "the private key file that is offered to ssh hosts")
     trash_days: int = _setting(30, "days a deleted workspace can be restored", low=0)
-    token_hours: float = _setting(24.0, "life of a token from /auth/token", low=0.01)
+    token_hours: float = _setting(24.0, "life of a token, and at most of a session at the pages", low=0.01)
     log_format: Literal["text", "json"] = _setting("text", "form of log lines")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least severe line that is logged")
     access_log: bool = _setting(False, "log one line a request")

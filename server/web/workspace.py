@@ -17,6 +17,7 @@ from server.web.visit import Page, Shown, Visit, heading
 
 _KEYS = 100
 _FILES = 200
+_SMALL = 9  # a value with at most so many parts is shown unfolded
 Touched = Callable[[str], Touch | None]
 _SPEC = ("resources", "documents", "tools", "config", "instructions")
 
@@ -81,11 +82,12 @@ def _touches(visit: Visit, snapshot: Snapshot) -> dict[str, Touch]:
 
 def _slot(key: str, path: str, value: Any, touch: Touched, budget: tree.Budget) -> dict[str, Any]:
     full = budget.left > 0
+    small = tree.weight(value, _SMALL + 1) <= _SMALL
     nested = isinstance(value, dict | list) and bool(value)
     return {
         "key": key,
         "path": path,
-        "nested": nested,
+        "open": nested and small,
         "excerpt": tree.excerpt(value),
         "kind": tree.kind(value),
         "drawn": tree.draw(value, budget) if full and (nested or _long(value)) else None,

@@ -20,6 +20,8 @@ from server import config, openapi
 from server.app import routes
 from server.config import Settings
 from server.http import MethodNotAllowed, RangeNotSatisfiable, Route
+from server.web.table import PLACES
+from server.web.visit import Place
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,6 +29,7 @@ SAMPLE_PAGES = sorted((ROOT / "sample-workspaces").glob("*/README.md"))
 API = (ROOT / "docs/api.md").read_text()
 FORMAT = (ROOT / "docs/format.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+PAGES_FOR_PEOPLE = (ROOT / "docs/pages.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -80,6 +83,14 @@ def test_each_route_is_documented_with_its_scope(route: Route) -> None:
 
 def test_no_route_is_documented_that_is_gone() -> None:
     assert set(_documented()) == {(route.method, route.path) for route in routes(Settings())}
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place.method} {place.path}")
+def test_each_page_is_documented_with_its_scope(place: Place) -> None:
+    listed = {(method, path): row[1] for row in _rows(PAGES_FOR_PEOPLE)
+              for method, path in re.findall(r"(GET|POST) `(/[^`]*)`", row[0])}  # fmt: skip
+    assert listed.get((place.method, place.path)) == (place.scope or "none")
+    assert set(listed) == {(one.method, one.path) for one in PLACES}
 
 
 def _errors() -> list[type[errors.GitstoreError]]:

@@ -132,7 +132,7 @@ def _artifact(store: Store, path: str, kind: str, content: bytes, who: Actor, **
     store.apply("platform", "evidence", lambda draft: artifacts.add(draft, new), Provenance(who)).result()
 
 
-def _present(store: Store, trap: str) -> None:
+def _present(store: Store, trap: str | None) -> None:
     """What agents did today, through the API."""
     work = Work(store)
     new = workflows.New(name="Release train, 26 November", id=WORKFLOW, state="active")
@@ -158,14 +158,14 @@ def _present(store: Store, trap: str) -> None:
     )
     _artifact(store, "trains/2026-11-26/canary.md", "text/markdown", report, WATCH, task_id="watch-canary")
     _set(store, "service-tiers-seen", {"checkout": 1, "ingress": 1}, WATCH)
-    for path, (kind, content) in HOSTILE.items():
+    for path, (kind, content) in HOSTILE.items() if trap is not None else ():
         _artifact(store, path, kind, content.replace(b"TRAP", trap.encode()), WATCH)
 
 
-def make(data: Path, now: float | None = None, *, trap: str = "127.0.0.1:1") -> dict[str, str]:
+def make(data: Path, now: float | None = None, *, trap: str | None = "127.0.0.1:1") -> dict[str, str]:
     """Makes the store in `data` and returns the text of a key for each scope.
 
-    `trap` is the host and port that the hostile artifacts want a browser to ask.
+    `trap` is the host and port that the hostile artifacts want a browser to ask; None: there are no such artifacts.
     """
     now = time.time() if now is None else now
     scratch = data.with_name(f"{data.name}-people") / "platform"
