@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, urlencode
 
 from server.http import API
@@ -9,6 +10,7 @@ from server.http import API
 UI = "/ui"
 
 
+@lru_cache(8192)
 def _part(text: str) -> str:
     return quote(text, safe="~", errors="surrogatepass")
 

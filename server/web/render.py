@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from server.routes.health import VERSION
-from server.web import assets, links, tree, words
+from server.web import assets, links, people, tree, words
 
 if TYPE_CHECKING:
     from server.web.visit import Page, Visit
@@ -25,7 +25,9 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals.update(to=links, words=words, asset=assets.address, draw=tree.draw, VERSION=VERSION)
+        self._environment.globals.update(
+            to=links, words=words, people=people, asset=assets.address, draw=tree.draw, VERSION=VERSION
+        )
         self._environment.filters.update(
             when=words.when, clock=words.clock, stamp=words.stamp, size=words.size, short=words.short,
             door=words.door, count=words.count, excerpt=tree.excerpt, scalar=tree.scalar,

