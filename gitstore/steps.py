@@ -14,6 +14,7 @@ from gitstore.history import History
 from gitstore.merging import Clash, Layer, merge_trees
 from gitstore.merging.clash import content
 from gitstore.model import ChangedPath, CommitFacts
+from gitstore.names import classify
 from gitstore.repository.objects import BLOB, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, rewrite
 from gitstore.repository.worktree import regular
@@ -75,10 +76,10 @@ def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFa
     for place, facts in commits:
         plain.append(msgspec.structs.replace(facts, changes=()))
         for change in facts.changes:
-            for path, came, went in _sides(change):
+            for path, key, came, went in _sides(change):
                 met.setdefault(path, []).append(_Met(place, facts.id, facts.parents[0], came, went))
-                if change.key is not None:
-                    keys[path] = change.key
+                if key is not None:
+                    keys[path] = key
     now = base.tree()
     at = _Trees(base)
     steps = {}
@@ -89,11 +90,11 @@ def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFa
     return Plan(tuple(plain), steps, keys)
 
 
-def _sides(change: ChangedPath) -> list[tuple[str, bool, bool]]:
-    """(path, whether it came, whether it went) of one change; a rename is two."""
-    sides = [(change.path, change.op in ("added", "renamed"), change.op == "deleted")]
+def _sides(change: ChangedPath) -> list[tuple[str, str | None, bool, bool]]:
+    """(path, key, whether it came, whether it went) of one change; a rename is two."""
+    sides = [(change.path, change.key, change.op in ("added", "renamed"), change.op == "deleted")]
     if change.old_path is not None:
-        sides.append((change.old_path, False, True))
+        sides.append((change.old_path, change.old_key, False, True))
     return sides
 
 
@@ -168,7 +169,7 @@ def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
             step = steps[path]
             clashes.append(Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
             stuck = True
-        merged = merge_trees(layer, was, here, wanted, prefer="theirs" if force else "ours")
+        merged = merge_trees(layer, was, here, wanted, prefer="theirs" if force else "ours", moves=_moves)
         layer.add(merged)
         blobs.update((item.id, item) for item in merged.objects if item.kind == BLOB)
         clashes += merged.clashes
@@ -187,7 +188,7 @@ def _left(
     A file that somebody renamed since, unchanged, is not there yet under its new name: so the merge sees the rename.
     """
     edits = {path: step.after for path, step in steps.items()}
-    gone = [path for path, step in steps.items() if _plain(step.after) and here.node(path) is None]
+    gone = [path for path, one in steps.items() if _moves(path) and _plain(one.after) and here.node(path) is None]
     if gone and at is not None:
         places: dict[Oid, list[str]] = {}
         for path, node in here.walk():
@@ -195,9 +196,14 @@ def _left(
         for path in gone:
             after, commit = steps[path].after, steps[path].commit
             found = places.get(after.id, []) if after is not None else []
-            if len(found) == 1 and found[0] not in steps and at(commit, found[0]) is None:
+            if len(found) == 1 and found[0] not in steps and _moves(found[0]) and at(commit, found[0]) is None:
                 edits[found[0]] = None
     return _fitted(layer, here, edits)
+
+
+def _moves(path: str) -> bool:
+    """Whether a file there may be taken for one that was renamed; a key that has another's value is no such thing."""
+    return classify("main", path)[0] in ("file", "other")
 
 
 def _plain(node: Node | None) -> bool:
