@@ -241,7 +241,7 @@ def _answer(outcome: Outcome[tuple[list[_Done], dict[str, Touch | None]]]) -> Ch
 def _made(store: Store, seen: Snapshot, wanted: ChangeSet) -> str | None:
     """The commit that a change set with this request id made, if there is one. Raises Conflict for another one's."""
     history, head = store.history, seen.main.head
-    until = history.place(seen.workspace, head) if head is not None else None
+    until = history.position(seen.workspace, head) if head is not None else None
     if until is None:
         return None
     for _, facts in history.caused(seen.workspace, Cause(request_id=wanted.request_id), until):

@@ -24,6 +24,7 @@ from gitstore.merging.clash import shown
 from gitstore.model import CommitFacts, Provenance
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
+from gitstore.reading import shown as legible
 from gitstore.repository.objects import Object
 from gitstore.repository.trees import Node, compare
 from gitstore.snapshot import Snapshot
@@ -114,11 +115,11 @@ def revert(
 def select(history: History, base: Snapshot, what: Cause | Sequence[str]) -> Plan:
     """The commits, and what is to be undone of each path. Raises NotFound, Invalid."""
     workspace, head = base.workspace, base.main.head
-    until = history.place(workspace, head) if head is not None else None
+    until = history.position(workspace, head) if head is not None else None
     if until is None:
         raise NotFound("the workspace has no history yet")
     if isinstance(what, Cause):
-        found = [(place, facts) for place, facts in history.caused(workspace, what, until) if facts.parents]
+        found = [one for one in history.caused(workspace, what, until) if one[1].parents]
         if not found:
             raise NotFound(f"no commit of main was made by {names.one_line(what.text() or 'anybody then', 120)}")
     else:
@@ -138,10 +139,10 @@ def _named(history: History, workspace: str, text: str, until: int) -> tuple[int
         raise Invalid(f"{facts.id[:12]} is a commit of evidence, which is never undone")
     if not facts.parents:
         raise Invalid(f"{facts.id[:12]} made the workspace and cannot be undone; delete the workspace instead")
-    place = history.place(workspace, facts.id)
-    if place is None or place > until:
+    position = history.position(workspace, facts.id)
+    if position is None or position > until:
         raise Conflict(f"{facts.id[:12]} was made just now: try again")
-    return place, facts
+    return position, facts
 
 
 def _name(planned: Plan, what: Cause | Sequence[str]) -> str:
@@ -208,7 +209,7 @@ def _obstacles(planned: Plan, clashes: Iterable[Clash]) -> Iterable[Obstacle]:
         key = planned.keys.get(clash.path)
         sides = {"before": clash.theirs, "written": clash.base, "now": clash.ours}
         yield Obstacle(
-            path=clash.path,
+            path=legible(clash.path),
             key=key if key is not None else UNSET,
             pointer=clash.pointer,
             line=clash.line if clash.line is not None else UNSET,

@@ -56,9 +56,9 @@ class Undoing(NamedTuple):
 
 
 class _Met(NamedTuple):
-    """A commit that changed a path: its place on the line, and whether the path came, or went, by it."""
+    """A commit that changed a path: its position on the line, and whether the path came, or went, by it."""
 
-    place: int
+    position: int
     commit: str
     parent: str
     came: bool
@@ -66,18 +66,18 @@ class _Met(NamedTuple):
 
 
 def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFacts]], until: int) -> Plan:
-    """The steps of these commits of `main` (with their places, oldest first), which is at `base`, at the place `until`.
+    """The steps of these commits of `main` (with their positions, oldest first), which is at `base`, at the position `until`.
 
     What history says of the paths is enough for most of them; trees are read only where somebody else wrote between.
     """
     met: dict[str, list[_Met]] = {}
     keys: dict[str, str] = {}
     plain = []
-    for place, facts in commits:
+    for position, facts in commits:
         plain.append(msgspec.structs.replace(facts, changes=()))
         for change in facts.changes:
             for path, key, came, went in _sides(change):
-                met.setdefault(path, []).append(_Met(place, facts.id, facts.parents[0], came, went))
+                met.setdefault(path, []).append(_Met(position, facts.id, facts.parents[0], came, went))
                 if key is not None:
                     keys[path] = key
     now = base.tree()
@@ -104,7 +104,7 @@ def _steps(
     runs: list[tuple[_Met, _Met]] = []
     last = -2  # where the commit before stands among all that changed the path
     for entry in entries:
-        here = bisect_left(touched, entry.place)
+        here = bisect_left(touched, entry.position)
         if runs and here == last + 1:
             runs[-1] = (runs[-1][0], entry)
         else:

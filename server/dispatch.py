@@ -23,6 +23,7 @@ from gitstore.explorer import Explorer
 from gitstore.following import Following
 from gitstore.past import Past
 from gitstore.records import Evidence
+from gitstore.retrospect import Retrospect
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
@@ -105,6 +106,7 @@ class App:
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._past = Past(store) if store is not None else None
+        self._retrospect = Retrospect(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
@@ -161,6 +163,13 @@ class App:
         if self._past is None:
             raise RuntimeError("this server has no store")
         return self._past
+
+    @property
+    def retrospect(self) -> Retrospect:
+        """What history tells of files and keys."""
+        if self._retrospect is None:
+            raise RuntimeError("this server has no store")
+        return self._retrospect
 
     @property
     def evidence(self) -> Evidence:
