@@ -18,7 +18,7 @@ from gitstore.documents import load
 from gitstore.model import Actor, Provenance
 from gitstore.repository.objects import Oid
 from gitstore.restoring import Selection, restore
-from gitstore.reverting import revert
+from gitstore.reverting import _Undoing, revert, select
 from gitstore.store import Store
 from gitstore.undo import Undone
 from gitstore.verify import verify
@@ -48,17 +48,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield opened
 
 
-def history(store: Store, drawn: list[tuple[str, str, str, str]]) -> tuple[Workspace, dict[str, set[int]]]:
+Acts = list[tuple[str, str, str, str]]
+
+
+def history(store: Store, drawn: Acts) -> tuple[Workspace, dict[str, set[int]]]:
     """Makes a workspace of what was drawn. Every value is a number of its own, so that it tells who wrote it."""
     slug = f"w{next(numbers)}"
     made = store.create(slug, lambda draft: workspaces.create(draft, {"name": slug, "slug": slug}), MAKER).result()
-    identity = made.snapshot.workspace
     wrote: dict[str, set[int]] = {name: set() for name in WHO}
+    play(store, made.snapshot.workspace, drawn, wrote)
+    return store.load(made.snapshot.workspace), wrote
+
+
+def play(store: Store, identity: str, drawn: Acts, wrote: dict[str, set[int]]) -> None:
     for name, act, key, field in drawn:
         number = next(numbers)
         wrote[name].add(number)
         store.apply(identity, "main", lambda draft, a=(act, key, field, number): step(draft, *a), WHO[name]).result()
-    return store.load(identity), wrote
 
 
 def step(draft: Any, act: str, key: str, field: str, number: int) -> None:
@@ -126,7 +132,7 @@ quickly = settings(
 
 @quickly
 @given(acts)
-def test_what_an_actor_wrote_is_gone_and_nothing_else(store: Store, drawn: list[tuple[str, str, str, str]]) -> None:
+def test_what_an_actor_wrote_is_gone_and_nothing_else(store: Store, drawn: Acts) -> None:
     found, wrote = history(store, drawn)
     before = tree(store, found)
     theirs = touched(store, found, "a")
@@ -158,7 +164,7 @@ def test_what_an_actor_wrote_is_gone_and_nothing_else(store: Store, drawn: list[
 
 @quickly
 @given(acts)
-def test_what_others_wrote_stays(store: Store, drawn: list[tuple[str, str, str, str]]) -> None:
+def test_what_others_wrote_stays(store: Store, drawn: Acts) -> None:
     found, wrote = history(store, drawn)
     if not touched(store, found, "a"):
         return
@@ -202,6 +208,25 @@ def test_any_state_comes_back(store: Store, drawn: list[tuple[str, str, str, str
     if done.commit is not None:
         revert(store, found.id, [done.commit.id], MAKER).result()
         assert tree(store, found) == before
+
+
+@quickly
+@given(acts, acts)
+def test_what_is_written_meanwhile_makes_no_difference(store: Store, drawn: Acts, later: Acts) -> None:
+    """Worked out on one state and carried to a later one: the same as worked out there."""
+    found, wrote = history(store, drawn)
+    base = found.visible
+    if not touched(store, found, "a"):
+        return
+    planned = select(store.history, base, Cause(actor="a"))
+    carried = _Undoing(planned, "keep")
+    carried.on(base)
+    for start in range(0, len(later), 3):
+        play(store, found.id, later[start : start + 3], wrote)
+        now = store.load(found.id).visible
+        anew = _Undoing(planned, "keep")
+        assert carried.on(now).root == anew.on(now).root
+        assert carried.obstacles == anew.obstacles
 
 
 def test_all_of_it_is_sound(store: Store) -> None:
