@@ -244,8 +244,8 @@ class History:
         row = self._by_id(workspace, commit, commit, _FACTS)
         return self._whole(row[0]) if row else None
 
-    def place(self, workspace: str, commit: str) -> int | None:
-        """Where a commit stands on `main`, for `caused` and `touches`: a later one has a higher place."""
+    def position(self, workspace: str, commit: str) -> int | None:
+        """Where a commit stands on `main`, for `caused` and `touches`: a later one has a higher position."""
         number = self._known.workspaces.get(workspace)
         if number is None:
             return None
@@ -253,21 +253,21 @@ class History:
         return next((seq for (seq,) in self._by_id(workspace, commit, commit, "c.seq") if first <= seq < beyond), None)
 
     def caused(self, workspace: str, cause: Cause, until: int) -> Iterator[tuple[int, CommitFacts]]:
-        """The commits of `main` up to the place `until` that have this cause, oldest first, each with its place."""
+        """The commits of `main` up to the position `until` that have this cause, oldest first, each with its own."""
         number = self._known.workspaces.get(workspace)
         if number is None:
             return
         sql, values = causes.caused(number, cause, span(line_of(number, "main"))[0], until)
-        places = [row[0] for row in self._database.rows(sql, values)]
-        for at in range(0, len(places), _TOGETHER):
-            some = places[at : at + _TOGETHER]
+        found = [row[0] for row in self._database.rows(sql, values)]
+        for at in range(0, len(found), _TOGETHER):
+            some = found[at : at + _TOGETHER]
             marks = ",".join("?" * len(some))
             rows = self._database.rows(f"SELECT {_FACTS} FROM commits c WHERE c.seq IN ({marks}) ORDER BY c.seq", some)  # noqa: S608
             for row in rows:
                 yield row[0], self._whole(row)
 
     def touches(self, workspace: str, path: str, until: int) -> list[int]:
-        """The places of the commits of `main` that changed a path, up to `until`, in their order."""
+        """The positions of the commits of `main` that changed a path, up to `until`, in their order."""
         number = self._known.workspaces.get(workspace)
         if number is None:
             return []

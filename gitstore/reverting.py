@@ -7,7 +7,7 @@ step left, whose one side is what there is now, and whose other side is what the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -24,10 +24,10 @@ from gitstore.merging.clash import shown
 from gitstore.model import CommitFacts, Provenance
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
-from gitstore.repository.objects import Object
-from gitstore.repository.trees import Node, compare
+from gitstore.reading import shown as legible
+from gitstore.repository.trees import compare
 from gitstore.snapshot import Snapshot
-from gitstore.steps import Plan, plan, undo
+from gitstore.steps import Plan, Undoing, may_move, plan, undo
 from gitstore.store import Store
 from gitstore.undo import Undone, apply, edited, subject, tried
 
@@ -35,6 +35,7 @@ OnConflict = Literal["refuse", "keep", "force"]
 
 _TRAILED = 50  # commits that the revert's own commit names
 _LISTED = 20  # conflicts that a message names
+_TOLD = 1000  # and that its details list
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,11 +115,11 @@ def revert(
 def select(history: History, base: Snapshot, what: Cause | Sequence[str]) -> Plan:
     """The commits, and what is to be undone of each path. Raises NotFound, Invalid."""
     workspace, head = base.workspace, base.main.head
-    until = history.place(workspace, head) if head is not None else None
+    until = history.position(workspace, head) if head is not None else None
     if until is None:
         raise NotFound("the workspace has no history yet")
     if isinstance(what, Cause):
-        found = [(place, facts) for place, facts in history.caused(workspace, what, until) if facts.parents]
+        found = [one for one in history.caused(workspace, what, until) if one[1].parents]
         if not found:
             raise NotFound(f"no commit of main was made by {names.one_line(what.text() or 'anybody then', 120)}")
     else:
@@ -138,10 +139,10 @@ def _named(history: History, workspace: str, text: str, until: int) -> tuple[int
         raise Invalid(f"{facts.id[:12]} is a commit of evidence, which is never undone")
     if not facts.parents:
         raise Invalid(f"{facts.id[:12]} made the workspace and cannot be undone; delete the workspace instead")
-    place = history.place(workspace, facts.id)
-    if place is None or place > until:
+    position = history.position(workspace, facts.id)
+    if position is None or position > until:
         raise Conflict(f"{facts.id[:12]} was made just now: try again")
-    return place, facts
+    return position, facts
 
 
 def _name(planned: Plan, what: Cause | Sequence[str]) -> str:
@@ -158,43 +159,56 @@ class _Undoing:
     def __init__(self, planned: Plan, on_conflict: OnConflict) -> None:
         self.planned = planned
         self.on_conflict = on_conflict
-        self.obstacles: tuple[Obstacle, ...] = ()
-        self._stuck = False
         self._base: Snapshot | None = None
         self._merged: Merged | None = None
-        self._edits: Mapping[str, Node | None] = {}
-        self._made: Sequence[Object] = ()
+        self._known = Undoing({}, [], [], set())
+
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """The later values that are in the way of what was worked out last."""
+        return tuple(_obstacles(self.planned, self._known.clashes))
 
     def on(self, base: Snapshot) -> Merged:
         """The files of `main` without what is undone. Raises Refused, Conflict."""
-        if self._merged is not None and self._base is not None and self._base.main.root == base.main.root:
+        old = self._base
+        if old is not None and self._merged is not None and old.main.root == base.main.root:
             return self._merged
-        if self._base is None or not self._apart(self._base, base):
-            done = undo(base, self.planned, force=self.on_conflict == "force")
-            self._edits, self._made, self._stuck = done.edits, done.blobs, done.stuck
-            self.obstacles = tuple(_obstacles(self.planned, done.clashes))
+        force = self.on_conflict == "force"
+        anew = self._touched(old, base) if old is not None else None
+        if anew is None:
+            self._known = undo(base, self.planned, force=force)
+        elif anew:
+            steps = {path: steps for path, steps in self.planned.steps.items() if path in anew}
+            more = undo(base, msgspec.structs.replace(self.planned, steps=steps), force=force)
+            self._known = self._known.without(anew).also(more)
         self._base = base
-        self._merged = edited(base, self._edits, self._made)
+        self._merged = edited(base, self._known.edits, self._known.blobs)
         return self._merged
 
     def decide(self) -> None:
         """Raises Conflict where something is in the way that is not to be decided by itself."""
-        if self.obstacles and (self.on_conflict == "refuse" or (self._stuck and self.on_conflict == "force")):
-            lines = "".join(f"\n  {one.text()}" for one in self.obstacles[:_LISTED])
-            more = f"\n  … and {len(self.obstacles) - _LISTED} more" if len(self.obstacles) > _LISTED else ""
-            raise Conflict(
-                f"later values are in the way:{lines}{more}",
-                details={"conflicts": [msgspec.to_builtins(one) for one in self.obstacles]},
-            )
-
-    def _apart(self, old: Snapshot, new: Snapshot) -> bool:
-        """Whether what was written since has nothing to do with what is undone."""
-        mine = self.planned.steps.keys() | self._edits.keys()
-        source = new.tree().source
-        return all(
-            one.path not in mine and (one.old is None) == (one.new is None)
-            for one in compare(source, old.main.root, new.main.root)
+        refuse = self.on_conflict == "refuse" or (self._known.stuck and self.on_conflict == "force")
+        if not self._known.clashes or not refuse:
+            return
+        found = self.obstacles
+        lines = "".join(f"\n  {one.text()}" for one in found[:_LISTED])
+        more = f"\n  … and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        raise Conflict(
+            f"later values are in the way:{lines}{more}",
+            details={"conflicts": [msgspec.to_builtins(one) for one in found[:_TOLD]], "conflicts_total": len(found)},
         )
+
+    def _touched(self, old: Snapshot, new: Snapshot) -> set[str] | None:
+        """What was written since of that which is undone; None: files came or went, and may have been renamed."""
+        touched = set()
+        for path, was, now in compare(new.tree().source, old.main.root, new.main.root):
+            if may_move(path) and (was is None or now is None):
+                return None
+            if path in self.planned.steps:
+                touched.add(path)
+            elif path in self._known.edits:
+                return None
+        return touched
 
 
 def _obstacles(planned: Plan, clashes: Iterable[Clash]) -> Iterable[Obstacle]:
@@ -208,7 +222,7 @@ def _obstacles(planned: Plan, clashes: Iterable[Clash]) -> Iterable[Obstacle]:
         key = planned.keys.get(clash.path)
         sides = {"before": clash.theirs, "written": clash.base, "now": clash.ours}
         yield Obstacle(
-            path=clash.path,
+            path=legible(clash.path),
             key=key if key is not None else UNSET,
             pointer=clash.pointer,
             line=clash.line if clash.line is not None else UNSET,

@@ -14,6 +14,7 @@ from gitstore.history import History
 from gitstore.merging import Clash, Layer, merge_trees
 from gitstore.merging.clash import content
 from gitstore.model import ChangedPath, CommitFacts
+from gitstore.names import classify
 from gitstore.repository.objects import BLOB, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, rewrite
 from gitstore.repository.worktree import regular
@@ -45,19 +46,34 @@ class Undoing(NamedTuple):
     """What undoing the steps makes of the files: path → what is there then, and the blobs that are not stored yet.
 
     Where a later value is in the way, there is a clash: `base` is what the step left, `ours` what there is now,
-    `theirs` what there was before. `stuck`: one of them cannot be undone by force, for it needs a folder's place.
+    `theirs` what there was before. `stuck`: where it cannot be undone by force, for it needs a folder's place.
     """
 
     edits: dict[str, Node | None]
     blobs: list[Object]
     clashes: list[Clash]
-    stuck: bool
+    stuck: set[str]
+
+    def without(self, paths: set[str]) -> Undoing:
+        """All of it but these paths."""
+        return Undoing(
+            {path: node for path, node in self.edits.items() if path not in paths},
+            self.blobs,
+            [clash for clash in self.clashes if clash.path not in paths],
+            self.stuck - paths,
+        )
+
+    def also(self, other: Undoing) -> Undoing:
+        """Both, which have no path in common."""
+        return Undoing(
+            self.edits | other.edits, self.blobs + other.blobs, self.clashes + other.clashes, self.stuck | other.stuck
+        )
 
 
 class _Met(NamedTuple):
-    """A commit that changed a path: its place on the line, and whether the path came, or went, by it."""
+    """A commit that changed a path: its position on the line, and whether the path came, or went, by it."""
 
-    place: int
+    position: int
     commit: str
     parent: str
     came: bool
@@ -65,20 +81,20 @@ class _Met(NamedTuple):
 
 
 def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFacts]], until: int) -> Plan:
-    """The steps of these commits of `main` (with their places, oldest first), which is at `base`, at the place `until`.
+    """The steps of these commits of `main` (with their positions, oldest first), which is at `base`, at `until`.
 
     What history says of the paths is enough for most of them; trees are read only where somebody else wrote between.
     """
     met: dict[str, list[_Met]] = {}
     keys: dict[str, str] = {}
     plain = []
-    for place, facts in commits:
+    for position, facts in commits:
         plain.append(msgspec.structs.replace(facts, changes=()))
         for change in facts.changes:
-            for path, came, went in _sides(change):
-                met.setdefault(path, []).append(_Met(place, facts.id, facts.parents[0], came, went))
-                if change.key is not None:
-                    keys[path] = change.key
+            for path, key, came, went in _sides(change):
+                met.setdefault(path, []).append(_Met(position, facts.id, facts.parents[0], came, went))
+                if key is not None:
+                    keys[path] = key
     now = base.tree()
     at = _Trees(base)
     steps = {}
@@ -89,11 +105,11 @@ def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFa
     return Plan(tuple(plain), steps, keys)
 
 
-def _sides(change: ChangedPath) -> list[tuple[str, bool, bool]]:
-    """(path, whether it came, whether it went) of one change; a rename is two."""
-    sides = [(change.path, change.op in ("added", "renamed"), change.op == "deleted")]
+def _sides(change: ChangedPath) -> list[tuple[str, str | None, bool, bool]]:
+    """(path, key, whether it came, whether it went) of one change; a rename is two."""
+    sides = [(change.path, change.key, change.op in ("added", "renamed"), change.op == "deleted")]
     if change.old_path is not None:
-        sides.append((change.old_path, False, True))
+        sides.append((change.old_path, change.old_key, False, True))
     return sides
 
 
@@ -103,7 +119,7 @@ def _steps(
     runs: list[tuple[_Met, _Met]] = []
     last = -2  # where the commit before stands among all that changed the path
     for entry in entries:
-        here = bisect_left(touched, entry.place)
+        here = bisect_left(touched, entry.position)
         if runs and here == last + 1:
             runs[-1] = (runs[-1][0], entry)
         else:
@@ -157,7 +173,7 @@ def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
     at = _Trees(base)
     blobs: dict[Oid, Object] = {}
     clashes: list[Clash] = []
-    stuck = False
+    stuck: set[str] = set()
     waiting = [(path, steps) for path, steps in planned.steps.items()]
     turn = 0
     while waiting:
@@ -167,8 +183,8 @@ def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
         for path in (*unfit, *more):
             step = steps[path]
             clashes.append(Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
-            stuck = True
-        merged = merge_trees(layer, was, here, wanted, prefer="theirs" if force else "ours")
+            stuck.add(path)
+        merged = merge_trees(layer, was, here, wanted, prefer="theirs" if force else "ours", moves=may_move)
         layer.add(merged)
         blobs.update((item.id, item) for item in merged.objects if item.kind == BLOB)
         clashes += merged.clashes
@@ -187,7 +203,7 @@ def _left(
     A file that somebody renamed since, unchanged, is not there yet under its new name: so the merge sees the rename.
     """
     edits = {path: step.after for path, step in steps.items()}
-    gone = [path for path, step in steps.items() if _plain(step.after) and here.node(path) is None]
+    gone = [path for path, one in steps.items() if may_move(path) and _plain(one.after) and here.node(path) is None]
     if gone and at is not None:
         places: dict[Oid, list[str]] = {}
         for path, node in here.walk():
@@ -195,9 +211,14 @@ def _left(
         for path in gone:
             after, commit = steps[path].after, steps[path].commit
             found = places.get(after.id, []) if after is not None else []
-            if len(found) == 1 and found[0] not in steps and at(commit, found[0]) is None:
+            if len(found) == 1 and found[0] not in steps and may_move(found[0]) and at(commit, found[0]) is None:
                 edits[found[0]] = None
     return _fitted(layer, here, edits)
+
+
+def may_move(path: str) -> bool:
+    """Whether a file there may be taken for one that was renamed; a key that has another's value is no such thing."""
+    return classify("main", path)[0] in ("file", "other")
 
 
 def _plain(node: Node | None) -> bool:

@@ -14,6 +14,7 @@ from server.dispatch import App
 from server.http import Raw, Route
 from server.routes import (
     artifacts,
+    changes,
     checkout,
     diff,
     files,
@@ -49,6 +50,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         workflows,
         artifacts,
         timeline,
+        changes,
         undo,
         diff,
         history,

@@ -6,7 +6,7 @@ by that: the commit that joins the lines has both as parents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -53,16 +53,36 @@ def merge(
     return merge_trees(repository.database, repository.tree(since), repository.tree(ours), right, prefer=prefer)
 
 
-def merge_trees(source: Source, before: TreeView, ours: TreeView, theirs: TreeView, *, prefer: Side = "ours") -> Merged:
-    """`merge` of trees that need not be those of commits; `source` has the objects of all three."""
+def merge_trees(
+    source: Source,
+    before: TreeView,
+    ours: TreeView,
+    theirs: TreeView,
+    *,
+    prefer: Side = "ours",
+    moves: Callable[[str], bool] = lambda path: True,
+) -> Merged:
+    """`merge` of trees that need not be those of commits; `source` has the objects of all three.
+
+    `moves` says of a path whether it may be that of a file that was renamed.
+    """
     first, second = (ours, theirs) if prefer == "ours" else (theirs, ours)
-    return _Joining(source, before, first, second, prefer).run()
+    return _Joining(source, before, first, second, prefer, moves).run()
 
 
 class _Joining:
     """One merge under way: what `second` changed is brought into `first`, which is preferred."""
 
-    def __init__(self, source: Source, before: TreeView, first: TreeView, second: TreeView, prefer: Side) -> None:
+    def __init__(
+        self,
+        source: Source,
+        before: TreeView,
+        first: TreeView,
+        second: TreeView,
+        prefer: Side,
+        moves: Callable[[str], bool],
+    ) -> None:
+        self.moves = moves
         self.source = source
         self.before = before
         self.first = first
@@ -141,11 +161,14 @@ class _Joining:
 
     @cached_property
     def _first_renames(self) -> dict[str, str]:
-        return _renames(compare(self.source, self.before.root, self.first.root))
+        return self._renames(compare(self.source, self.before.root, self.first.root))
 
     @cached_property
     def _second_renames(self) -> dict[str, str]:
-        return _renames(self.changed)
+        return self._renames(self.changed)
+
+    def _renames(self, differences: Iterable[Difference]) -> dict[str, str]:
+        return _renames(one for one in differences if self.moves(one.path))
 
     # -- the tree -------------------------------------------------------------------------------------------------
 

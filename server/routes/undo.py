@@ -11,7 +11,7 @@ from gitstore import names, past, values
 from gitstore.causes import Cause
 from gitstore.changes import Workspace
 from gitstore.errors import NotFound
-from gitstore.model import CommitFacts
+from gitstore.model import Stamp
 from gitstore.pending import Pending
 from gitstore.restoring import Selection, restore
 from gitstore.reverting import Reverted, revert
@@ -19,24 +19,12 @@ from gitstore.undo import Undone
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
+from server.routes.diff import legible
+from server.routes.history import stamped
 from server.shapes import undo as shapes
 from server.shapes.undo import Restore, Revert, Try
 
 _LISTED = 1000  # files, commits and conflicts that an answer has; there may be more
-
-
-def _stamp(facts: CommitFacts) -> dict[str, Any]:
-    return {
-        "commit": facts.id,
-        "created_at": values.iso(facts.time),
-        "kind": facts.kind,
-        "name": facts.name,
-        "actor": msgspec.to_builtins(facts.actor),
-        "door": facts.door,
-        "request_id": facts.request_id,
-        "workflow_id": facts.workflow_id,
-        "task_id": facts.task_id,
-    }
 
 
 def _told(undone: Undone) -> dict[str, Any]:
@@ -44,7 +32,7 @@ def _told(undone: Undone) -> dict[str, Any]:
     return {
         "commit": undone.commit.id if undone.commit is not None else None,
         "head": undone.head,
-        "changes": [msgspec.to_builtins(one) for one in changes],
+        "changes": [msgspec.to_builtins(legible(one)) for one in changes],
         "changes_total": total,
     }
 
@@ -102,7 +90,7 @@ def _reverting(call: Call, found: Workspace) -> Pending[Reverted]:
 
 def _reverted(done: Reverted) -> dict[str, Any]:
     told = _told(done.undone)
-    told["reverted"] = [_stamp(one) for one in done.commits[:_LISTED]]
+    told["reverted"] = [stamped(Stamp.of(one)) for one in done.commits[:_LISTED]]
     told["reverted_total"] = len(done.commits)
     told["conflicts"] = [msgspec.to_builtins(one) for one in done.obstacles[:_LISTED]]
     told["conflicts_total"] = len(done.obstacles)

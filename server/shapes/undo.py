@@ -8,12 +8,11 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gitstore.diff import FileDiff
-from gitstore.model import Door, Kind
 from gitstore.reverting import Obstacle
-from server.shapes.common import At, Id, Oid, Shape, Time
-from server.shapes.workspaces import Actor, MemoryKey
+from server.shapes.common import At, Id, Oid, Shape
+from server.shapes.history import Path, Stamp
+from server.shapes.workspaces import MemoryKey
 
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Message = Annotated[str, Meta(min_length=1, max_length=200, description="the subject of the commit")]
 CommitId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{4,40}$", description="a commit: 4 digits of its id or more")]
 
@@ -59,20 +58,6 @@ class Revert(Shape):
         elif not named:
             return [("", "give `commits`, or at least one of `actor`, `workflow_id`, `task_id`, `request_id`")]
         return []
-
-
-class Stamp(msgspec.Struct):
-    """Who made a commit, and when."""
-
-    commit: Oid
-    created_at: Time
-    kind: Kind
-    name: str
-    actor: Actor
-    door: Door
-    request_id: str | None
-    workflow_id: str | None
-    task_id: str | None
 
 
 class Restored(msgspec.Struct):

@@ -299,8 +299,8 @@ class TestRevert:
 
     def test_files_and_renames(self, admin: Client, place: Place) -> None:
         upload(admin, place, "a.md", b"one\ntwo\nthree\nfour\nfive\n", key="doc")
-        bad = admin.post(f"{place.at}/files", {"file_name": "a.md", "key": "doc", "content_base64":
-                         base64.b64encode(b"ONE\ntwo\nthree\nfour\nfive\n").decode()}).status and place.read()["head"]  # fmt: skip
+        upload(admin, place, "a.md", b"ONE\ntwo\nthree\nfour\nfive\n", key="doc")
+        bad = place.read()["head"]
         upload(admin, place, "b.md", b"ONE\ntwo\nthree\nfour\nfive\n", key="doc")  # the same, renamed
         answer = twice(admin, f"{place.at}/revert", {"commits": [bad]})
         assert paths(answer) == [("changed", "files/b.md")]
