@@ -79,7 +79,8 @@ class Diary:
 
     READS = ("", "/memory", "/memory/policy", "/spec", "/resources", "/resources?type=api", "/tools", "/files",
              "/files?q=guide&page=1", "/files/guide-md", "/artifacts", "/artifacts?q=numbers&sort=name",
-             "/artifacts?stage_name=build", "/artifacts?q=secondword", "/artifacts?q=goneword", "/artifacts?preview_mode=inline")  # fmt: skip
+             "/artifacts?stage_name=build", "/artifacts?q=secondword", "/artifacts?q=goneword",
+             "/artifacts?preview_mode=inline")  # fmt: skip
 
     def __init__(self, admin: Client, place: Place) -> None:
         self.admin = admin
