@@ -24,6 +24,7 @@ from gitstore.following import Following
 from gitstore.past import Past
 from gitstore.records import Evidence
 from gitstore.retrospect import Retrospect
+from gitstore.sightings import Sightings
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
@@ -107,6 +108,7 @@ class App:
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._past = Past(store) if store is not None else None
         self._retrospect = Retrospect(store) if store is not None else None
+        self._sightings = Sightings(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
@@ -170,6 +172,13 @@ class App:
         if self._retrospect is None:
             raise RuntimeError("this server has no store")
         return self._retrospect
+
+    @property
+    def sightings(self) -> Sightings:
+        """The search through history."""
+        if self._sightings is None:
+            raise RuntimeError("this server has no store")
+        return self._sightings
 
     @property
     def evidence(self) -> Evidence:

@@ -13,11 +13,12 @@ from gitstore.model import Stamp
 from gitstore.past import Then
 from gitstore.reading import shown
 from gitstore.retrospect import Told
+from gitstore.sightings import Sighting, Wanted
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
 from server.shapes import history as shapes
-from server.shapes.history import ReadBlame, ReadKeyBlame, ReadPathStory, ReadStory
+from server.shapes.history import ReadBlame, ReadKeyBlame, ReadPathStory, ReadStory, SearchHistory
 
 _NOBODY = dict.fromkeys(
     ("commit", "created_at", "kind", "name", "actor", "door", "request_id", "workflow_id", "task_id")
@@ -121,6 +122,34 @@ async def blame(call: Call) -> Reply:
     return await call.offload(_blame, call, await common.workspace(call))
 
 
+def _search(call: Call, found: Workspace) -> Reply:
+    query: SearchHistory = call.query
+    wanted = Wanted(query.q, query.part, query.path, query.key)
+    look = call.app.sightings.look(found, wanted, cursor=query.cursor, most=query.per_page)
+    reached = values.iso(look.reached) if look.reached is not None else None
+    return Reply(
+        values.encode([_sighting(one) for one in look.rows]), meta={"next_cursor": look.next_cursor, "reached": reached}
+    )
+
+
+def _sighting(one: Sighting) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": shown(one.path), "part": one.part}
+    for name, value in (("key", one.key), ("pointer", one.pointer), ("line", one.line)):
+        if value is not None:
+            row[name] = value
+    row["excerpt"] = one.excerpt
+    row["from"] = stamped(one.since)
+    row["until"] = stamped(one.until) if one.until is not None else None
+    if one.cut:
+        row["truncated"] = True
+    return row
+
+
+async def search(call: Call) -> Reply:
+    """When a text was held by a file, from which commit until which."""
+    return await call.offload(_search, call, await common.workspace(call))
+
+
 _ONE = f"{API}/workspaces/{{id}}"
 ROUTES = (
     Route("GET", f"{_ONE}/memory/{{key}}/history", "agent", key_history, "Read a key's history", query=ReadStory,
@@ -129,6 +158,8 @@ ROUTES = (
           response=list[shapes.Leaf], tag="history"),
     Route("GET", f"{_ONE}/history", "agent", path_history, "Read a file's history", query=ReadPathStory,
           response=list[shapes.PathTurn], paged=True, tag="history"),
+    Route("GET", f"{_ONE}/history/search", "agent", search, "Search through history", query=SearchHistory,
+          response=list[shapes.Held], tag="history"),
     Route("GET", f"{_ONE}/blame", "agent", blame, "Blame a file", query=ReadBlame, response=shapes.Blame,
           tag="history"),
 )  # fmt: skip
