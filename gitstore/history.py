@@ -360,7 +360,7 @@ class History:
         """The opaque text that names a place on a line."""
         return write_cursor(self._known.workspaces.get(workspace, 0), *place)
 
-    def place_at(self, workspace: str, cursor: str) -> Place:
+    def place(self, workspace: str, cursor: str) -> Place:
         """The place that a cursor names. Raises errors.Invalid for any other text."""
         return read_cursor(self._known.workspaces.get(workspace, 0), cursor)
 

@@ -140,7 +140,7 @@ class Retrospect:
         total = story.length if story is not None else 0
         if story is None or not total:
             raise NotFound(f"`{names.one_line(path, 200)}` was never a file of {branch}")
-        before = history.place_at(workspace.id, cursor) if cursor is not None else None
+        before = history.place(workspace.id, cursor) if cursor is not None else None
         skip = (page - 1) * per_page if before is None else 0
         turns = list(islice(story.turns(skip=min(skip, total), before=before), per_page + 1))
         shown = turns[:per_page]
