@@ -11,6 +11,7 @@ from gitstore import values
 from gitstore.explorer import parse_query
 from gitstore.model import Artifact
 from server.web import links, preview, tree, words
+from server.web.moment import Seen, see
 from server.web.paging import numbered
 from server.web.visit import Page, Shown, Visit, heading
 
@@ -24,26 +25,29 @@ _FACET = 12
 
 def show(visit: Visit) -> Shown:
     """A page of artifacts."""
-    workspace = visit.workspace
-    snapshot = workspace.visible
-    slug = snapshot.context.fields.slug
+    seen = see(visit)
+    workspace, slug = seen.workspace, seen.slug
     asked = {name: value for name in _FIELDS if (value := visit.asked(name)) is not None}
     if asked.get("sort") == "relevance" and "q" not in asked:
         del asked["sort"]
     page = visit.asked("page")
     query = parse_query(asked | ({"page": page} if page else {}))
     app = visit.app
-    found = app.explorer.explore(workspace.id, query, words.now(), app.work.text(workspace.id))
+    if seen.asked is None:
+        found = app.explorer.explore(workspace.id, query, words.now(), app.work.text(workspace.id))
+    else:
+        found = app.evidence.explore(workspace, app.past.moment(workspace, seen.asked), query, words.now())
 
     def link(**changed: Any) -> str:
-        return links.under(slug, "artifacts", **(asked | changed))
+        return links.under(slug, "artifacts", **(asked | {"at": seen.asked} | changed))
 
     def numbers(number: int) -> str:
         return link(page=number if number > 1 else None)
 
     drawn = {
-        "ws": heading(snapshot),
+        "ws": heading(workspace.visible),
         "tab": "artifacts",
+        "seen": seen,
         "asked": {name: asked.get(name) for name in _FIELDS},
         "chips": [
             (name.removesuffix("_id").replace("_", " "), _named(found.filters, name, value), link(**{name: None}))
@@ -52,18 +56,18 @@ def show(visit: Visit) -> Shown:
         ],
         "sorts": (*(("relevance",) if query.q else ()), *_SORTS),
         "sort": query.sort,
-        "rows": [_row(slug, row) for row in found.rows],
+        "rows": [_row(seen, row) for row in found.rows],
         "summary": found.summary,
         "facets": _facets(found.filters, asked, link),
         "pages": numbered(query.page, query.per_page, found.total, "artifact", numbers),
     }
-    twin = links.api("workspaces", slug, "artifacts", **asked, page=page)
+    twin = links.api("workspaces", slug, "artifacts", **asked, at=seen.asked, page=page)
     return Page("artifacts.html", drawn, twin=twin)
 
 
-def _row(slug: str, row: dict[str, Any]) -> dict[str, Any]:
+def _row(seen: Seen, row: dict[str, Any]) -> dict[str, Any]:
     created = values.parse_iso(row["created_at"])
-    shown = row | {"address": links.artifact(slug, row["id"]), "created": created}
+    shown = row | {"address": links.artifact(seen.slug, row["id"], at=seen.asked), "created": created}
     folder, _, name = row["logical_path"].rpartition("/")
     shown |= {"folder": folder, "name": name}
     if "highlight" in row:
@@ -102,22 +106,25 @@ def _facets(filters: dict[str, list[Any]], asked: dict[str, str], link: Any) -> 
 
 
 def _one(visit: Visit) -> tuple[str, Artifact]:
-    workspace = visit.workspace
-    return workspace.id, visit.app.work.artifact(workspace.id, visit.params["artifact"])
+    workspace, at, identity = visit.workspace, visit.asked("at"), visit.params["artifact"]
+    if at is None:
+        return workspace.id, visit.app.work.artifact(workspace.id, identity)
+    moment = visit.app.past.moment(workspace, at)
+    return workspace.id, visit.app.evidence.artifact(workspace, moment, identity)
 
 
 def one(visit: Visit) -> Shown:
     """One artifact, with what it belongs to."""
-    snapshot = visit.workspace.visible
-    slug = snapshot.context.fields.slug
+    seen = see(visit)
     identity, artifact = _one(visit)
     work = visit.app.work
     task = work.task_of(identity, artifact)
     known = visit.store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
     data = work.content(identity, artifact)
     drawn = {
-        "ws": heading(snapshot),
+        "ws": heading(seen.workspace.visible),
         "tab": "artifacts",
+        "seen": seen,
         "one": artifact,
         "name": artifact.path.rsplit("/", 1)[-1],
         "task": task,
@@ -125,7 +132,7 @@ def one(visit: Visit) -> Shown:
         "metadata": tree.draw(artifact.metadata) if artifact.metadata else None,
         "look": preview.look(artifact.content_type, data, artifact.path),
     }
-    twin = links.api("workspaces", slug, "artifacts", artifact.id, "permalink")
+    twin = links.api("workspaces", seen.slug, "artifacts", artifact.id, "permalink")
     return Page("artifact.html", drawn, twin=twin)
 
 

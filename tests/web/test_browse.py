@@ -159,3 +159,26 @@ def test_an_agent_sees_no_form_of_an_admin(opens: Opens) -> None:
         assert page.locator("form[method=post]").count() == 1, path  # signing out
         assert page.get_by_role("link", name="Keys").count() == 0
         assert page.get_by_role("link", name=re.compile("Undo|Revert|Restore")).count() == 0, path
+
+
+def test_history_is_searched_for_what_a_file_once_said(page: Page) -> None:
+    page.goto(f"{W}/timeline")
+    page.get_by_role("link", name="Search through history").click()
+    page.get_by_role("searchbox").fill("keep_images: 5")
+    page.get_by_role("button", name="Search").click()
+    row = page.locator("li.artifact", has_text="release-policy")
+    expect(row.locator("mark")).to_have_text("keep_images: 5")
+    expect(row).to_contain_text("Ada Okafor")  # who ended it
+    row.get_by_role("link").first.click()
+    expect(page.locator(".pastbar")).to_be_visible()
+    expect(page.locator(".blame tr", has_text="keep_images")).to_contain_text("5")
+
+
+def test_the_evidence_as_it_was(site: Site, page: Page) -> None:
+    made = site.api("GET", "/workspaces/platform/timeline?kind=import")[0]["id"]
+    page.goto(f"{W}?at={made}")
+    page.get_by_role("link", name="Artifacts of then").click()
+    expect(page.locator(".pastbar")).to_be_visible()
+    expect(page.locator(".artifact", has_text="hostile")).to_have_count(0)
+    page.get_by_role("link", name="comparison.json").click()
+    expect(page.locator(".pastbar")).to_be_visible()
