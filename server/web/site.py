@@ -110,13 +110,17 @@ class Site:
             call.app.rate.take(grant.id if grant is not None else f"@{call.request.remote}")
 
     @staticmethod
-    def _away(call: Call) -> Moved:
+    def _away(call: Call) -> Moved | Page:
         """To the sign-in form, and from there to where this request wanted to go, if it only wanted to look.
 
+        Somebody who followed a link on another site may well be signed in: a strict cookie is not sent then. A page of
+        ours that asks for the same again sends it (RFC 6265bis, section 5.2, on "site for cookies").
         Raises Unauthorized for a script that asks, which has no use for a form.
         """
         if call.header("Sec-Fetch-Dest") == "empty":
             raise errors.Unauthorized("the session has ended: load the page again to sign in")
+        if call.header("Sec-Fetch-Site") == "cross-site" and call.header("Sec-Fetch-Dest") == "document":
+            return Page("onward.html", {"to_": call.request.raw_path})
         wanted = call.request.raw_path if call.request.method in ("GET", "HEAD") else None
         return Moved(links.sign_in(wanted if wanted != links.home() else None))
 

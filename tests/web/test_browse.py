@@ -25,6 +25,17 @@ def test_signing_in_and_out(site: Site, opens: Opens) -> None:
     expect(page.get_by_label("API key")).to_be_visible()
 
 
+def test_a_link_on_another_site_leads_in_without_signing_in_again(site: Site, page: Page) -> None:
+    away = f"http://localhost:{site.port}"  # another site than 127.0.0.1, to a browser
+    page.route(f"{away}/chat", lambda route: route.fulfill(
+        content_type="text/html", body=f'<a href="{site.base}{W}/timeline">look</a>'))  # fmt: skip
+    page.goto(f"{away}/chat")
+    page.get_by_role("link", name="look").click()
+    expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
+    watch = page.watch  # type: ignore[attr-defined]
+    watch.requests = [url for url in watch.requests if not url.startswith(away)]
+
+
 def test_a_wrong_key_is_told_beside_the_form(site: Site, opens: Opens) -> None:
     page = opens(None)
     page.goto("/ui/")
