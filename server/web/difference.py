@@ -56,7 +56,7 @@ def _file(one: FileDiff, budget: tree.Budget) -> File:
         op=one.op,
         part=one.part,
         key=None if one.key is UNSET else one.key,
-        values=None if one.values is UNSET else [_value(place, budget) for place in one.values],
+        values=None if one.values is UNSET else [place(found, budget) for found in one.values],
         lines=None if one.hunks is UNSET or not one.hunks else lines(one.hunks),
         old=one.old.size if one.old is not None else None,
         new=one.new.size if one.new is not None else None,
@@ -64,13 +64,14 @@ def _file(one: FileDiff, budget: tree.Budget) -> File:
     )
 
 
-def _value(place: ValueDiff, budget: tree.Budget) -> dict[str, Any]:
+def place(found: ValueDiff, budget: tree.Budget) -> dict[str, Any]:
+    """One place of a document that differs, ready to be put on a page."""
     return {
-        "op": place.op,
-        "pointer": place.pointer,
-        "place": readable(place.pointer),
-        "old": tree.draw(place.old, budget) if place.old is not UNSET else None,
-        "new": tree.draw(place.new, budget) if place.new is not UNSET else None,
+        "op": found.op,
+        "pointer": found.pointer,
+        "place": readable(found.pointer),
+        "old": tree.draw(found.old, budget) if found.old is not UNSET else None,
+        "new": tree.draw(found.new, budget) if found.new is not UNSET else None,
     }
 
 

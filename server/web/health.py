@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from server.web import workspaces
 from server.web.visit import Page, Shown, Visit
-
-_MOST = 200
 
 
 def show(visit: Visit) -> Shown:
@@ -12,11 +11,11 @@ def show(visit: Visit) -> Shown:
     store, app = visit.store, visit.app
     journal, publisher = store.journal, store.publisher
     ids = store.catalog.workspaces()
-    troubled = []
-    for identity in ids[:_MOST]:
-        hot, row = store.hot(identity), store.catalog.workspace(identity)
-        if hot is not None and row is not None and hot.visible.problems:
-            troubled.append((row, len(hot.visible.problems)))
+    troubled = [
+        (row, count)
+        for identity, record in store.catalog.records_with(b'"problems":[{').items()
+        if (row := store.catalog.workspace(identity)) is not None and (count := _problems(visit, identity, record))
+    ]
     lights = [
         ("Keys can be read", app.keys.problem is None, str(app.keys.problem or "")),
         ("The disk takes what is written", not journal.failing, "reads are served, writes are refused"),
@@ -34,7 +33,12 @@ def show(visit: Visit) -> Shown:
         ("Requests being answered", app.busy),
     ]
     drawn = {"lights": lights, "figures": figures, "troubled": troubled}
-    return Page("health.html", drawn)
+    return Page("health.html", drawn, twin="/health")
+
+
+def _problems(visit: Visit, identity: str, record: bytes) -> int:
+    hot = visit.store.hot(identity)
+    return len(hot.visible.problems) if hot is not None else len(workspaces.listed(record).problems)
 
 
 def _commits(visit: Visit) -> int:

@@ -73,7 +73,7 @@ def artifact(slug: str, identity: str, *more: str, **query: object) -> str:
 
 def twin(address: str) -> str:
     """The page's way to what the API answers at `address`, with the session in place of a key."""
-    return f"{UI}/json{address.removeprefix(API)}"
+    return f"{UI}/json{address.removeprefix(API)}" if address.startswith(f"{API}/") else address
 
 
 def api(*parts: str, **query: object) -> str:

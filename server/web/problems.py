@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any, cast
 
-from gitstore import documents, errors, resolving
+from gitstore import diff, documents, errors, resolving, values
 from gitstore.documents import DocumentError
 from gitstore.model import Problem
-from server.web import links, tree
+from server.web import difference, links, tree
 from server.web.visit import Moved, Page, Shown, Visit, heading
 
 _TAKE = ("file", "main")
+_PLACES = 100
 
 
 def _row(one: Problem) -> dict[str, Any]:
@@ -25,11 +28,21 @@ def _row(one: Problem) -> dict[str, Any]:
         "column": one.column,
         "message": one.message,
         "hint": one.hint,
-        "since": one.since,
+        "since": values.parse_iso(one.since),
         "sides": [(name, tree.draw(value) if value is not None else None) for name, value in sides.items()],
+        "places": _places(sides) if one.kind == "conflict" else None,
         "takes": _takes(one) if sided else (),
         "text": _text(sides.get("file")) if one.kind == "conflict" and "file" in sides else None,
     }
+
+
+def _places(sides: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Where the two sides of a conflict differ; None where they cannot be held against each other by key."""
+    main, file = sides.get("main"), sides.get("file")
+    if not isinstance(main, dict | list) or not isinstance(file, dict | list):
+        return None
+    budget = tree.Budget()
+    return [difference.place(one, budget) for one in islice(diff.differences(main, file), _PLACES)]
 
 
 def _takes(one: Problem) -> tuple[tuple[str, str], ...]:

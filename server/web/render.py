@@ -30,12 +30,12 @@ class Renderer:
         )
         self._environment.filters.update(
             when=words.when, clock=words.clock, stamp=words.stamp, size=words.size, short=words.short,
-            door=words.door, count=words.count, excerpt=tree.excerpt, scalar=tree.scalar,
+            coded=words.coded, door=words.door, count=words.count, excerpt=tree.excerpt, scalar=tree.scalar,
         )  # fmt: skip
 
     def page(self, visit: Visit, page: Page, nonce: str) -> bytes:
         """A whole page."""
-        return self.text(visit, page.template, page.values, nonce=nonce, twin=page.twin)
+        return self.text(visit, page.template, page.values, nonce=nonce, twin=page.twin, request=page.request)
 
     def text(self, visit: Visit, template: str, values: dict[str, Any], **more: Any) -> bytes:
         """What a template makes of the values, and of what every template knows of the visitor."""

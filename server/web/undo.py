@@ -68,6 +68,7 @@ def propose(visit: Visit) -> Shown:
     """What a revert would change, and which later values are in its way."""
     workspace = visit.workspace
     snapshot = workspace.visible
+    slug = snapshot.context.fields.slug
     fields = {name: value for name in ("commit", *_CAUSES) if (value := visit.asked(name)) is not None}
     tried = revert(visit.store, workspace.id, _what(fields), visit.who, dry_run=True).result()
     changes, total = tried.undone.changes(_SHOWN)
@@ -82,7 +83,8 @@ def propose(visit: Visit) -> Shown:
         "files_total": total,
         "obstacles": [_obstacle(one, budget) for one in tried.obstacles],
     }
-    return Page("undo.html", drawn)
+    request = f"POST {links.api('workspaces', slug, 'revert', dry_run='true')}"
+    return Page("undo.html", drawn, request=request)
 
 
 def undo(visit: Visit) -> Shown:
@@ -106,6 +108,7 @@ def look_back(visit: Visit) -> Shown:
     """What a restore would change."""
     workspace = visit.workspace
     snapshot = workspace.visible
+    slug = snapshot.context.fields.slug
     at, path, key = visit.asked("at"), visit.asked("path"), visit.asked("key")
     if at is None:
         raise errors.Invalid("say to which moment: at=<commit, snapshot or time>")
@@ -125,7 +128,8 @@ def look_back(visit: Visit) -> Shown:
         "files": difference.drawn(changes),
         "files_total": total,
     }
-    return Page("restore.html", drawn)
+    request = f"POST {links.api('workspaces', slug, 'restore', dry_run='true')}"
+    return Page("restore.html", drawn, request=request)
 
 
 def bring_back(visit: Visit) -> Shown:

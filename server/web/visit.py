@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 
 class Page(msgspec.Struct):
-    """A page to be drawn from a template; `twin` is the address of the API that says the same in JSON."""
+    """A page to be drawn from a template.
+
+    `twin` is the address of the API that says the same in JSON; `request` is how to ask where no GET does.
+    """
 
     template: str
     values: dict[str, Any]
     status: int = 200
     twin: str | None = None
+    request: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gitstore import names, values
 from gitstore.model import ChangedPath
@@ -95,6 +95,14 @@ def size(count: int) -> str:
 def count(number: int, word: str, more: str | None = None) -> str:
     """`1 change`, `12,304 changes`."""
     return f"{number:,} {word if number == 1 else more or word + 's'}"
+
+
+def coded(text: str) -> Markup:
+    """A message whose `names` stand between backticks."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(one) if at % 2 else one for at, one in enumerate(parts))
 
 
 def short(commit: str) -> str:

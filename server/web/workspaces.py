@@ -19,13 +19,14 @@ _SORTS = ("updated", "name", "newest", "oldest")
 _STATES = {None: None, "active": True, "inactive": False}
 
 
-class _Listed(msgspec.Struct):
+class Listed(msgspec.Struct):
     """What of a workspace's record the list shows."""
 
     problems: list[msgspec.Raw] = []
 
 
-_listed = msgspec.json.Decoder(_Listed)
+#: What the list needs of an encoded record.
+listed = msgspec.json.Decoder(Listed).decode
 
 
 def _row(visit: Visit, identity: str, record: bytes | None, open_: int) -> dict[str, Any] | None:
@@ -34,7 +35,7 @@ def _row(visit: Visit, identity: str, record: bytes | None, open_: int) -> dict[
     if row is None:
         return None
     hot = store.hot(identity)
-    problems = len(hot.visible.problems) if hot is not None else len(_listed.decode(record).problems) if record else 0
+    problems = len(hot.visible.problems) if hot is not None else len(listed(record).problems) if record else 0
     today = words.now() // words.DAY
     first = today - _DAYS + 1
     days = visit.site.activity.days(store.history, identity, first, today, TimelineQuery(since=first * words.DAY))

@@ -88,9 +88,9 @@ def test_a_conflict_is_settled_by_a_side(site: Site, page: Page) -> None:
     slug = _conflict(site)
     page.goto("/ui/?q=" + slug)
     page.get_by_role("link", name="1 problem").click()
-    sides = page.locator(".versus > div")
-    expect(sides.nth(0)).to_contain_text("10")
-    expect(sides.nth(1)).to_contain_text("20")
+    cells = page.locator(".places td")
+    expect(cells.nth(0)).to_have_text("20")
+    expect(cells.nth(1)).to_have_text("10")
     page.get_by_role("button", name="Take the file in the folder").click()
     expect(page.get_by_text("Nothing is wrong.")).to_be_visible()
     assert _policy(site, slug) == {"limit": 10}
