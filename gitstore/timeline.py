@@ -179,11 +179,12 @@ def count(arm: Arm, line: int, since: int, start: int) -> tuple[str, list[Any]]:
 
 def tally(arm: Arm, step: int) -> tuple[str, list[Any]]:
     """The look-up of (span of `step` ms since 1970, door, how many entries) of a stream."""
-    if arm.row == "c":
-        return f"SELECT c.time / ?, c.door, count(*){arm.source} GROUP BY 1, 2", [step, *arm.parameters]
-    inner = f"SELECT {arm.row}.seq AS seq{arm.source}"
-    sql = f"SELECT d.time / ?, d.door, count(*) FROM ({inner}) s CROSS JOIN commits d ON d.seq=s.seq GROUP BY 1, 2"  # noqa: S608
-    return sql, [step, *arm.parameters]
+    row, source = arm.row, arm.source
+    if row != "c":
+        row, source = "d", f" FROM (SELECT {row}.seq AS seq{source}) s CROSS JOIN commits d ON d.seq=s.seq"
+    span_ = f"({row}.time - (({row}.time % ?) + ?) % ?) / ?"  # SQLite's division rounds towards zero
+    sql = f"SELECT {span_}, {row}.door, count(*){source} GROUP BY 1, 2"
+    return sql, [step, step, step, step, *arm.parameters]
 
 
 def filters(query: TimelineQuery) -> tuple[Any, ...]:

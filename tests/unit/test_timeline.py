@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def test_the_timeline_is_the_list_of_commits_filtered(
         in_batches(history, feed[half:], sizes)
         for query, workspace in itertools.product(asked, "ab"):
             wanted = [one for one in entries(feed, workspace) if lets_through(query, one)]
+            assert history.activity(workspace, query, 3) == Counter((one.time // 3, one.door) for one in wanted)
             size, cursor = query.per_page, None
             for start in range(0, max(len(wanted), 1), size):
                 page = history.timeline(workspace, replace(query, page=start // size + 1))
