@@ -147,7 +147,8 @@ def test_markdown_is_drawn() -> None:
 @pytest.mark.parametrize(
     ("content_type", "data", "kind"),
     [("application/yaml", b"a: 1\n", "values"), ("application/yaml", b"a: [\n", "text"),
-     ("application/json", b"{", "text"), ("application/json; charset=utf-8", b"[1]", "values"), ("text/markdown", b"# x", "markdown"),
+     ("application/json", b"{", "text"), ("application/json; charset=utf-8", b"[1]", "values"),
+     ("text/markdown", b"# x", "markdown"),
      ("text/csv", b"a,b\n1,2\n", "table"), ("text/csv", b"", "text"), ("text/html", b"<b>", "text"),
      ("image/png", b"\x89PNG", "image"), ("image/svg+xml", b"<svg/>", "image"), ("image/tiff", b"\0\0", "none"),
      ("application/pdf", b"%PDF-1.4", "pdf"), ("application/pdf", b"<script>", "text"), ("text/plain", b"\xff", "none"),
