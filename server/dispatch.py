@@ -23,6 +23,8 @@ from gitstore.explorer import Explorer
 from gitstore.following import Following
 from gitstore.past import Past
 from gitstore.records import Evidence
+from gitstore.retrospect import Retrospect
+from gitstore.sightings import Sightings
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
@@ -105,6 +107,8 @@ class App:
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._past = Past(store) if store is not None else None
+        self._retrospect = Retrospect(store) if store is not None else None
+        self._sightings = Sightings(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
@@ -161,6 +165,20 @@ class App:
         if self._past is None:
             raise RuntimeError("this server has no store")
         return self._past
+
+    @property
+    def retrospect(self) -> Retrospect:
+        """What history tells of files and keys."""
+        if self._retrospect is None:
+            raise RuntimeError("this server has no store")
+        return self._retrospect
+
+    @property
+    def sightings(self) -> Sightings:
+        """The search through history."""
+        if self._sightings is None:
+            raise RuntimeError("this server has no store")
+        return self._sightings
 
     @property
     def evidence(self) -> Evidence:

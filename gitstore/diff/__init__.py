@@ -5,11 +5,12 @@ However large or hostile the contents are, the work has a bound; what it does no
 
 from gitstore.diff.files import LIMITS, Content, FileDiff, Limits, compare, describe, moved
 from gitstore.diff.hunks import Hunk
-from gitstore.diff.patch import patches, unified
+from gitstore.diff.patch import MEDIA_TYPE, patches, unified
 from gitstore.diff.structure import ValueDiff, differences
 
 __all__ = [
     "LIMITS",
+    "MEDIA_TYPE",
     "Content",
     "FileDiff",
     "Hunk",
