@@ -111,7 +111,7 @@ class AsOf:
                 found[unbind(resource[1:])] = FileStat(number, created, time, commit.hex())
         wanted = {key[1:].decode("utf-8", "surrogatepass") for key in asked}
         for facts in self._later:
-            for key in wanted & {one.key for one in facts.changes if one.part == "file" and one.key is not None}:
+            for key in wanted & {key for one in facts.changes if "file" in one.parts for key in one.keys}:
                 old = found.get(key)
                 found[key] = FileStat(
                     old.version + 1 if old else 1, old.created_at if old else facts.time, facts.time, facts.id

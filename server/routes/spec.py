@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gitstore import names, spec, values
-from gitstore.changes import Draft, Workspace
+from gitstore.changes import Draft, Outcome, Workspace
+from gitstore.diff import differences
 from gitstore.errors import NotFound
-from gitstore.model import Touch
+from gitstore.history import Version
+from gitstore.model import CommitFacts, Touch
 from gitstore.past import Then
 from gitstore.snapshot import Snapshot
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
-from server.shapes.common import ReadAt
-from server.shapes.spec import ListResources, PutSpec, ReadSpec, Resource, SpecVersion, Tools
+from server.shapes.common import Paging, ReadAt
+from server.shapes.spec import (
+    CompareSpecs,
+    ListResources,
+    PutSpec,
+    ReadSpec,
+    Resource,
+    SpecDiff,
+    SpecEntry,
+    SpecVersion,
+    Tools,
+)
 
 
 def _current(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
@@ -30,10 +44,7 @@ def _current(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
 def _version(call: Call, found: Workspace, number: int) -> Reply:
     if number == 0:
         return Reply(spec.answer(found.id, 0, {}, None), etag=spec.etag(0, {}))
-    wanted = call.app.store.history.version(found.id, "spec", number)
-    if wanted is None:
-        latest = found.visible.spec_version
-        raise NotFound(f"the spec has no version {names.one_line(str(number), 30)}; the latest is {latest}")
+    wanted = _made(call, found, number)
     content = spec.read(found.visible.tree_at(wanted.commit))
     data = spec.answer(found.id, number, content, Touch(wanted.commit, wanted.time, wanted.actor))
     return Reply(data, etag=spec.etag(number, content))
@@ -49,6 +60,77 @@ async def read(call: Call) -> Reply:
     return await call.offload(_version, call, found, query.version)
 
 
+def _content(call: Call, found: Workspace, number: int) -> dict[str, dict[str, Any]]:
+    return spec.read(found.visible.tree_at(_made(call, found, number).commit)) if number else {}
+
+
+def _made(call: Call, found: Workspace, number: int) -> Version:
+    made = call.app.store.history.version(found.id, "spec", number)
+    if made is None:
+        latest = found.visible.spec_version
+        raise NotFound(f"the spec has no version {names.one_line(str(number), 30)}; the latest is {latest}")
+    return made
+
+
+def _versions(call: Call, found: Workspace) -> Reply:
+    query: Paging = call.query
+    rows, total = call.app.store.history.version_page(found.id, "spec", query.page, query.per_page)
+    return Reply([{"version": number, **_stamp(facts)} for number, facts in rows], page=query.of(total))
+
+
+def _stamp(facts: CommitFacts) -> dict[str, Any]:
+    return {
+        "commit": facts.id,
+        "created_at": values.iso(facts.time),
+        "kind": facts.kind,
+        "name": facts.name,
+        "actor": msgspec.to_builtins(facts.actor),
+        "door": facts.door,
+        "request_id": facts.request_id,
+        "workflow_id": facts.workflow_id,
+        "task_id": facts.task_id,
+    }
+
+
+async def versions(call: Call) -> Reply:
+    """Every version of the spec, newest first."""
+    return await call.offload(_versions, call, await common.workspace(call))
+
+
+def _compare(call: Call, found: Workspace) -> Reply:
+    query: CompareSpecs = call.query
+    to = query.to if query.to is not None else found.visible.spec_version
+    old, new = _content(call, found, query.start), _content(call, found, to)
+    data = values.encode(
+        {"from": query.start, "to": to, "values": [msgspec.to_builtins(one) for one in differences(old, new)]}
+    )
+    return Reply(data, etag=values.etag(data))
+
+
+async def compare(call: Call) -> Reply:
+    """What differs between two versions of the spec, by JSON pointer."""
+    return await call.offload(_compare, call, await common.workspace(call))
+
+
+def _asked(call: Call, found: Workspace) -> Version:
+    text = call.params["version"]
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if number == 0:
+        raise NotFound(f"the spec has no version {names.one_line(text, 30)}; the first is 1")
+    return _made(call, found, number)
+
+
+async def restore(call: Call) -> Reply:
+    """Makes the spec what it was in a version, as a new one; answers as PUT does."""
+    found, precondition = await common.workspace(call), call.precondition
+    made = await call.offload(_asked, call, found)
+
+    def operation(draft: Draft) -> bool:
+        return spec.restore(draft, made.number, draft.snapshot.tree_at(made.commit), precondition=precondition)
+
+    return await _changed(call, await common.change(call, "main", operation))
+
+
 async def put(call: Call) -> Reply:
     """Replaces the spec; a change is the next version."""
     body, precondition = common.given(call.body), call.precondition
@@ -56,7 +138,10 @@ async def put(call: Call) -> Reply:
     def operation(draft: Draft) -> bool:
         return spec.put(draft, body, precondition=precondition)
 
-    outcome = await common.change(call, "main", operation)
+    return await _changed(call, await common.change(call, "main", operation))
+
+
+async def _changed(call: Call, outcome: Outcome[bool]) -> Reply:
     snapshot = outcome.snapshot
     if outcome.commit is None:
         return await call.offload(_current, call, snapshot, None)
@@ -86,6 +171,12 @@ _ONE = f"{API}/workspaces/{{id}}"
 ROUTES = (
     Route("GET", f"{_ONE}/spec", "agent", read, "Read the spec", query=ReadSpec, response=SpecVersion, tag="spec"),
     Route("PUT", f"{_ONE}/spec", "admin", put, "Replace the spec", body=PutSpec, response=SpecVersion, tag="spec"),
+    Route("GET", f"{_ONE}/spec/versions", "agent", versions, "List the versions of the spec", query=Paging,
+          response=list[SpecEntry], paged=True, tag="spec"),
+    Route("GET", f"{_ONE}/spec/diff", "agent", compare, "Compare two versions of the spec", query=CompareSpecs,
+          response=SpecDiff, tag="spec"),
+    Route("POST", f"{_ONE}/spec/versions/{{version}}/restore", "admin", restore, "Restore a version of the spec",
+          response=SpecVersion, tag="spec"),
     Route("GET", f"{_ONE}/resources", "agent", resources, "List resources", query=ListResources,
           response=list[Resource], tag="spec"),
     Route("GET", f"{_ONE}/tools", "agent", tools, "List tools", query=ReadAt, response=Tools, tag="spec"),
