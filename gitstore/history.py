@@ -20,7 +20,7 @@ from gitstore.causes import Cause
 from gitstore.database import LIMIT, Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Stamp, Touch
-from gitstore.story import Place, Story
+from gitstore.story import Place, Story, Turn, onward
 from gitstore.timeline import (
     BRANCHES,
     CHANGES_SHOWN,
@@ -211,16 +211,42 @@ class History:
         offset = 0 if before else clip((query.page - 1) * query.per_page)
         generation = self._generation
         with self._database.read() as connection:
-            streams = arms(number, query, folder=_has_below(connection, number, folder_path(query)))
-            sql, parameters = page(streams, before, clip(query.per_page + 1), offset)
-            rows = connection.execute(
-                f"WITH page AS ({sql}) SELECT {_FACTS} FROM page CROSS JOIN commits c ON c.seq=page.seq",  # noqa: S608
-                parameters,
-            ).fetchall()
+            rows, streams = self._read(connection, number, query, before, query.per_page + 1, offset)
             total = self._total(connection, number, query, streams, generation)
         shown = rows[: query.per_page]
         following = write_cursor(number, shown[-1][1], shown[-1][0]) if len(rows) > len(shown) else None
         return TimelinePage(tuple(Entry(self._facts(row), row[13]) for row in shown), total, following)
+
+    def entries(
+        self, workspace: str, query: TimelineQuery, before: Place | None, most: int
+    ) -> list[tuple[Place, Entry]]:
+        """The entries of the timeline before a place, newest first, without counting what else there is.
+
+        Of the query only the filters count. A place compares with those of its own branch.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return []
+        with self._database.read() as connection:
+            rows = self._read(connection, number, query, before, most, 0)[0]
+        return [((row[1], row[0]), Entry(self._facts(row), row[13])) for row in rows]
+
+    def _read(
+        self,
+        connection: sqlite3.Connection,
+        number: int,
+        query: TimelineQuery,
+        before: Place | None,
+        most: int,
+        offset: int,
+    ) -> tuple[list[Row], list[Arm]]:
+        streams = arms(number, query, folder=_has_below(connection, number, folder_path(query)))
+        sql, parameters = page(streams, before, clip(most), offset)
+        rows = connection.execute(
+            f"WITH page AS ({sql}) SELECT {_FACTS} FROM page CROSS JOIN commits c ON c.seq=page.seq",  # noqa: S608
+            parameters,
+        ).fetchall()
+        return rows, streams
 
     def commit(self, workspace: str, commit: str) -> CommitFacts | None:
         """Everything known about a commit of either line, all its changes included."""
@@ -297,13 +323,21 @@ class History:
         found = next(((seq, time) for seq, time in rows if first <= seq < beyond), None)
         return AsOf(self._database, self._known.actors, number, branch, *found) if found is not None else None
 
-    def story(self, workspace: str, branch: Branch, path: str) -> Story | None:
-        """The story of the file that is or was at a path, up to the last commit of the line; None without a line."""
+    def story(self, workspace: str, branch: Branch, path: str, *, beyond: Place = (LIMIT, 0)) -> Story | None:
+        """The story of the file that is or was at a path, up to the last commit of the line; None without a line.
+
+        With `beyond` only that before this place.
+        """
         number = self._known.workspaces.get(workspace)
         head = self.head(workspace, branch)
         if number is None or head is None:
             return None
-        return Story(self._database, number, branch, path, (LIMIT, 0))
+        return Story(self._database, number, branch, path, beyond)
+
+    def onward(self, workspace: str, branch: Branch, path: str, after: Place) -> Iterator[Turn]:
+        """What became of the file at a path after a place, oldest first, through the renames of it, to its deletion."""
+        number = self._known.workspaces.get(workspace)
+        return onward(self._database, number, branch, path, after) if number is not None else iter(())
 
     def cursor(self, workspace: str, place: Place) -> str:
         """The opaque text that names a place on a line."""

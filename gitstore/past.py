@@ -1,61 +1,41 @@
-"""Any state a workspace ever had: what `at` means, and the workspace as it was then. Reading the past writes nothing.
+"""Any state a workspace ever had, as the newest one is read. Reading the past writes nothing.
 
-An `at` is a commit of `main` or `evidence` (its id, or 4 digits of it or more), a snapshot, a tag, or a time; `now` and
-`HEAD` are the newest state. It is a moment of both branches: of the other one, what was there when the commit was made.
 What git does not keep (whether secrets are stored, what is told of the world around) is as it is today.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import msgspec
 
-from gitstore import facts, names, values
+from gitstore import facts, names
 from gitstore.asof import AsOf
 from gitstore.changes import Workspace
-from gitstore.context import Context
-from gitstore.errors import Damaged, Invalid, NotFound
+from gitstore.context import Context, MemoryEntry, memory_entry
+from gitstore.errors import Damaged, NotFound
 from gitstore.history import History
-from gitstore.model import Branch
+from gitstore.model import Branch, Touch
+from gitstore.moments import ID, Moment, look_up, resolve
 from gitstore.recall import recall
-from gitstore.repository import refs, tags
-from gitstore.repository.ancestry import is_ancestor
-from gitstore.repository.check import peel
 from gitstore.repository.commits import Commit
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
-from gitstore.repository.trees import compare
+from gitstore.repository.trees import TreeView, compare
 from gitstore.rules import Policy
 from gitstore.snapshot import NOWHERE, Line, Snapshot
 from gitstore.store import Store
 
-NEWEST: Final = frozenset({"now", "HEAD", "main", "evidence"})
-EVIDENCE: Final = "Gitstore-Evidence"
-"""The trailer in which a snapshot says its commit of the evidence branch."""
+__all__ = ["Moment", "Past", "Slot", "Then", "resolve", "snapshot_at", "story"]
 
-_BRANCHES: Final[tuple[Branch, Branch]] = ("main", "evidence")
-_ID: Final = re.compile(r"[0-9a-fA-F]{40}")
-_SHORT: Final = re.compile(r"[0-9a-fA-F]{4,39}")
 _BESIDE: Final = 1_000  # commits of a merged line that are looked at for who changed what
 _KEPT: Final = 64  # states in memory
 _BYTES: Final = 32 << 20  # and about how much they may hold
-
-
-class Moment(msgspec.Struct, frozen=True):
-    """A state of both branches: a commit of each, None where the branch did not exist. `time` (ms) is when that was."""
-
-    asked: str
-    main: str | None
-    evidence: str | None
-    time: int
-
-    def shown(self) -> dict[str, Any]:
-        """`{asked, main, evidence, time}`, for answers."""
-        return {"asked": self.asked, "main": self.main, "evidence": self.evidence, "time": values.iso(self.time)}
+_SLOTS: Final = 1_024  # single keys in memory
+_SLOT_BYTES: Final = 16 << 10  # of one
 
 
 class Then:
@@ -69,125 +49,12 @@ class Then:
         self.story = story
 
 
-# --- what `at` means --------------------------------------------------------------------------------------------------
+class Slot(NamedTuple):
+    """One key of the memory at a moment, None if it had none, and the commit that had set it by then."""
 
-
-def resolve(store: Store, workspace: Workspace, at: str) -> Moment:
-    """The moment that `at` names.
-
-    An id comes first, then a snapshot, a short id, a time, and any other tag. Raises NotFound that says what was looked
-    for, Invalid where a short id fits several commits.
-    """
-    return _resolve(store, workspace, at)[0]
-
-
-def _resolve(store: Store, workspace: Workspace, at: str) -> tuple[Moment, bool]:
-    """The moment, and whether it is so as long as the branches are where they are."""
-    history, repository = store.history, workspace.repository
-    if at in NEWEST:
-        visible = workspace.visible
-        main, evidence = visible.main, visible.evidence
-        return Moment(at, main.head, evidence.head, max(main.time, evidence.time)), True
-    if (made := tags.mark(repository.git, at)) is not None and not _ID.fullmatch(at):
-        return _of_snapshot(history, repository, workspace.id, at, made), False
-    if _ID.fullmatch(at) or _SHORT.fullmatch(at):
-        commit = _commit(history, repository, workspace.id, at.lower())
-        if commit is not None:
-            return _of_commit(history, repository, workspace.id, at, commit), True
-    if (time := _time(at)) is not None:
-        return _of_time(history, workspace.id, at, time), True
-    if (commit := _tagged(history, repository, workspace.id, at)) is not None:
-        return _of_commit(history, repository, workspace.id, at, commit), False
-    raise NotFound(
-        f"the workspace has no commit, snapshot or tag `{names.one_line(at, 80)}`, and it is no time such as "
-        "2026-11-24T03:00:00.000Z"
-    )
-
-
-def _of_time(history: History, workspace: str, at: str, time: int) -> Moment:
-    main, evidence = (history.at_time(workspace, branch, time) for branch in _BRANCHES)
-    if main is None and evidence is None:
-        began = history.bounds(workspace, "main")
-        since = f"; it begins at {values.iso(began.first_time)}" if began is not None else ""
-        raise NotFound(f"at `{names.one_line(at, 80)}` the workspace was not there yet{since}")
-    return Moment(at, main, evidence, time)
-
-
-def _of_snapshot(history: History, repository: Repository, workspace: str, at: str, made: Oid) -> Moment:
-    """The moment that a snapshot was made of; its evidence is what the snapshot says."""
-    tag = tags.read(repository.database, made)
-    moment = _of_commit(history, repository, workspace, at, tag.commit.hex())
-    evidence = tag.trailers.get(EVIDENCE)
-    known = history.commit(workspace, evidence) if evidence is not None else None
-    time = max(moment.time, known.time) if known is not None else moment.time
-    return Moment(at, moment.main, evidence, time)
-
-
-def _tagged(history: History, repository: Repository, workspace: str, at: str) -> str | None:
-    """The commit of a tag that somebody made, if it is on one of the two branches."""
-    ref = f"{tags.TAGS}/{at.removeprefix('refs/tags/')}"
-    if refs.fault(ref) is not None:
-        return None
-    try:
-        oid = refs.read(repository.git, ref)
-        commit = peel(repository.database, oid)[-1] if oid is not None else None
-    except (Damaged, OSError):
-        return None
-    if commit is None:
-        return None
-    if _reached(history, repository, workspace, commit) is None:
-        raise NotFound(f"the tag `{names.one_line(at, 80)}` names a commit that is on neither main nor evidence")
-    return commit.hex()
-
-
-def _time(at: str) -> int | None:
-    for text in (at, at.replace(" ", "+")):  # a `+` in a query string is a blank, unless somebody escaped it
-        try:
-            return values.parse_iso(text)
-        except (Invalid, OverflowError):
-            continue
-    return None
-
-
-def _commit(history: History, repository: Repository, workspace: str, digits: str) -> str | None:
-    """The commit of either branch whose id begins so; those that a merge brought in count too."""
-    found = {known} if (known := history.find_commit(workspace, digits)) is not None else set()
-    if len(digits) == 40 and found:
-        return found.pop()
-    for oid in repository.database.commits(digits):
-        if oid.hex() not in found and _reached(history, repository, workspace, oid):
-            found.add(oid.hex())
-    if len(found) > 1:
-        raise Invalid(f"more than one commit begins with {digits}: give more digits of the one that is meant")
-    return found.pop() if found else None
-
-
-def _reached(history: History, repository: Repository, workspace: str, oid: Oid) -> Branch | None:
-    """The branch that a commit is part of. Other branches and tags do not count: nobody held those to the rules."""
-    for branch in _BRANCHES:
-        head = history.head(workspace, branch)
-        if head is not None and is_ancestor(repository, oid, Oid(bytes.fromhex(head))):
-            return branch
-    return None
-
-
-def _of_commit(history: History, repository: Repository, workspace: str, at: str, commit: str) -> Moment:
-    """The moment of a commit: of the other branch, the state when it was made."""
-    known = history.commit(workspace, commit)
-    if known is not None:
-        branch, time = known.branch, known.time
-    else:
-        oid = Oid(bytes.fromhex(commit))
-        reached = _reached(history, repository, workspace, oid)
-        if reached is None:
-            raise NotFound(f"the commit {commit} is on neither main nor evidence")
-        branch, time = reached, facts.time_of(repository.commit(oid))
-    if branch == "main":
-        return Moment(at, commit, history.at_time(workspace, "evidence", time), time)
-    return Moment(at, history.at_time(workspace, "main", time), commit, time)
-
-
-# --- the state of then ------------------------------------------------------------------------------------------------
+    moment: Moment
+    entry: MemoryEntry | None
+    touch: Touch | None
 
 
 def story(history: History, repository: Repository, workspace: str, branch: Branch, commit: str) -> AsOf:
@@ -209,33 +76,60 @@ def story(history: History, repository: Repository, workspace: str, branch: Bran
     return base.going_on(facts.walk(repository, branch, beside[::-1], base.time)) if beside else base
 
 
+class _Known(NamedTuple):
+    """A context, the tree it was read from, and the parts of that, those first that take longest to read."""
+
+    context: Context
+    root: Oid
+    alike: tuple[Oid | None, ...]
+
+
+def _alike(tree: TreeView) -> tuple[Oid | None, ...]:
+    nodes = [tree.node(part) for part in ("files", "spec", "memory")]
+    return tuple(node.id if node is not None else None for node in nodes)
+
+
 def _context(
-    history: History, base: Snapshot, repository: Repository, commit: Oid, time: int, policy: Policy
+    history: History,
+    known: Iterable[_Known],
+    repository: Repository,
+    workspace: str,
+    commit: Oid,
+    time: int,
+    policy: Policy,
 ) -> Context:
-    """The context of a commit: made of the newest one by reading what is different, where both are sound."""
+    """The context of a commit: made of the known one that is most like it by reading what differs, if all is sound."""
     tree = repository.tree(commit)
-    if not base.context.problems:
-        context = base.context.elsewhere(tree, compare(repository.database, base.main.root, tree.root), time)
+    sound = [one for one in known if not one.context.problems]
+    if sound:
+        wanted = _alike(tree)
+        base = max(sound, key=lambda one: [same == other for same, other in zip(one.alike, wanted, strict=True)])
+        context = base.context.elsewhere(tree, compare(repository.database, base.root, tree.root), time)
         if not context.problems:
             return context
-    return recall(history, repository, base.workspace, now=time, policy=policy, commit=commit, until=time)
+    return recall(history, repository, workspace, now=time, policy=policy, commit=commit, until=time)
 
 
 def snapshot_at(store: Store, workspace: Workspace, moment: Moment) -> Snapshot:
     """The workspace as it was. Raises NotFound where it had no context then, Damaged."""
-    return _read(store, workspace, moment).snapshot(workspace, moment)
+    return _read(store, workspace, moment, ()).snapshot(workspace, moment)
 
 
 class _State:
     """What `main` said at a commit, and the snapshot that was made of it last."""
 
-    def __init__(self, context: Context, line: Line, told: AsOf, spec_version: int) -> None:
-        self.context = context
+    def __init__(self, known: _Known, line: Line, told: AsOf, spec_version: int) -> None:
+        self.known = known
+        self.context = context = known.context
         self.line = line
         self.story = told
         self.spec_version = spec_version
         self.size = context.memory_size + len(context.settings_json) + 500 * (len(context.memory) + len(context.files))
         self._made: tuple[Repository, str | None, int, Snapshot] | None = None
+
+    def slot(self, moment: Moment, key: str) -> Slot:
+        entry = self.context.memory.get(key)
+        return Slot(moment, entry, self.story.touch(entry.path) if entry is not None else None)
 
     def snapshot(self, workspace: Workspace, moment: Moment) -> Snapshot:
         """The state with the evidence of a moment, and with what is as it is today."""
@@ -256,7 +150,7 @@ class _State:
         return snapshot
 
 
-def _read(store: Store, workspace: Workspace, moment: Moment) -> _State:
+def _read(store: Store, workspace: Workspace, moment: Moment, states: Iterable[_State]) -> _State:
     if moment.main is None:
         raise NotFound(f"at `{names.one_line(moment.asked, 80)}` the workspace had no context yet")
     history, repository, visible = store.history, workspace.repository, workspace.visible
@@ -264,12 +158,15 @@ def _read(store: Store, workspace: Workspace, moment: Moment) -> _State:
     commit = repository.commit(oid)
     known = history.commit(workspace.id, moment.main)
     time = known.time if known is not None else facts.time_of(commit)
-    context = _context(history, visible, repository, oid, time, store.options.secrets)
+    newest = _Known(visible.context, visible.main.root, _alike(visible.tree()))
+    read_already = [*(one.known for one in states), newest]
+    context = _context(history, read_already, repository, workspace.id, oid, time, store.options.secrets)
     fields = context.fields if context.fields.id else visible.context.fields
     if fields != context.fields or fields.id != workspace.id:
         context = msgspec.structs.replace(context, fields=msgspec.structs.replace(fields, id=workspace.id))
     told = story(history, repository, workspace.id, "main", moment.main)
-    return _State(context, Line(oid, commit.tree, time), told, told.spec()[0])
+    alike = _alike(repository.tree(oid))
+    return _State(_Known(context, commit.tree, alike), Line(oid, commit.tree, time), told, told.spec()[0])
 
 
 class Past:
@@ -283,6 +180,7 @@ class Past:
         self._lock = threading.Lock()
         self._states: OrderedDict[tuple[str, str], _State] = OrderedDict()
         self._size = 0
+        self._slots: OrderedDict[tuple[str, str, str], tuple[MemoryEntry, Touch | None]] = OrderedDict()
         self._moments: OrderedDict[tuple[str, str], tuple[Moment, Line, Line]] = OrderedDict()
 
     def known(self, workspace: Workspace, at: str) -> Then | None:
@@ -298,7 +196,7 @@ class Past:
         if found is None:
             return None
         moment, main, evidence = found
-        visible, named = workspace.visible, _ID.fullmatch(at) is not None
+        visible, named = workspace.visible, ID.fullmatch(at) is not None
         for before, line in ((main, visible.main), (evidence, visible.evidence)):
             # Time never goes back along a branch: what comes after a later commit is no part of the moment.
             if line.oid != before.oid and not (named and before.time > moment.time):
@@ -311,7 +209,7 @@ class Past:
         if known is not None:
             return known
         visible = workspace.visible  # looked at first: what comes in meanwhile is not taken for known
-        moment, lasting = _resolve(self._store, workspace, at)
+        moment, lasting = look_up(self._store, workspace, at)
         if not lasting:
             return moment
         with self._lock:
@@ -327,19 +225,53 @@ class Past:
             return found
         return self.then(workspace, self.moment(workspace, at))
 
+    def known_slot(self, workspace: Workspace, at: str, key: str) -> Slot | None:
+        """See `slot`; None where something has to be read for it."""
+        moment = self._remembered(workspace, at)
+        if moment is None or moment.main is None:
+            return None
+        held = self._slots.get((workspace.id, moment.main, key))
+        if held is not None:
+            return Slot(moment, *held)
+        state = self._states.get((workspace.id, moment.main))
+        return state.slot(moment, key) if state is not None else None
+
+    def slot(self, workspace: Workspace, at: str, key: str) -> Slot:
+        """One key of the memory at a moment: read by itself, where that will do. Raises as `at`."""
+        moment = self.moment(workspace, at)
+        if moment.main is not None and (workspace.id, moment.main) not in self._states:
+            store, repository = self._store, workspace.repository
+            tree = repository.tree(Oid(bytes.fromhex(moment.main)))
+            entry = memory_entry(tree, key, store.options.secrets)
+            if entry is not None:
+                touch = story(store.history, repository, workspace.id, "main", moment.main).touch(entry.path)
+                if len(entry.item) <= _SLOT_BYTES:
+                    with self._lock:
+                        self._slots[workspace.id, moment.main, key] = entry, touch
+                        while len(self._slots) > _SLOTS:
+                            self._slots.popitem(last=False)
+                return Slot(moment, entry, touch)
+        return self._state(workspace, moment).slot(moment, key)
+
     def then(self, workspace: Workspace, moment: Moment) -> Then:
         """The workspace at a moment. Raises as `snapshot_at`."""
+        state = self._state(workspace, moment)
+        return Then(moment, state.snapshot(workspace, moment), state.story)
+
+    def _state(self, workspace: Workspace, moment: Moment) -> _State:
         key = (workspace.id, moment.main or "")
         with self._lock:
             state = self._states.get(key)
             if state is not None:
                 self._states.move_to_end(key)
         if state is None:
-            state = _read(self._store, workspace, moment)
+            with self._lock:
+                others = [one for (owner, _), one in self._states.items() if owner == workspace.id]
+            state = _read(self._store, workspace, moment, others[::-1])
             with self._lock:
                 if key not in self._states:
                     self._states[key] = state
                     self._size += state.size
                 while len(self._states) > _KEPT or (self._size > _BYTES and len(self._states) > 1):
                     self._size -= self._states.popitem(last=False)[1].size
-        return Then(moment, state.snapshot(workspace, moment), state.story)
+        return state

@@ -13,16 +13,15 @@ from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from gitstore import names, past
+from gitstore import names
 from gitstore.blame import Leaf, Line, Version, blame_leaves, blame_lines
 from gitstore.changes import Workspace
-from gitstore.context import Context
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Invalid, Malformed, NotFound
 from gitstore.facts import walk
 from gitstore.model import Branch, Stamp
 from gitstore.parsed import cached
-from gitstore.past import Moment
+from gitstore.past import Moment, Past, story
 from gitstore.repository.objects import Oid
 from gitstore.store import Store
 from gitstore.story import Story, Turn
@@ -82,8 +81,9 @@ class _Found(NamedTuple):
 class Retrospect:
     """What history tells of the files of one store's workspaces. Every method may be called from any thread."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, past: Past) -> None:
         self._store = store
+        self._past = past
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, Branch, str], _Found] = OrderedDict()
         self._size = 0
@@ -122,12 +122,12 @@ class Retrospect:
             found.next_cursor,
         )
 
-    def path_of_key(self, workspace: Workspace, key: str, context: Context | None = None) -> str:
+    def path_of_key(self, workspace: Workspace, key: str) -> str:
         """Where a key of the memory is, or was last. Raises NotFound for one that never was."""
-        entry = (context or workspace.visible.context).memory.get(key)
+        entry = workspace.visible.context.memory.get(key)
         if entry is not None:
             return entry.path
-        path = self._store.history.path_of_key(workspace.id, "memory", key) if context is None else None
+        path = self._store.history.path_of_key(workspace.id, "memory", key)
         if path is None:
             raise NotFound(f"the memory never had a key `{names.one_line(key, 80)}`")
         return path
@@ -136,13 +136,13 @@ class Retrospect:
         self, workspace: Workspace, branch: Branch, path: str, page: int, per_page: int, cursor: str | None
     ) -> Page:
         history = self._store.history
-        story = history.story(workspace.id, branch, path)
-        total = story.length if story is not None else 0
-        if story is None or not total:
+        told = history.story(workspace.id, branch, path)
+        total = told.length if told is not None else 0
+        if told is None or not total:
             raise NotFound(f"`{names.one_line(path, 200)}` was never a file of {branch}")
         before = history.place(workspace.id, cursor) if cursor is not None else None
         skip = (page - 1) * per_page if before is None else 0
-        turns = list(islice(story.turns(skip=min(skip, total), before=before), per_page + 1))
+        turns = list(islice(told.turns(skip=min(skip, total), before=before), per_page + 1))
         shown = turns[:per_page]
         stamps = self._stamps(workspace, branch, (turn.commit for turn in shown))
         rows = [Told(stamps[turn.commit], turn) for turn in shown]
@@ -169,36 +169,43 @@ class Retrospect:
 
     # -- blame --------------------------------------------------------------------------------------------------------
 
-    def key_blame(self, workspace: Workspace, key: str, pointer: str = "", then: past.Then | None = None) -> list[Row]:
-        """Who set each leaf of a key's value, or of the part of it that a JSON pointer leads to.
+    def key_blame(self, workspace: Workspace, key: str, pointer: str = "", moment: Moment | None = None) -> list[Row]:
+        """Who set each leaf of a key's value, or of the part of it that a JSON pointer leads to, now or at a moment.
 
         Raises NotFound for a key or a part that is not there, Invalid for what is no pointer.
         """
         if pointer and not pointer.startswith("/"):
             raise Invalid(f"`{names.one_line(pointer, 80)}` is no JSON pointer: it begins with `/` (RFC 6901)")
-        context = then.snapshot.context if then is not None else workspace.visible.context
-        if key not in context.memory:
-            has = "had then" if then is not None else "has"
-            raise NotFound(f"the memory {has} no key `{names.one_line(key, 80)}`")
-        path = context.memory[key].path
+        path = self._path_at(workspace, key, moment)
         above = "/value" if names.is_long_memory(path.rsplit("/", 1)[-1]) else ""
         place = above + pointer
         rows = [
             row._replace(place=str(row.place)[len(above) :])
-            for row in self.blame(workspace, path, moment=then.moment if then is not None else None).rows
+            for row in self.blame(workspace, path, moment=moment).rows
             if row.place == place or str(row.place).startswith(place + "/")
         ]
         if not rows:
             raise NotFound(f"the value of `{names.one_line(key, 80)}` has nothing at `{names.one_line(pointer, 80)}`")
         return rows
 
+    def _path_at(self, workspace: Workspace, key: str, moment: Moment | None) -> str:
+        entry = workspace.visible.context.memory.get(key)
+        if moment is not None and moment.main is not None:
+            tree = workspace.visible.tree_at(moment.main)
+            if entry is None or tree.blob(entry.path) is None:
+                entry = self._past.then(workspace, moment).snapshot.context.memory.get(key)
+        if entry is None:
+            has = "had then" if moment is not None else "has"
+            raise NotFound(f"the memory {has} no key `{names.one_line(key, 80)}`")
+        return entry.path
+
     def blame(self, workspace: Workspace, path: str, *, branch: Branch = "main", moment: Moment | None = None) -> Blame:
         """Who set each leaf of a YAML file, or each line of another text, now or at a moment.
 
         Raises NotFound where there is no such file, Invalid for one that is neither.
         """
-        story = self._story(workspace, branch, path, moment)
-        turns = story.turns() if story is not None else iter(())
+        found_story = self._story(workspace, branch, path, moment)
+        turns = found_story.turns() if found_story is not None else iter(())
         first = next(turns, None)
         if first is None or first.blob is None:
             when = " then" if moment is not None else ""
@@ -218,7 +225,7 @@ class Retrospect:
         commit = moment.main if branch == "main" else moment.evidence
         if commit is None:
             return None
-        return past.story(history, workspace.repository, workspace.id, branch, commit).story(path)
+        return story(history, workspace.repository, workspace.id, branch, commit).story(path)
 
     def _blame(self, workspace: Workspace, branch: Branch, path: str, first: Turn, turns: Iterator[Turn]) -> _Found:
         place = (workspace.id, branch, path)

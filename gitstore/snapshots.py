@@ -9,7 +9,7 @@ import msgspec
 from gitstore import facts, names, rules, values
 from gitstore.errors import Conflict, Damaged, NotFound, StorageFailed, Unavailable
 from gitstore.model import Actor, Provenance
-from gitstore.past import EVIDENCE, Moment, resolve
+from gitstore.moments import EVIDENCE, Moment, resolve
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository import refs, tags
 from gitstore.repository.commits import Signature

@@ -37,6 +37,11 @@ _TURNS = (
     + _POSTINGS.format(" CROSS JOIN commits c ON c.seq=p.seq")
     + " ORDER BY p.time DESC, p.seq DESC LIMIT ? OFFSET ?"
 )
+_ONWARD = (
+    "SELECT p.time, p.seq, c.id, c.changes, c.total FROM postings p CROSS JOIN commits c ON c.seq=p.seq"
+    " WHERE p.term=(SELECT id FROM terms WHERE workspace=? AND text=?) AND (p.time, p.seq) > (?, ?)"
+    " ORDER BY p.time, p.seq LIMIT ?"
+)
 _changes: Unpacker[list[ChangedPath]] = Unpacker(list[ChangedPath])
 
 
@@ -134,6 +139,33 @@ class Story:
 
     def _bounds(self, chapter: _Chapter) -> tuple[Any, ...]:
         return (self._workspace, chapter.term, *chapter.first, *chapter.beyond)
+
+
+def onward(database: Database, workspace: int, branch: Branch, path: str, after: Place) -> Iterator[Turn]:
+    """What became of the file that is at `path` since the place `after`, oldest first, to its deletion.
+
+    Where it moved away it is followed. Raises what `Database` raises.
+    """
+    while True:
+        rows = database.rows(_ONWARD, (workspace, path_term(branch, path), *after, _AT_ONCE))
+        for time, seq, oid, changes, total in rows:
+            after = (time, seq)
+            held: Sequence[ChangedPath] = _changes(changes)
+            if total > len(held) and (further := database.row("SELECT changes FROM further WHERE seq=?", (seq,))):
+                held = [*held, *_changes(further[0])]
+            moved = next((one for one in held if one.old_path == path and one.op == "renamed"), None)
+            turn = _turn(oid.hex(), held, moved.path if moved is not None else path, after)
+            if turn is None:
+                continue
+            yield turn
+            if turn.op == "deleted":
+                return
+            if moved is not None:
+                path = moved.path
+                break
+        else:
+            if len(rows) < _AT_ONCE:
+                return
 
 
 def _chapters(connection: Any, workspace: int, branch: Branch, path: str, beyond: Place) -> Iterator[_Chapter]:

@@ -19,11 +19,13 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from gitstore import errors, values
+from gitstore.diff import Compared
 from gitstore.explorer import Explorer
 from gitstore.following import Following
 from gitstore.past import Past
 from gitstore.records import Evidence
 from gitstore.retrospect import Retrospect
+from gitstore.sightings import Sightings
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
@@ -106,7 +108,10 @@ class App:
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._past = Past(store) if store is not None else None
-        self._retrospect = Retrospect(store) if store is not None else None
+        self._retrospect = Retrospect(store, self._past) if store is not None and self._past is not None else None
+        #: What differs between trees.
+        self.compared = Compared()
+        self._sightings = Sightings(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
@@ -170,6 +175,13 @@ class App:
         if self._retrospect is None:
             raise RuntimeError("this server has no store")
         return self._retrospect
+
+    @property
+    def sightings(self) -> Sightings:
+        """The search through history."""
+        if self._sightings is None:
+            raise RuntimeError("this server has no store")
+        return self._sightings
 
     @property
     def evidence(self) -> Evidence:

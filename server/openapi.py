@@ -152,6 +152,8 @@ def _responses(route: Route, places: dict[str, Any]) -> dict[str, Any]:
             answer["headers"]["Link"] = _header("Link")
         envelope = {"type": "object", "required": list(properties), "properties": properties}
         answer["content"] = {"application/json": {"schema": envelope}}
+        if route.also is not None:
+            answer["content"][route.also] = {"schema": {"type": "string"}}
         answer["headers"]["ETag"] = _header("ETag")
     statuses = ["400", "404", "429", "500", "503"]
     if route.scope is not None:

@@ -10,14 +10,14 @@ from msgspec import UNSET
 from gitstore import values
 from gitstore.changes import Workspace
 from gitstore.model import Stamp
-from gitstore.past import Then
 from gitstore.reading import shown
-from gitstore.retrospect import Told
+from gitstore.retrospect import Row, Told
+from gitstore.sightings import Sighting, Wanted
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
 from server.shapes import history as shapes
-from server.shapes.history import ReadBlame, ReadKeyBlame, ReadPathStory, ReadStory
+from server.shapes.history import ReadBlame, ReadKeyBlame, ReadPathStory, ReadStory, SearchHistory
 
 _NOBODY = dict.fromkeys(
     ("commit", "created_at", "kind", "name", "actor", "door", "request_id", "workflow_id", "task_id")
@@ -92,18 +92,29 @@ async def path_history(call: Call) -> Reply:
     return await call.offload(_path_history, call, await common.workspace(call))
 
 
-def _key_blame(call: Call, found: Workspace, then: Then | None) -> Reply:
+def _key_blame(call: Call, found: Workspace) -> Reply:
     query: ReadKeyBlame = call.query
-    rows = call.app.retrospect.key_blame(found, call.params["key"], query.path, then)
-    data = values.encode([{"pointer": row.place, "value": row.value, **stamped(row.stamp)} for row in rows])
-    return Reply(data, etag=values.etag(data))
+    moment = call.app.past.moment(found, query.at) if query.at is not None else None
+    rows = call.app.retrospect.key_blame(found, call.params["key"], query.path, moment)
+    return common.dated(_blamed("pointer", "value", rows, None), moment)
 
 
 async def key_blame(call: Call) -> Reply:
     """Who last set each leaf of a key's value."""
-    found = await common.workspace(call)
-    then = await common.then(call, found)
-    return common.dated(await call.offload(_key_blame, call, found, then), then)
+    return await call.offload(_key_blame, call, await common.workspace(call))
+
+
+def _blamed(place: str, value: str, rows: list[Row], type_: str | None) -> Reply:
+    known: dict[str | None, dict[str, Any]] = {None: dict(_NOBODY)}
+    shown_rows = []
+    for row in rows:
+        commit = row.stamp.commit if row.stamp is not None else None
+        who = known.get(commit)
+        if who is None:
+            who = known[commit] = stamped(row.stamp)
+        shown_rows.append({place: row.place, value: row.value, **who})
+    data = values.encode(shown_rows if type_ is None else {"type": type_, "rows": shown_rows})
+    return Reply(data, etag=values.etag(data))
 
 
 def _blame(call: Call, found: Workspace) -> Reply:
@@ -111,14 +122,40 @@ def _blame(call: Call, found: Workspace) -> Reply:
     moment = call.app.past.moment(found, query.at) if query.at is not None else None
     blame = call.app.retrospect.blame(found, query.path, branch=query.branch, moment=moment)
     place, value = ("pointer", "value") if blame.type == "values" else ("line", "text")
-    rows = [{place: row.place, value: row.value, **stamped(row.stamp)} for row in blame.rows]
-    data = values.encode({"type": blame.type, "rows": rows})
-    return common.dated(Reply(data, etag=values.etag(data)), moment)
+    return common.dated(_blamed(place, value, blame.rows, blame.type), moment)
 
 
 async def blame(call: Call) -> Reply:
     """Who last set each leaf of a document, or each line of a text."""
     return await call.offload(_blame, call, await common.workspace(call))
+
+
+def _search(call: Call, found: Workspace) -> Reply:
+    query: SearchHistory = call.query
+    wanted = Wanted(query.q, query.part, query.path, query.key)
+    look = call.app.sightings.look(found, wanted, cursor=query.cursor, most=query.per_page)
+    reached = values.iso(look.reached) if look.reached is not None else None
+    return Reply(
+        values.encode([_sighting(one) for one in look.rows]), meta={"next_cursor": look.next_cursor, "reached": reached}
+    )
+
+
+def _sighting(one: Sighting) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": shown(one.path), "part": one.part}
+    for name, value in (("key", one.key), ("pointer", one.pointer), ("line", one.line)):
+        if value is not None:
+            row[name] = value
+    row["excerpt"] = one.excerpt
+    row["from"] = stamped(one.since)
+    row["until"] = stamped(one.until) if one.until is not None else None
+    if one.cut:
+        row["truncated"] = True
+    return row
+
+
+async def search(call: Call) -> Reply:
+    """When a text was held by a file, from which commit until which."""
+    return await call.offload(_search, call, await common.workspace(call))
 
 
 _ONE = f"{API}/workspaces/{{id}}"
@@ -129,6 +166,8 @@ ROUTES = (
           response=list[shapes.Leaf], tag="history"),
     Route("GET", f"{_ONE}/history", "agent", path_history, "Read a file's history", query=ReadPathStory,
           response=list[shapes.PathTurn], paged=True, tag="history"),
+    Route("GET", f"{_ONE}/history/search", "agent", search, "Search through history", query=SearchHistory,
+          response=list[shapes.Held], tag="history"),
     Route("GET", f"{_ONE}/blame", "agent", blame, "Blame a file", query=ReadBlame, response=shapes.Blame,
           tag="history"),
 )  # fmt: skip

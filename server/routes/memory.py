@@ -8,6 +8,7 @@ from gitstore import memory, names, record, values
 from gitstore.changes import Draft, Outcome
 from gitstore.errors import NotFound
 from gitstore.model import Touch
+from gitstore.past import Moment
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
@@ -58,17 +59,21 @@ async def read_all(call: Call) -> Reply:
 
 async def read(call: Call) -> Reply:
     """One slot, with the commit that last set it."""
-    snapshot, then = await common.state(call)
-    entry = snapshot.context.memory.get(call.params["key"])
-    if entry is None:
-        has = "has" if then is None else "had then"
-        raise NotFound(f"the memory {has} no key `{names.one_line(call.params['key'], 80)}`")
-    if then is not None:
-        touch = then.story.touch(entry.path)
+    key, at = call.params["key"], call.query.at
+    found = await common.workspace(call)
+    moment: Moment | None = None
+    if at is None:
+        entry = found.visible.context.memory.get(key)
+        touch = call.app.store.last_touch(found.id, "main", entry.path) if entry is not None else None
     else:
-        touch = call.app.store.last_touch(snapshot.workspace, "main", entry.path)
+        past = call.app.past
+        slot = past.known_slot(found, at, key)
+        moment, entry, touch = slot if slot is not None else await call.offload(past.slot, found, at, key)
+    if entry is None:
+        has = "has" if moment is None else "had then"
+        raise NotFound(f"the memory {has} no key `{names.one_line(key, 80)}`")
     data = record.render_memory_entry(entry, touch)
-    return common.dated(Reply(data, etag=values.etag(data)), then)
+    return common.dated(Reply(data, etag=values.etag(data)), moment)
 
 
 _ALL = f"{API}/workspaces/{{id}}/memory"

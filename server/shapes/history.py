@@ -183,3 +183,4 @@ class Held(msgspec.Struct, omit_defaults=True, kw_only=True):
     excerpt: str
     from_: Stamp = msgspec.field(name="from")
     until: Stamp | None
+    truncated: bool | UnsetType = UNSET

@@ -79,7 +79,8 @@ class Diary:
 
     READS = ("", "/memory", "/memory/policy", "/spec", "/resources", "/resources?type=api", "/tools", "/files",
              "/files?q=guide&page=1", "/files/guide-md", "/artifacts", "/artifacts?q=numbers&sort=name",
-             "/artifacts?stage_name=build", "/artifacts?q=secondword", "/artifacts?preview_mode=inline")  # fmt: skip
+             "/artifacts?stage_name=build", "/artifacts?q=secondword", "/artifacts?q=goneword",
+             "/artifacts?preview_mode=inline")  # fmt: skip
 
     def __init__(self, admin: Client, place: Place) -> None:
         self.admin = admin
@@ -143,7 +144,7 @@ def test_each_read_at_a_commit_is_what_it_answered_then(admin: Client, place: Pl
     upload("guide.md", "one")
     flow = change("POST", f"{there}/workflows", {"name": "First name", "tasks": [{"id": f"t-{place.slug}", "title": "T",
                   "stage_name": "build"}]})  # fmt: skip
-    one = artifact("reports/numbers.csv", "a,b\n1,2\n", workflow_id=flow["id"], task_id=f"t-{place.slug}")
+    one = artifact("reports/numbers.csv", "a,goneword\n1,2\n", workflow_id=flow["id"], task_id=f"t-{place.slug}")
     change("PATCH", f"{there}/memory", {"key": "policy", "value": {"owner": "ida"}})
     upload("notes.txt", "n", description="short")
     artifact("words.txt", "the secondword is here")
@@ -289,6 +290,19 @@ def test_a_broken_file_says_then_what_it_said_before(admin: Client, place: Place
     assert [one["path"] for one in then["problems"]] == ["memory/a.yaml"]
     assert at(admin, place, "", broken).etag == at(admin, place, "", broken[:20]).etag
     assert place.read()["memory"] == {"a": "mended"}
+
+
+def test_by_task_too(admin: Client, place: Place) -> None:
+    task = f"t-{place.slug}"
+    admin.post(f"{place.at}/workflows", {"name": "w", "tasks": [{"id": task, "title": "T"}]})
+    made = admin.post(f"/tasks/{task}/artifacts", {"path": "x.txt", "content_base64": "eA=="}).data
+    admin.delete(f"/tasks/{task}/artifacts/{made['id']}")
+    there = f"/tasks/{task}/artifacts/{made['id']}"
+    assert admin.get(there).code == (404, "NOT_FOUND")
+    answer = admin.get(f"{there}?at={made['commit']}")
+    assert (answer.body, answer.headers["Content-Disposition"].split(";")[0]) == (b"x", "attachment")
+    assert admin.get(f"{there}/preview?at={made['commit']}").body == b"x"
+    assert admin.get(f"{there}?at={place.record['head']}").code == (404, "NOT_FOUND")
 
 
 def test_what_has_expired_is_not_brought_back(admin: Client, place: Place) -> None:

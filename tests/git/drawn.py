@@ -108,8 +108,11 @@ def quoted(path: str) -> bytes:
     return b'"' + b"".join(b"\\%03o" % byte for byte in encode_path(path)) + b'"'
 
 
-def make(folder: Path, steps: Sequence[Step], *, start: int = 1_700_000_000) -> list[str]:
-    """Has git make the commits; their ids. One of them is on each of the refs it leaves, so that none is collected."""
+def make(folder: Path, steps: Sequence[Step], *, start: int = 1_700_000_000, base: str | None = None) -> list[str]:
+    """Has git make the commits; their ids. One of them is on each of the refs it leaves, so that none is collected.
+
+    `base`: the commit that those without a parent go on from.
+    """
     ref, out = f"refs/heads/drawn-{next(numbers)}", []
     for place, step in enumerate(steps):
         out.append(b"commit %s\nmark :%d\n" % (ref.encode(), place + 1))
@@ -117,6 +120,8 @@ def make(folder: Path, steps: Sequence[Step], *, start: int = 1_700_000_000) -> 
         out.append(b"data 4\nstep\n")
         if step.parents:
             out.append(b"from :%d\n" % (step.parents[0] + 1))
+        elif base is not None:
+            out.append(b"from %s\n" % base.encode())
         out += [b"merge :%d\n" % (parent + 1) for parent in step.parents[1:]]
         out.append(b"deleteall\n")
         for path, (mode, data) in step.files.items():
