@@ -212,13 +212,7 @@ class _Undoing:
 
 
 def _obstacles(planned: Plan, clashes: Iterable[Clash]) -> Iterable[Obstacle]:
-    """Each place once: what there was before the oldest step, what the newest wrote, and what there is now."""
-    found: dict[tuple[str, str, int | None], Clash] = {}
-    for clash in clashes:
-        place = clash.path, clash.pointer, clash.line
-        first = found.get(place)
-        found[place] = clash if first is None else Clash(*place[:2], first.base, first.ours, clash.theirs, place[2])
-    for clash in sorted(found.values(), key=lambda one: one.path):
+    for clash in sorted(clashes, key=lambda one: one.path):
         key = planned.keys.get(clash.path)
         sides = {"before": clash.theirs, "written": clash.base, "now": clash.ours}
         yield Obstacle(
