@@ -171,15 +171,13 @@ def onward(database: Database, workspace: int, branch: Branch, path: str, after:
 def _chapters(connection: Any, workspace: int, branch: Branch, path: str, beyond: Place) -> Iterator[_Chapter]:
     start = len(path_term(branch, ""))
     term = path_term(branch, path)
-    for _ in range(RENAMES_MAX):
-        row = connection.execute(_RENAMED, (workspace, term, *beyond)).fetchone()
-        path = term[start:].decode("utf-8", "surrogatepass")
+    for count in range(RENAMES_MAX + 1):
+        row = connection.execute(_RENAMED, (workspace, term, *beyond)).fetchone() if count < RENAMES_MAX else None
+        first = (row[0], row[1]) if row is not None else _FIRST
+        yield _Chapter(term[start:].decode("utf-8", "surrogatepass"), term, first, beyond)
         if row is None:
-            break
-        time, seq, old = row
-        yield _Chapter(path, term, (time, seq), beyond)
-        term, beyond = old, (time, seq)
-    yield _Chapter(path, term, _FIRST, beyond)
+            return
+        term, beyond = row[2], first
 
 
 def _turn(commit: str, changes: Iterable[ChangedPath], path: str, place: Place | None) -> Turn | None:

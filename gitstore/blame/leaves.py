@@ -48,12 +48,14 @@ def blame_leaves(
     if newest is None or newest.data is None:
         return []
     blame = _Blame(newest.commit, newest.data, known or {})
-    for count, version in enumerate(every, 2):
-        if blame.done or count > VERSIONS_MAX:
+    for _ in range(VERSIONS_MAX - 1):
+        if blame.done:
             break
-        blame.go_back(version)
-    else:
-        blame.end()
+        version = next(every, None)
+        if version is None:
+            blame.end()
+        else:
+            blame.go_back(version)
     return blame.leaves()
 
 
