@@ -78,6 +78,7 @@ def test_a_rename_leads_to_the_other_path_and_not_to_what_was_at_this_one(histor
 @pytest.mark.parametrize("at_once", [1, 2, 256])
 def test_pieces_and_pages_are_the_whole(history: History, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(story_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(story_module, "_FIRST_FEW", at_once)
     commits = [[change("a", "added")]]
     for n in range(6):
         commits += [[change(f"n{n - 1}" if n else "a")]] * n
