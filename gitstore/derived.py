@@ -28,7 +28,8 @@ from gitstore.snapshot import Snapshot
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 _LONG = 50  # records that a catch-up read, from where on it is worth keeping soon
-_BATCH = 500  # commits or artifacts between two transactions of a catch-up
+_BATCH = 500  # artifacts between two transactions of a catch-up
+_COMMITS = 2000  # and commits
 
 _WAITING = 200  # changes that may wait for a query; taking them in then takes some milliseconds
 _QUIET = frozenset({"memory.updated", "memory.deleted", "spec.updated", "settings.updated"})
@@ -220,7 +221,7 @@ class Derived:
         batch = [(workspace, first)] if first is not None else []
         for fact in found:
             batch.append((workspace, fact))
-            if len(batch) >= _BATCH:
+            if len(batch) >= _COMMITS:
                 self._history.append(batch)
                 batch = []
         self._history.append(batch)

@@ -68,14 +68,13 @@ class _Found(NamedTuple):
     """What blame came to, of the version that a commit made."""
 
     commit: str
-    text: bool
-    leaves: list[Leaf]
-    lines: list[Line]
+    blame: Blame
+    by: dict[str, str | None]  # of a document: who set each leaf
 
     @property
     def size(self) -> int:
         """How much of it there is."""
-        return 1 + len(self.leaves) + len(self.lines)
+        return 1 + len(self.blame.rows)
 
 
 class Retrospect:
@@ -210,13 +209,7 @@ class Retrospect:
         if first is None or first.blob is None:
             when = " then" if moment is not None else ""
             raise NotFound(f"`{names.one_line(path, 200)}` is no file of {branch}{when}")
-        found = self._blame(workspace, branch, path, first, turns)
-        commits = {leaf.commit for leaf in found.leaves} | {line.commit for line in found.lines}
-        stamps: dict[str | None, Stamp | None] = {None: None}
-        stamps.update(self._stamps(workspace, branch, (commit for commit in commits if commit is not None)))
-        if found.text:
-            return Blame("text", [Row(at, line.text, stamps[line.commit]) for at, line in enumerate(found.lines, 1)])
-        return Blame("values", [Row(leaf.pointer, leaf.value, stamps[leaf.commit]) for leaf in found.leaves])
+        return self._blame(workspace, branch, path, first, turns).blame
 
     def _story(self, workspace: Workspace, branch: Branch, path: str, moment: Moment | None) -> Story | None:
         history = self._store.history
@@ -231,7 +224,7 @@ class Retrospect:
         place = (workspace.id, branch, path)
         held = self._known.get(place)
         if held is None or held.commit != first.commit:
-            held = self._work_out(workspace, path, first, turns, held)
+            held = self._work_out(workspace, branch, path, first, turns, held)
             with self._lock:
                 old = self._known.pop(place, None)
                 self._known[place] = held
@@ -241,11 +234,15 @@ class Retrospect:
         return held
 
     def _work_out(
-        self, workspace: Workspace, path: str, first: Turn, turns: Iterator[Turn], before: _Found | None
+        self,
+        workspace: Workspace,
+        branch: Branch,
+        path: str,
+        first: Turn,
+        turns: Iterator[Turn],
+        before: _Found | None,
     ) -> _Found:
-        known: dict[str, dict[str, str | None]] = {}
-        if before is not None:
-            known[before.commit] = {leaf.pointer: leaf.commit for leaf in before.leaves}
+        known = {before.commit: before.by} if before is not None else {}
 
         def versions() -> Iterator[Version]:
             yield Version(first.commit, newest)
@@ -257,15 +254,30 @@ class Retrospect:
         newest = workspace.read_blob(first.blob or "")
         if path.lower().endswith(_DOCUMENTS):
             try:
-                return _Found(first.commit, False, blame_leaves(versions(), known), [])
+                leaves = blame_leaves(versions(), known)
             except (DocumentError, Malformed):
                 pass  # then it is a text
+            else:
+                stamp = self._stamped(workspace, branch, leaves)
+                rows = [Row(leaf.pointer, leaf.value, stamp[leaf.commit]) for leaf in leaves]
+                return _Found(first.commit, Blame("values", rows), {leaf.pointer: leaf.commit for leaf in leaves})
         try:
             if b"\0" not in newest:
-                return _Found(first.commit, True, [], blame_lines(versions()))
+                lines = blame_lines(versions())
+                stamp = self._stamped(workspace, branch, lines)
+                rows = [Row(number, line.text, stamp[line.commit]) for number, line in enumerate(lines, 1)]
+                return _Found(first.commit, Blame("text", rows), {})
         except UnicodeDecodeError:
             pass
         raise Invalid(f"`{names.one_line(path, 200)}` is no text, so it has no lines to tell of")
+
+    def _stamped(
+        self, workspace: Workspace, branch: Branch, parts: Iterable[Leaf | Line]
+    ) -> dict[str | None, Stamp | None]:
+        commits = {part.commit for part in parts}
+        found: dict[str | None, Stamp | None] = {None: None}
+        found.update(self._stamps(workspace, branch, (commit for commit in commits if commit is not None)))
+        return found
 
     def _stamps(self, workspace: Workspace, branch: Branch, commits: Iterable[str]) -> dict[str, Stamp]:
         wanted = list(commits)
