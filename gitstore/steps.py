@@ -11,7 +11,7 @@ import msgspec
 from gitstore.documents import MISSING
 from gitstore.errors import Conflict
 from gitstore.history import History
-from gitstore.merging import Clash, Layer, merge_trees
+from gitstore.merging import Clash, Layer, Side, merge_trees
 from gitstore.merging.clash import content
 from gitstore.model import ChangedPath, CommitFacts
 from gitstore.names import classify
@@ -28,11 +28,16 @@ _TIDIED = 32  # rounds after which what is not needed any more is let go
 
 
 class Step(NamedTuple):
-    """What there was at a path before, and what was left there; `commit` is the one that left it."""
+    """What there was at a path before, and what was left there; `commit` is the one that left it.
+
+    `undone`: a revert or a restore put it back at once. Where it is there again, it is undone as any other; but what
+    was written there instead is in nobody's way.
+    """
 
     before: Node | None
     after: Node | None
     commit: str
+    undone: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -98,9 +103,10 @@ def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFa
                     keys[path] = key
     now = base.tree()
     at = _Trees(base)
+    undoings = history.undoings(base.workspace, until)
     steps = {}
     for path, entries in met.items():
-        found = _steps(path, entries, history.touches(base.workspace, path, until), now, at.node)
+        found = _steps(path, entries, history.touches(base.workspace, path, until), undoings, now, at.node)
         if found:
             steps[path] = found
     return Plan(tuple(plain), steps, keys)
@@ -115,30 +121,33 @@ def _sides(change: ChangedPath) -> list[tuple[str, str | None, bool, bool]]:
 
 
 def _steps(
-    path: str, entries: list[_Met], touched: list[int], now: TreeView, at: Callable[[str, str], Node | None]
+    path: str,
+    entries: list[_Met],
+    touched: list[int],
+    undoings: Mapping[int, str],
+    now: TreeView,
+    at: Callable[[str, str], Node | None],
 ) -> list[Step]:
-    runs: list[tuple[_Met, _Met]] = []
-    last = -2  # where the commit before stands among all that changed the path
+    runs: list[tuple[_Met, _Met, int]] = []  # the first and the last commit, and the next one's place among all
     for entry in entries:
         here = bisect_left(touched, entry.position)
-        if runs and here == last + 1:
-            runs[-1] = (runs[-1][0], entry)
-        else:
-            runs.append((entry, entry))
-        last = here
+        first = runs.pop()[0] if runs and runs[-1][2] == here else entry
+        runs.append((first, entry, here + 1))
     steps: list[Step] = []
-    for number, (first, end) in enumerate(runs):
+    for first, last, following in runs:
         before = None if first.came else at(first.parent, path)
-        if end.went:
+        if last.went:
             after = None
-        elif number == len(runs) - 1 and last == len(touched) - 1:
+        elif following == len(touched):
             after = _file(now, path)
         else:
-            after = at(end.commit, path)
+            after = at(last.commit, path)
         if steps and steps[-1].after == before:
             before = steps.pop().before  # others came between, and left it as it was
         if before != after:
-            steps.append(Step(before, after, end.commit))
+            undoing = undoings.get(touched[following]) if following < len(touched) else None
+            undone = undoing is not None and at(undoing, path) == before
+            steps.append(Step(before, after, last.commit, undone))
     return steps
 
 
@@ -179,19 +188,25 @@ def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
     turn = 0
     while waiting:
         steps = {path: known[-1 - turn] for path, known in waiting}
-        now = TreeView(layer, here)
-        was, unfit = _left(layer, now, steps, at.node if turn < _ROUNDS else None)
-        wanted, more = _fitted(layer, was, {path: step.before for path, step in steps.items() if path not in unfit})
-        found = []
-        for path in (*unfit, *more):
-            step = steps[path]
-            found.append(Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
-            stuck.add(path)
-        merged = merge_trees(layer, was, now, wanted, prefer="theirs" if force else "ours", moves=may_move)
-        layer.add(merged)
-        for clash in (*found, *merged.clashes):
-            _note(clashes, clash)
-        here = merged.root
+        for undone in (False, True):
+            some = {path: step for path, step in steps.items() if step.undone is undone}
+            if not some:
+                continue
+            now = TreeView(layer, here)
+            was, unfit = _left(layer, now, some, at.node if turn < _ROUNDS else None)
+            wanted, more = _fitted(layer, was, {path: step.before for path, step in some.items() if path not in unfit})
+            side: Side = "theirs" if force and not undone else "ours"
+            merged = merge_trees(layer, was, now, wanted, prefer=side, moves=may_move)
+            layer.add(merged)
+            here = merged.root
+            if undone:
+                continue
+            for path in (*unfit, *more):
+                step = steps[path]
+                _note(clashes, Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
+                stuck.add(path)
+            for clash in merged.clashes:
+                _note(clashes, clash)
         turn += 1
         waiting = [one for one in waiting if len(one[1]) > turn]
         if turn % _TIDIED == 0 or not waiting:

@@ -97,6 +97,39 @@ def test_somebody_between_parts_the_steps_unless_it_was_put_back(place: Place) -
     assert place.plan(actor="b").steps["memory/x.yaml"][0].before is None
 
 
+def test_what_was_undone_before_is_in_nobodys_way(place: Place) -> None:
+    place.put(B, x={"n": 0, "m": 0})
+    place.put(A, x={"n": 1, "m": 0})
+    revert(place.store, place.id, Cause(actor="a"), B).result()
+    place.put(B, x={"n": 2, "m": 0})
+    place.put(A, x={"n": 3, "m": 3})
+    for way in ("refuse", "keep", "force"):
+        tried = revert(place.store, place.id, Cause(actor="a"), B, on_conflict=way, dry_run=True).result()
+        assert tried.obstacles == ()
+        assert tried.undone.after.read("memory/x.yaml") == place.now.tree_at(_before_last(place)).read("memory/x.yaml")
+    revert(place.store, place.id, Cause(actor="a"), B).result()
+    assert place.now.context.memory_json() == b'{"x":{"n":2,"m":0}}'
+    # Twice is once.
+    assert revert(place.store, place.id, Cause(actor="a"), B).result().undone.commit is None
+
+
+def _before_last(place: Place) -> str:
+    facts = place.store.history.commit(place.id, place.now.main.head or "")
+    assert facts is not None
+    return facts.parents[0]
+
+
+def test_what_came_back_is_undone_again(place: Place) -> None:
+    place.put(B, x=0)
+    bad = place.put(A, x=1)
+    first = revert(place.store, place.id, [bad], B).result().undone.commit
+    assert first is not None
+    revert(place.store, place.id, [first.id], B).result()
+    assert place.now.context.memory_json() == b'{"x":1}'
+    revert(place.store, place.id, [bad], B).result()
+    assert place.now.context.memory_json() == b'{"x":0}'
+
+
 def test_what_was_undone_by_itself_is_no_step(place: Place) -> None:
     place.put(A, x=1)
     place.write(A, **{"memory/x.yaml": None})
@@ -212,10 +245,4 @@ def test_the_blobs_of_then_are_not_written_again(place: Place) -> None:
     restore(place.store, place.id, then, B).result()
     assert place.store.journal.backlog - before[1] < 100_000
     assert place.now.tree().read("big") == big
-    assert place.now.commit(place.now.main.head or "").parents == (Oid(bytes.fromhex(_parent(place))),)
-
-
-def _parent(place: Place) -> str:
-    facts = place.store.history.commit(place.id, place.now.main.head or "")
-    assert facts is not None
-    return facts.parents[0]
+    assert place.now.commit(place.now.main.head or "").parents == (Oid(bytes.fromhex(_before_last(place))),)
