@@ -70,3 +70,12 @@ def touches(workspace: int, path: str, low: int, high: int) -> tuple[str, list[A
     """The look-up of the `seq` of the commits of `main` that changed a path, in their order."""
     sql = f"SELECT p.seq FROM postings p WHERE p.term={_TERM} AND p.seq >= ? AND p.seq <= ? ORDER BY p.seq"  # noqa: S608
     return sql, [workspace, path_term("main", path), low, high]
+
+
+def undoings(workspace: int, low: int, high: int) -> tuple[str, list[Any]]:
+    """The look-up of `seq` and id of the reverts and restores of `main`."""
+    sql = (
+        "SELECT c.seq, c.id FROM postings p CROSS JOIN commits c ON c.seq=p.seq"  # noqa: S608
+        f" WHERE p.term IN ({_TERM}, {_TERM}) AND p.seq >= ? AND p.seq <= ?"
+    )
+    return sql, [workspace, term(b"C", "revert"), workspace, term(b"C", "restore"), low, high]

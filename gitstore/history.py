@@ -300,6 +300,14 @@ class History:
         sql, values = causes.touches(number, path, span(line_of(number, "main"))[0], until)
         return [row[0] for row in self._database.rows(sql, values)]
 
+    def undoings(self, workspace: str, until: int) -> dict[int, str]:
+        """The reverts and restores of `main` up to a position, by theirs."""
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return {}
+        sql, values = causes.undoings(number, span(line_of(number, "main"))[0], until)
+        return {position: oid.hex() for position, oid in self._database.rows(sql, values)}
+
     def find_commit(self, workspace: str, prefix: str) -> str | None:
         """The commit whose id begins with `prefix` (4 to 40 hexadecimal digits, any case), None when there is none.
 

@@ -46,12 +46,16 @@ class Joined(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What `main` is to be (all files of it, and what of them is not stored yet), and what its commit says."""
+    """What `main` is to be (all files of it, and what of them is not stored yet), and what its commit says.
+
+    `context` is what the files say, where that is known; else they are read.
+    """
 
     merged: Merged
     kind: Kind
     name: str
     more: Mapping[str, str] = {}
+    context: Context | None = None
 
 
 def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
@@ -206,6 +210,7 @@ def turn(workspace: Workspace, make: Callable[[Snapshot], Turn], who: Provenance
             outcome: Outcome[Turn] = Outcome(made, arrival.base, None)
             return workspace.settled().then(lambda _: outcome)
         arrival.settle(made.merged, made.name, who, made.more, kind=made.kind)
+        arrival.known = made.context
         return arrival.hand_in().then(lambda done: Outcome(made, done.snapshot, done.commit))
 
 
@@ -249,6 +254,7 @@ class _Arrival:
         self.kept: Files = {}
         self.taken: Files = {}
         self.joined = False
+        self.known: Context | None = None  # what the files say, where that need not be read
         self._tip: Oid | None = None
         self._root: Oid | None = None
 
@@ -337,6 +343,8 @@ class _Arrival:
         """What the tree says, if it is that of `main`."""
         if self.branch != "main":
             return self.base.context
+        if self.known is not None:
+            return self.known
         view = TreeView(self.repository.database, root)
         return Context.load(view, previous=self.base.context, now=self.now, policy=self.base.context.policy)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -58,10 +58,12 @@ def restore(
     workspace, selection = store.load(reference), selection or Selection()
     name = names.one_line(subject(message, f"restore: {selection.text()} as of {commit[:12]}"))
 
+    held = _held(workspace.visible, commit, selection.keys)
+
     def make(base: Snapshot) -> Turn:
         precondition.check(base.etag)
-        edits = _edits(base, base.tree_at(commit), selection)
-        return Turn(edited(base, edits), "restore", name, {"Restores": commit})
+        files = edited(base, _edits(base, base.tree_at(commit), selection, held))
+        return Turn(files.merged, "restore", name, {"Restores": commit}, files.context)
 
     if dry_run:
         base = workspace.visible
@@ -70,32 +72,36 @@ def restore(
     return apply(store, reference, make, who).then(lambda done: done[1])
 
 
-def _edits(base: Snapshot, then: TreeView, selection: Selection) -> dict[str, Node | None]:
+def _held(base: Snapshot, commit: str, keys: Sequence[str]) -> dict[str, str]:
+    """The files that held memory keys at a commit."""
+    if not keys:
+        return {}
+    now, then, time = base.tree(), base.tree_at(commit), base.main.time
+    context = base.context
+    if not context.problems:
+        context = context.elsewhere(then, compare(now.source, now.root, then.root), time)
+    if context.problems:
+        context = Context.load(then, previous=None, now=time, policy="allow")
+    return {key: context.memory[key].path for key in keys if key in context.memory}
+
+
+def _edits(base: Snapshot, then: TreeView, selection: Selection, held: Mapping[str, str]) -> dict[str, Node | None]:
     now = base.tree()
     edits = {one.path: one.new for one in compare(now.source, now.root, then.root)}
     if not selection.paths and not selection.keys:
         return edits
-    wanted = [path.strip("/") for path in selection.paths]
-    wanted += [path + names.META_SUFFIX for path in wanted if path.startswith("files/")]
-    exact = _of_keys(base, then, selection.keys)
+    exact: set[str] = set()
+    for key in selection.keys:
+        entry = base.context.memory.get(key)
+        if entry is None and key not in held:
+            raise NotFound(f"the memory has no key `{names.one_line(key, 80)}`, and had none then")
+        exact.update(path for path in (entry.path if entry is not None else None, held.get(key)) if path is not None)
     for path in selection.paths:
         inside = path.strip("/")
         if not inside or (now.node(inside) is None and then.node(inside) is None):
             raise NotFound(f"`{names.one_line(path, 80)}` is not there, and was not then")
-    below = tuple(f"{path}/" for path in wanted)
-    exact.update(wanted)
+        exact.add(inside)
+        if inside.startswith("files/"):
+            exact.add(names.meta_path(inside))
+    below = tuple(f"{path.strip('/')}/" for path in selection.paths)
     return {path: node for path, node in edits.items() if path in exact or path.startswith(below)}
-
-
-def _of_keys(base: Snapshot, then: TreeView, keys: Sequence[str]) -> set[str]:
-    """The files that hold memory keys, now and then."""
-    if not keys:
-        return set()
-    was = Context.load(then, previous=None, now=base.main.time, policy="allow").memory
-    paths: set[str] = set()
-    for key in keys:
-        held = [memory[key].path for memory in (base.context.memory, was) if key in memory]
-        if not held:
-            raise NotFound(f"the memory has no key `{names.one_line(key, 80)}`, and had none then")
-        paths.update(held)
-    return paths

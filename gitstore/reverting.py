@@ -19,7 +19,7 @@ from gitstore.documents import MISSING
 from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.history import History
 from gitstore.joining import Turn
-from gitstore.merging import Clash, Merged
+from gitstore.merging import Clash
 from gitstore.merging.clash import shown
 from gitstore.model import CommitFacts, Provenance
 from gitstore.pending import Pending
@@ -29,7 +29,7 @@ from gitstore.repository.trees import compare
 from gitstore.snapshot import Snapshot
 from gitstore.steps import Plan, Undoing, may_move, plan, undo
 from gitstore.store import Store
-from gitstore.undo import Undone, apply, edited, subject, tried
+from gitstore.undo import Files, Undone, apply, edited, subject, tried
 
 OnConflict = Literal["refuse", "keep", "force"]
 
@@ -96,7 +96,7 @@ def revert(
     commits = planned.commits[::-1]
     first = undoing.on(base)
     if dry_run:
-        return Pending.of(Reverted(tried(base, first), commits, undoing.obstacles))
+        return Pending.of(Reverted(tried(base, first.merged), commits, undoing.obstacles))
     ids = [facts.id for facts in planned.commits]
     more = {"Reverts": " ".join(ids[-_TRAILED:])}
     if len(ids) > _TRAILED:
@@ -105,9 +105,9 @@ def revert(
 
     def make(tip: Snapshot) -> Turn:
         precondition.check(tip.etag)
-        merged = undoing.on(tip)
+        files = undoing.on(tip)
         undoing.decide()
-        return Turn(merged, "revert", name, more)
+        return Turn(files.merged, "revert", name, more, files.context)
 
     return apply(store, base.workspace, make, who).then(lambda done: Reverted(done[1], commits, undoing.obstacles))
 
@@ -160,7 +160,7 @@ class _Undoing:
         self.planned = planned
         self.on_conflict = on_conflict
         self._base: Snapshot | None = None
-        self._merged: Merged | None = None
+        self._files: Files | None = None
         self._known = Undoing({}, [], [], set())
 
     @property
@@ -168,11 +168,11 @@ class _Undoing:
         """The later values that are in the way of what was worked out last."""
         return tuple(_obstacles(self.planned, self._known.clashes))
 
-    def on(self, base: Snapshot) -> Merged:
+    def on(self, base: Snapshot) -> Files:
         """The files of `main` without what is undone. Raises Refused, Conflict."""
         old = self._base
-        if old is not None and self._merged is not None and old.main.root == base.main.root:
-            return self._merged
+        if old is not None and self._files is not None and old.main.root == base.main.root:
+            return self._files
         force = self.on_conflict == "force"
         anew = self._touched(old, base) if old is not None else None
         if anew is None:
@@ -182,8 +182,8 @@ class _Undoing:
             more = undo(base, msgspec.structs.replace(self.planned, steps=steps), force=force)
             self._known = self._known.without(anew).also(more)
         self._base = base
-        self._merged = edited(base, self._known.edits, self._known.blobs)
-        return self._merged
+        self._files = edited(base, self._known.edits, self._known.blobs)
+        return self._files
 
     def decide(self) -> None:
         """Raises Conflict where something is in the way that is not to be decided by itself."""
@@ -212,13 +212,7 @@ class _Undoing:
 
 
 def _obstacles(planned: Plan, clashes: Iterable[Clash]) -> Iterable[Obstacle]:
-    """Each place once: what there was before the oldest step, what the newest wrote, and what there is now."""
-    found: dict[tuple[str, str, int | None], Clash] = {}
-    for clash in clashes:
-        place = clash.path, clash.pointer, clash.line
-        first = found.get(place)
-        found[place] = clash if first is None else Clash(*place[:2], first.base, first.ours, clash.theirs, place[2])
-    for clash in sorted(found.values(), key=lambda one: one.path):
+    for clash in sorted(clashes, key=lambda one: one.path):
         key = planned.keys.get(clash.path)
         sides = {"before": clash.theirs, "written": clash.base, "now": clash.ours}
         yield Obstacle(

@@ -11,12 +11,12 @@ import msgspec
 from gitstore.documents import MISSING
 from gitstore.errors import Conflict
 from gitstore.history import History
-from gitstore.merging import Clash, Layer, merge_trees
+from gitstore.merging import Clash, Layer, Side, merge_trees
 from gitstore.merging.clash import content
 from gitstore.model import ChangedPath, CommitFacts
 from gitstore.names import classify
-from gitstore.repository.objects import BLOB, Object, Oid, identify
-from gitstore.repository.trees import Node, TreeView, compare, rewrite
+from gitstore.repository.objects import BLOB, Blob, Object, Oid, identify
+from gitstore.repository.trees import Node, Source, TreeView, compare, rewrite
 from gitstore.repository.worktree import regular
 from gitstore.snapshot import Snapshot
 
@@ -24,14 +24,20 @@ _DIRECTORY = 0o40000
 _NO_BYTES = identify(BLOB, b"")
 _ROUNDS = 50  # in which a file that somebody renamed later is looked for
 _ROOTS = 4096  # trees of commits that are remembered
+_TIDIED = 32  # rounds after which what is not needed any more is let go
 
 
 class Step(NamedTuple):
-    """What there was at a path before, and what was left there; `commit` is the one that left it."""
+    """What there was at a path before, and what was left there; `commit` is the one that left it.
+
+    `undone`: a revert or a restore put it back at once. Where it is there again, it is undone as any other; but what
+    was written there instead is in nobody's way.
+    """
 
     before: Node | None
     after: Node | None
     commit: str
+    undone: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -45,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Undoing(NamedTuple):
     """What undoing the steps makes of the files: path → what is there then, and the blobs that are not stored yet.
 
-    Where a later value is in the way, there is a clash: `base` is what the step left, `ours` what there is now,
+    Where a later value is in the way, there is one clash: `base` is what the step left, `ours` what there is now,
     `theirs` what there was before. `stuck`: where it cannot be undone by force, for it needs a folder's place.
     """
 
@@ -97,9 +103,10 @@ def plan(history: History, base: Snapshot, commits: Iterable[tuple[int, CommitFa
                     keys[path] = key
     now = base.tree()
     at = _Trees(base)
+    undoings = history.undoings(base.workspace, until)
     steps = {}
     for path, entries in met.items():
-        found = _steps(path, entries, history.touches(base.workspace, path, until), now, at.node)
+        found = _steps(path, entries, history.touches(base.workspace, path, until), undoings, now, at.node)
         if found:
             steps[path] = found
     return Plan(tuple(plain), steps, keys)
@@ -114,30 +121,33 @@ def _sides(change: ChangedPath) -> list[tuple[str, str | None, bool, bool]]:
 
 
 def _steps(
-    path: str, entries: list[_Met], touched: list[int], now: TreeView, at: Callable[[str, str], Node | None]
+    path: str,
+    entries: list[_Met],
+    touched: list[int],
+    undoings: Mapping[int, str],
+    now: TreeView,
+    at: Callable[[str, str], Node | None],
 ) -> list[Step]:
-    runs: list[tuple[_Met, _Met]] = []
-    last = -2  # where the commit before stands among all that changed the path
+    runs: list[tuple[_Met, _Met, int]] = []  # the first and the last commit, and the next one's place among all
     for entry in entries:
         here = bisect_left(touched, entry.position)
-        if runs and here == last + 1:
-            runs[-1] = (runs[-1][0], entry)
-        else:
-            runs.append((entry, entry))
-        last = here
+        first = runs.pop()[0] if runs and runs[-1][2] == here else entry
+        runs.append((first, entry, here + 1))
     steps: list[Step] = []
-    for number, (first, end) in enumerate(runs):
+    for first, last, following in runs:
         before = None if first.came else at(first.parent, path)
-        if end.went:
+        if last.went:
             after = None
-        elif number == len(runs) - 1 and last == len(touched) - 1:
+        elif following == len(touched):
             after = _file(now, path)
         else:
-            after = at(end.commit, path)
+            after = at(last.commit, path)
         if steps and steps[-1].after == before:
             before = steps.pop().before  # others came between, and left it as it was
         if before != after:
-            steps.append(Step(before, after, end.commit))
+            undoing = undoings.get(touched[following]) if following < len(touched) else None
+            undone = undoing is not None and at(undoing, path) == before
+            steps.append(Step(before, after, last.commit, undone))
     return steps
 
 
@@ -168,31 +178,68 @@ def _file(view: TreeView, path: str) -> Node | None:
 
 def undo(base: Snapshot, planned: Plan, *, force: bool = False) -> Undoing:
     """The files of `main` at `base` without the steps; in the way of which later values stay, unless `force`."""
-    layer = Layer(base.tree().source)
-    before = here = TreeView(layer, base.main.root)
+    source = base.tree().source
+    layer = Layer(source)
+    here = base.main.root
     at = _Trees(base)
-    blobs: dict[Oid, Object] = {}
-    clashes: list[Clash] = []
+    clashes: dict[tuple[str, str, int | None], Clash] = {}
     stuck: set[str] = set()
-    waiting = [(path, steps) for path, steps in planned.steps.items()]
+    waiting = list(planned.steps.items())
     turn = 0
     while waiting:
         steps = {path: known[-1 - turn] for path, known in waiting}
-        was, unfit = _left(layer, here, steps, at.node if turn < _ROUNDS else None)
-        wanted, more = _fitted(layer, was, {path: step.before for path, step in steps.items() if path not in unfit})
-        for path in (*unfit, *more):
-            step = steps[path]
-            clashes.append(Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
-            stuck.add(path)
-        merged = merge_trees(layer, was, here, wanted, prefer="theirs" if force else "ours", moves=may_move)
-        layer.add(merged)
-        blobs.update((item.id, item) for item in merged.objects if item.kind == BLOB)
-        clashes += merged.clashes
-        here = TreeView(layer, merged.root)
+        for undone in (False, True):
+            some = {path: step for path, step in steps.items() if step.undone is undone}
+            if not some:
+                continue
+            now = TreeView(layer, here)
+            was, unfit = _left(layer, now, some, at.node if turn < _ROUNDS else None)
+            wanted, more = _fitted(layer, was, {path: step.before for path, step in some.items() if path not in unfit})
+            side: Side = "theirs" if force and not undone else "ours"
+            merged = merge_trees(layer, was, now, wanted, prefer=side, moves=may_move)
+            layer.add(merged)
+            here = merged.root
+            if undone:
+                continue
+            for path in (*unfit, *more):
+                step = steps[path]
+                _note(clashes, Clash(path, "", _shown(layer, step.after), MISSING, _shown(layer, step.before)))
+                stuck.add(path)
+            for clash in merged.clashes:
+                _note(clashes, clash)
         turn += 1
         waiting = [one for one in waiting if len(one[1]) > turn]
-    edits = {one.path: one.new for one in compare(layer, before.root, here.root)}
-    return Undoing(edits, list(blobs.values()), clashes, stuck)
+        if turn % _TIDIED == 0 or not waiting:
+            layer = _needed(layer, source, here)
+    edits = {one.path: one.new for one in compare(layer, base.main.root, here)}
+    return Undoing(edits, [Blob(data) for data in layer.blobs.values()], list(clashes.values()), stuck)
+
+
+def _note(clashes: dict[tuple[str, str, int | None], Clash], clash: Clash) -> None:
+    """Each place once: what there was before the oldest step, what the newest one wrote, and what there is now."""
+    place = clash.path, clash.pointer, clash.line
+    first = clashes.get(place)
+    if first is not None:
+        clash = Clash(clash.path, clash.pointer, first.base, first.ours, clash.theirs, clash.line)
+    clashes[place] = clash
+
+
+def _needed(layer: Layer, source: Source, root: Oid) -> Layer:
+    """Only what is not stored of the files below a root; what was made on the way is let go."""
+    kept = Layer(source)
+    waiting = [root]
+    while waiting:
+        oid = waiting.pop()
+        tree = layer.trees.get(oid)
+        if tree is None:
+            continue
+        kept.trees[oid] = tree
+        for _, node in tree.nodes():
+            if node.mode == _DIRECTORY:
+                waiting.append(node.id)
+            elif node.id in layer.blobs:
+                kept.blobs[node.id] = layer.blobs[node.id]
+    return kept
 
 
 def _left(

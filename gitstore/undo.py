@@ -6,13 +6,14 @@ The id of a workspace never changes by it, a slug must be free, and a file that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from gitstore import documents, values
-from gitstore.acceptance import Refused, distinct, main_faults
+from gitstore.acceptance import Refused, changed_faults, distinct, main_faults
 from gitstore.changes import Closed, Outcome
-from gitstore.context import WORKSPACE
+from gitstore.context import WORKSPACE, Context
 from gitstore.diff import FileDiff, describe, moved
 from gitstore.documents import DocumentError
 from gitstore.errors import Invalid
@@ -21,13 +22,11 @@ from gitstore.merging import Layer, Merged
 from gitstore.model import CommitFacts, Provenance
 from gitstore.pending import Pending
 from gitstore.repository.objects import Blob, Object, Oid
-from gitstore.repository.trees import FILE_MODE, Node, TreeView, rewrite
+from gitstore.repository.trees import FILE_MODE, Node, TreeView, compare, rewrite
 from gitstore.snapshot import Snapshot
 from gitstore.store import Store
 
 Edits = Mapping[str, Node | None]
-
-SUBJECT_MAX = 200
 
 
 class Undone(msgspec.Struct, frozen=True):
@@ -49,8 +48,15 @@ class Undone(msgspec.Struct, frozen=True):
         return list(describe(found[:most], self.before, self.after, "main")), len(found)
 
 
-def edited(base: Snapshot, edits: Edits, made: Iterable[Object] = ()) -> Merged:
-    """The tree of `main` with these edits, checked; `made` has the blobs among them that are not stored yet.
+class Files(NamedTuple):
+    """The files that `main` is to have; `context` is what they say, where that is known."""
+
+    merged: Merged
+    context: Context | None
+
+
+def edited(base: Snapshot, edits: Edits, made: Iterable[Object] = ()) -> Files:
+    """The files of `main` with these edits, checked; `made` has the blobs among them that are not stored yet.
 
     Raises Refused, which names every file that breaks a rule and did not before; Conflict where a file cannot take the
     place of a folder, or the reverse.
@@ -63,9 +69,7 @@ def edited(base: Snapshot, edits: Edits, made: Iterable[Object] = ()) -> Merged:
     used = {node.id for node in wanted.values() if node is not None}
     new = [item for oid, item in blobs.items() if oid in used]
     merged = Merged(root, [*new, *(item for item, _ in trees)], trees, ())
-    if root != base.main.root:
-        _check(base, seen(base, merged)[1])
-    return merged
+    return Files(merged, _checked(base, *seen(base, merged)))
 
 
 def seen(base: Snapshot, merged: Merged) -> tuple[TreeView, TreeView]:
@@ -136,11 +140,18 @@ def _keep_id(base: Snapshot, edits: dict[str, Node | None], blobs: dict[Oid, Obj
     edits[WORKSPACE] = Node(FILE_MODE, blob.id)
 
 
-def _check(base: Snapshot, after: TreeView) -> None:
-    before, policy, now = base.tree(), base.context.policy, base.main.time
+def _checked(base: Snapshot, before: TreeView, after: TreeView) -> Context | None:
+    """The context of the files after, if it can be told from the one before. Raises Refused."""
+    policy, now = base.context.policy, base.main.time
+    if not base.context.problems:
+        changed = list(compare(after.source, before.root, after.root))
+        context = base.context.elsewhere(after, changed, now)
+        if not context.problems and not changed_faults(before, after, changed, policy):
+            return context
     found = main_faults(after, policy, now, before=before)
     if found:
         old = set(main_faults(before, policy, now))
         found = [one for one in found if one not in old or before.node(one.path) != after.node(one.path)]
     if found:
         raise Refused("what was there then breaks the rules of today", distinct(found))
+    return None

@@ -142,6 +142,20 @@ class TestRestore:
         assert (place.folder / "memory/hand.yaml").read_text() == text
         assert memory(admin, place) == {"hand": {"x": 1, "y": "two"}}
 
+    def test_an_edit_that_is_not_committed_stays(self, admin: Client, place: Place) -> None:
+        admin.patch(place.at, {"settings": {"checkout": {"mode": "manual"}}})
+        head = put(admin, place, "doc", {"x": 1, "z": 1})
+        put(admin, place, "doc", {"x": 2, "z": 1})
+        place.published()
+        file = place.folder / "memory/doc.yaml"
+        file.write_text(file.read_text().replace("z: 1", "z: 5  # by hand"))
+        admin.post(f"{place.at}/restore", {"at": head, "keys": ["doc"]})
+        place.published()
+        assert "z: 5  # by hand" in file.read_text()
+        assert memory(admin, place) == {"doc": {"x": 1, "z": 1}}
+        admin.post(f"{place.at}/checkout/commit", {})
+        assert memory(admin, place) == {"doc": {"x": 1, "z": 5}}
+
     def test_a_slug_that_is_taken_by_now(self, admin: Client, place: Place, make: Callable[..., Place]) -> None:
         head = place.read()["head"]
         admin.patch(place.at, {"slug": slug()})

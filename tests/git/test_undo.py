@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unit.draft import assert_same
 
+from git.drawn import NAMES, ODD
+from git.drawn import edited as drawn_edit
 from gitstore import files, memory, workspaces
 from gitstore.causes import Cause
 from gitstore.changes import Workspace
+from gitstore.context import Context
 from gitstore.documents import load
+from gitstore.joining import Turn, turn
+from gitstore.merging import Merged
 from gitstore.model import Actor, Provenance
-from gitstore.repository.objects import Oid
+from gitstore.repository.objects import Blob, Oid
+from gitstore.repository.trees import Node, rewrite
 from gitstore.restoring import Selection, restore
 from gitstore.reverting import _Undoing, revert, select
+from gitstore.snapshot import Snapshot
 from gitstore.store import Store
 from gitstore.undo import Undone
 from gitstore.verify import verify
@@ -110,6 +118,12 @@ def written(store: Store, found: Workspace) -> set[int]:
     return words
 
 
+def agrees(store: Store, found: Workspace) -> None:
+    """What is known of the newest state without reading it is what reading it gives."""
+    now = store.load(found.id).visible
+    assert_same(now.context, Context.load(now.tree(), previous=None, now=now.main.time))
+
+
 def told(undone: Undone) -> Any:
     return undone.changes(1000)
 
@@ -152,8 +166,8 @@ def test_what_an_actor_wrote_is_gone_and_nothing_else(store: Store, drawn: Acts)
     assert {path: blob for path, blob in before.items() if path not in theirs} == {
         path: blob for path, blob in after.items() if path not in theirs
     }
-    now = store.load(found.id).visible
-    assert not now.problems
+    agrees(store, found)
+    assert not store.load(found.id).visible.problems
     if done.undone.commit is None:
         assert after == before
         return
@@ -206,8 +220,10 @@ def test_any_state_comes_back(store: Store, drawn: list[tuple[str, str, str, str
         path: blob for path, blob in before.items() if not selected(path)
     }
     if done.commit is not None:
+        agrees(store, found)
         revert(store, found.id, [done.commit.id], MAKER).result()
         assert tree(store, found) == before
+        agrees(store, found)
 
 
 @quickly
@@ -225,8 +241,64 @@ def test_what_is_written_meanwhile_makes_no_difference(store: Store, drawn: Acts
         play(store, found.id, later[start : start + 3], wrote)
         now = store.load(found.id).visible
         anew = _Undoing(planned, "keep")
-        assert carried.on(now).root == anew.on(now).root
+        assert carried.on(now).merged.root == anew.on(now).merged.root
         assert carried.obstacles == anew.obstacles
+
+
+@st.composite
+def states(draw: st.DrawFn) -> list[Mapping[str, tuple[int, bytes]]]:
+    """What a person keeps beside the governed parts, state after state: files, folders, modes, names of all kinds."""
+    names = [name for name in (*NAMES, *ODD) if not name.startswith(("memory/", "spec/")) and "\udce9" not in name]
+    names = [name for name in names if all(part.strip(" .") == part and part.isprintable() for part in name.split("/"))]
+    found: list[Mapping[str, tuple[int, bytes]]] = [{}]
+    for _ in range(draw(st.integers(1, 6))):
+        state = draw(drawn_edit(found[-1], [name for name in names if '"' not in name]))
+        found.append({path: (mode if mode != 0o120000 else 0o100644, data) for path, (mode, data) in state.items()})
+    return found
+
+
+@quickly
+@given(states(), st.data())
+def test_any_commit_and_any_row_of_them(store: Store, drawn: Any, data: st.DataObject) -> None:
+    """Nobody between: what is undone is exactly what there was, folders, modes, renames and all."""
+    found, _ = history(store, [])
+    heads = []
+    for files_ in drawn:
+        blobs = {path: Blob(content) for path, (_, content) in files_.items()}
+
+        def made(base: Snapshot, wanted: Any = files_, blobs: Any = blobs) -> Turn:
+            view = base.tree()
+            edits = {path: None for path, _ in view.walk() if path != "workspace.yaml" and path[0] != "."}
+            edits |= {path: Node(mode, blobs[path].id) for path, (mode, _) in wanted.items()}  # type: ignore[misc]
+            root, trees = rewrite(view.source, view.root, edits)
+            return Turn(Merged(root, [*blobs.values(), *(one for one, _ in trees)], trees, ()), "edit", "by hand")
+
+        done = turn(store.load(found.id), made, WHO["a"]).result()
+        if done.commit is not None:
+            heads.append(done.commit.id)
+    if len(heads) < 2:
+        return
+
+    def root() -> bytes:
+        return store.load(found.id).visible.main.root
+
+    def of(commit: str) -> bytes:
+        return found.repository.tree(Oid(bytes.fromhex(commit))).root
+
+    first = data.draw(st.integers(1, len(heads) - 1))
+    now = root()
+    assert tree(store, found) == {path: node.id.hex() for path, node in found.repository.tree(
+        Oid(bytes.fromhex(heads[-1]))).walk()}  # fmt: skip
+    dry = revert(store, found.id, heads[first:], MAKER, dry_run=True).result()
+    done = revert(store, found.id, heads[first:], MAKER).result()
+    assert root() == of(heads[first - 1])
+    assert told(done.undone) == told(dry.undone)
+    if done.undone.commit is not None:
+        revert(store, found.id, [done.undone.commit.id], MAKER).result()
+        assert root() == now
+    restore(store, found.id, heads[first], MAKER).result()
+    assert root() == of(heads[first])
+    agrees(store, found)
 
 
 def test_all_of_it_is_sound(store: Store) -> None:
