@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import os
 import re
 from html.parser import HTMLParser
 
@@ -11,7 +13,7 @@ from contract.conftest import ADMIN, Server, serving
 from gitstore.keys import Keys
 from server.web.session import MOST, Sessions
 from web import story
-from web.conftest import SESSION, Site, Visitor
+from web.conftest import SESSION, Site, Visitor, poll
 
 W = "/ui/w/platform"
 
@@ -302,3 +304,44 @@ def test_a_key_has_a_bounded_number_of_sessions_each_with_a_bounded_life(tmp_pat
     names = [sessions.begin(ADMIN, 1_000_000)[0] for _ in range(MOST + 3)]
     assert [sessions.find(name, 1_000_001) is not None for name in names] == [False] * 3 + [True] * MOST
     assert sessions.find(names[-1], 1_060_000) is None
+
+
+def test_names_that_are_no_utf8_break_no_page(site: Site) -> None:
+    slug = site.workspace(a=1)
+    folder = site.data / "workspaces" / slug
+    poll((folder / "memory/a.yaml").exists)
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("one\ntwo\n")
+    (folder / "deep").mkdir()
+    (folder / "deep" / os.fsdecode(b"\xff<b>.yaml")).write_text("a: 1\n")
+    story.git(folder, "add", "-A")
+    story.git(folder, "commit", "-qm", os.fsdecode(b"caf\xe9 <b>"), when=None)
+    head = poll(lambda: _head_named(site, slug, "caf"))
+    visitor = site.visitor("admin")
+    for path in (f"/ui/w/{slug}", f"/ui/w/{slug}/timeline", f"/ui/w/{slug}/changes/{head}", f"/ui/w/{slug}/tree/deep",
+                 f"/ui/w/{slug}/compare?from={head}", f"/ui/w/{slug}/undo?commit={head}", "/ui/"):  # fmt: skip
+        answer = visitor.get(path)
+        assert answer.status == 200, path
+        assert "<b>" not in answer.text
+        for address in set(re.findall(r'href="(/ui/w/[^"]+)"', answer.text)):
+            assert visitor.get(address.replace("&amp;", "&")).status in (200, 404), address
+
+
+def _head_named(site: Site, slug: str, word: str) -> str | None:
+    rows = site.api("GET", f"/workspaces/{slug}/timeline")
+    return next((one["id"] for one in rows if word in one["name"]), None)
+
+
+def test_every_link_of_every_page_leads_somewhere(site: Site) -> None:
+    visitor = site.visitor("admin")
+    waiting, seen = ["/ui/", W, f"{W}/timeline", f"{W}/artifacts", "/ui/w/harbour-museum"], set[str]()
+    while waiting and len(seen) < 250:
+        address = waiting.pop(0)
+        if address in seen:
+            continue
+        seen.add(address)
+        answer = visitor.get(address)
+        assert answer.status == 200, address
+        if answer.headers["Content-Type"].startswith("text/html") and "/frame" not in address:
+            found = re.findall(r'(?:href|src)="(/[^"#]+)', answer.text)
+            waiting += [one for one in map(html.unescape, found) if "try-" not in one]
+    assert len(seen) > 150
