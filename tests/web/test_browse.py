@@ -174,7 +174,7 @@ def test_an_agent_sees_no_form_of_an_admin(opens: Opens) -> None:
 
 def test_history_is_searched_for_what_a_file_once_said(page: Page) -> None:
     page.goto(f"{W}/timeline")
-    page.get_by_role("link", name="Search through history").click()
+    page.get_by_role("link", name="Search through history …").click()
     page.get_by_role("searchbox").fill("keep_images: 5")
     page.get_by_role("button", name="Search").click()
     row = page.locator("li.artifact", has_text="release-policy")
