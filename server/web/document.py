@@ -19,6 +19,7 @@ from server.web.visit import Page, Shown, Visit, heading
 _STORY = 15
 _STEPS = 200
 _BLAMED = ("values", "text")
+_BLAME_MAX = 256 * 1024
 _YAML = (".yaml", ".yml")
 
 
@@ -45,6 +46,8 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
     if data is None and (listed := seen.snapshot.tree().entries(path)):
         return _folder(seen, path, [(one.name, one.is_tree) for one in listed])
     part, name = names.classify("main", path)
+    if part == "memory":
+        name = _key_of(seen, path) or name
     story, total = _story(visit, seen, path)
     if data is None and not total:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`, and never was one")
@@ -59,20 +62,27 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
         "part": part,
         "name": name if part == "memory" and name is not None else path.rsplit("/", 1)[-1],
         "look": look,
-        "blame": _blame(visit, seen, path, view) if look is not None and look.kind in _BLAMED else None,
+        "blame": _blame(visit, seen, path) if data is not None and _blamed(look, data, view) else None,
         "view": view,
         "size": len(data) if data is not None else None,
         "touch": seen.touch(path),
         "total": total,
     }
     drawn |= _steps(visit, seen, path, story)
-    return Page("document.html", drawn, twin=_twin(seen, path, part, name))
+    return Page("document.html", drawn, twin=_twin(seen, path, part if data is not None else "gone", name))
 
 
-def _blame(visit: Visit, seen: Seen, path: str, view: str | None) -> Markup | None:
-    """The document with who set each part of it, unless it is asked for without (`view=plain`)."""
-    if view == "plain":
-        return None
+def _key_of(seen: Seen, path: str) -> str | None:
+    """The key that a file holds; one that is too long for a file name stands inside the file."""
+    return next((one.key for one in seen.snapshot.context.memory.values() if one.path == path), None)
+
+
+def _blamed(look: Look | None, data: bytes, view: str | None) -> bool:
+    """Whether it is shown with who set each part: not where that is not wanted (`view=plain`), or too much to tell."""
+    return view != "plain" and look is not None and look.kind in _BLAMED and len(data) <= _BLAME_MAX
+
+
+def _blame(visit: Visit, seen: Seen, path: str) -> Markup | None:
     moment = visit.app.past.moment(seen.workspace, seen.asked) if seen.asked is not None else None
     try:
         return gutter.draw(seen.slug, visit.app.retrospect.blame(seen.workspace, path, moment=moment))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from server.routes.health import VERSION
-from server.web import assets, links, people, tree, words
+from server.web import assets, links, people, words
 
 if TYPE_CHECKING:
     from server.web.visit import Page, Visit
@@ -25,12 +25,10 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._environment.globals.update(
-            to=links, words=words, people=people, asset=assets.address, draw=tree.draw, VERSION=VERSION
-        )
+        self._environment.globals.update(to=links, words=words, people=people, asset=assets.address, VERSION=VERSION)
         self._environment.filters.update(
             when=words.when, clock=words.clock, stamp=words.stamp, size=words.size, short=words.short,
-            coded=words.coded, door=words.door, count=words.count, excerpt=tree.excerpt, scalar=tree.scalar,
+            coded=words.coded, door=words.door, count=words.count,
         )  # fmt: skip
 
     def page(self, visit: Visit, page: Page, nonce: str) -> bytes:

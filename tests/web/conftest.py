@@ -24,12 +24,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from web import story
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SESSION = "gitstore-session"
+_PATIENCE = 30_000  # ms that a page may take on a busy machine before a test gives it up
+expect.set_options(timeout=_PATIENCE)
 
 
 class Answer(NamedTuple):
@@ -130,7 +132,7 @@ class Site:
         return slug
 
 
-def poll(look: Callable[[], Any], seconds: float = 15) -> Any:
+def poll(look: Callable[[], Any], seconds: float = 30) -> Any:
     """What `look` gives once it gives something."""
     end = time.monotonic() + seconds
     while not (found := look()):
@@ -262,7 +264,7 @@ def opens(browser: Browser, site: Site) -> Iterator[Opens]:
 
     def make(scope: str | None = "admin", **options: Any) -> Page:
         context = browser.new_context(base_url=site.base, **{"viewport": {"width": 1180, "height": 900}, **options})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(_PATIENCE)
         made.append((context, Watch(site, context)))
         if scope is not None:
             value = site.visitor(scope).jar[SESSION]

@@ -87,7 +87,7 @@ def test_new_changes_come_by_themselves(site: Site, page: Page) -> None:
     page.goto(f"/ui/w/{slug}/timeline")
     expect(page.locator(".entry")).to_have_count(1)
     site.api("PATCH", f"/workspaces/{slug}/memory", {"key": "fresh", "value": "<b>bold</b>"})
-    expect(page.locator(".entry.new .name")).to_have_text("memory: set fresh", timeout=12_000)
+    expect(page.locator(".entry.new .name")).to_have_text("memory: set fresh")
     expect(page.get_by_role("status")).to_have_text("1 new change")
     expect(page.locator(".entry")).to_have_count(2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 from contract.conftest import ADMIN, Server, serving
 
 from gitstore.keys import Keys
+from server.web import links
 from server.web.session import MOST, Sessions
 from web import story
 from web.conftest import SESSION, Site, Visitor, poll
@@ -345,3 +347,29 @@ def test_every_link_of_every_page_leads_somewhere(site: Site) -> None:
             found = re.findall(r'(?:href|src)="(/[^"#]+)', answer.text)
             waiting += [one for one in map(html.unescape, found) if "try-" not in one]
     assert len(seen) > 150
+
+
+def test_a_key_too_long_for_a_file_name_and_one_that_is_gone_have_their_pages(site: Site) -> None:
+    long = "k" * 250 + "é"
+    slug = site.workspace(**{long: 1, "gone": {"was": "here"}})
+    site.api("DELETE", f"/workspaces/{slug}/memory/gone")
+    visitor = site.visitor("agent")
+    page = visitor.get(links.key(slug, long))
+    assert page.status == 200
+    assert f"<h1>{long}</h1>" in page.text
+    page = visitor.get(f"/ui/w/{slug}/memory/gone")
+    assert page.status == 200
+    assert "It is not there any more" in page.text
+    older = re.search(r'rel="prev" class="button quiet" href="([^"]+)"', page.text)
+    assert older is not None
+    assert "here" in visitor.get(older[1].replace("&amp;", "&")).text
+
+
+def test_a_large_text_is_shown_without_names(site: Site) -> None:
+    slug = site.workspace()
+    content = base64.b64encode(b"a line of text\n" * 30_000).decode()
+    site.api("POST", f"/workspaces/{slug}/files", {"file_name": "long.txt", "content_base64": content})
+    page = site.visitor("agent").get(f"/ui/w/{slug}/tree/files/long.txt")
+    assert page.status == 200
+    assert 'class="blame' not in page.text
+    assert "26,000 more lines" in page.text
