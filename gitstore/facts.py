@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import overload
 
 from gitstore import names
 from gitstore.documents import DocumentError, load
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
+from gitstore.repository import bulk
 from gitstore.repository.commits import Commit, Signature
 from gitstore.repository.objects import Oid
 from gitstore.repository.renames import moves
@@ -151,14 +153,22 @@ def key_at(path: str, part: str, key: str | None, view: TreeView) -> str | None:
     return named if isinstance(named, str) else key
 
 
-def line(repository: Repository, new: Oid | None, old: Oid | None) -> list[tuple[Oid, Commit]]:
+@overload
+def line(repository: Repository, new: Oid | None, old: Oid | None) -> list[tuple[Oid, Commit]]: ...
+@overload
+def line(repository: Repository, new: Oid | None, old: Oid | None, *, most: int) -> list[tuple[Oid, Commit]] | None: ...
+def line(
+    repository: Repository, new: Oid | None, old: Oid | None, *, most: int | None = None
+) -> list[tuple[Oid, Commit]] | None:
     """The first-parent commits from `old` (left out; None: from the beginning) to `new`, oldest first.
 
-    Where `old` is not on the line, the whole line is given.
+    Where `old` is not on the line, the whole line is given. None if there are more than `most`.
     """
-    found = []
+    found: list[tuple[Oid, Commit]] = []
     here = new
     while here is not None and here != old:
+        if most is not None and len(found) >= most:
+            return None
         commit = repository.commit(here)
         found.append((here, commit))
         here = commit.parents[0] if commit.parents else None
@@ -182,6 +192,29 @@ def walk(
         differences = compare(repository.database, old.root, new.root)
         changes = changed_paths(branch, differences, old, new)
         yield facts(oid, commit, branch, before, changes, pushed=repository.pushed(oid))
+
+
+def catch_up(
+    repository: Repository, branch: Branch, head: Oid, since: Oid | None, before: int
+) -> Iterator[CommitFacts]:
+    """The facts of the first-parent commits from `since` (left out; None: from the beginning) to `head`, oldest first.
+
+    `before` is the effective time of what came before them. Where they are many, the git program reads them. Where
+    `since` is not on the line, the first commit given is not one on top of it.
+    """
+    commits = line(repository, head, since, most=bulk.WORTH_IT)
+    if commits is None:
+        try:
+            for oid, commit, root, differences in bulk.read(repository.database.objects, head, since):
+                before = max(before, time_of(commit))
+                old, new = (TreeView(repository.database, tree) for tree in (root, commit.tree))
+                changes = changed_paths(branch, differences, old, new)
+                yield facts(oid, commit, branch, before, changes, pushed=repository.pushed(oid))
+                since = oid
+            return
+        except bulk.Unread:
+            commits = line(repository, head, since)
+    yield from walk(repository, branch, commits, before)
 
 
 def server_signature(time: int) -> Signature:

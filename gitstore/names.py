@@ -10,6 +10,7 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Container, Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Final
 
@@ -351,6 +352,7 @@ def key_of_path(below: str) -> str:
 # --- what a path is -------------------------------------------------------------------------------------------------
 
 
+@lru_cache(4096)
 def classify(branch: str, path: str) -> tuple[str, str | None]:
     """The part a path belongs to, and the key or id it gives (for a `~` file its name without `.yaml`)."""
     first, _, rest = path.partition("/")

@@ -13,16 +13,15 @@ from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from gitstore import names, past
+from gitstore import names
 from gitstore.blame import Leaf, Line, Version, blame_leaves, blame_lines
 from gitstore.changes import Workspace
-from gitstore.context import Context
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Invalid, Malformed, NotFound
 from gitstore.facts import walk
 from gitstore.model import Branch, Stamp
 from gitstore.parsed import cached
-from gitstore.past import Moment
+from gitstore.past import Moment, Past, story
 from gitstore.repository.objects import Oid
 from gitstore.store import Store
 from gitstore.story import Story, Turn
@@ -69,21 +68,21 @@ class _Found(NamedTuple):
     """What blame came to, of the version that a commit made."""
 
     commit: str
-    text: bool
-    leaves: list[Leaf]
-    lines: list[Line]
+    blame: Blame
+    by: dict[str, str | None]  # of a document: who set each leaf
 
     @property
     def size(self) -> int:
         """How much of it there is."""
-        return 1 + len(self.leaves) + len(self.lines)
+        return 1 + len(self.blame.rows)
 
 
 class Retrospect:
     """What history tells of the files of one store's workspaces. Every method may be called from any thread."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, past: Past) -> None:
         self._store = store
+        self._past = past
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, Branch, str], _Found] = OrderedDict()
         self._size = 0
@@ -122,12 +121,12 @@ class Retrospect:
             found.next_cursor,
         )
 
-    def path_of_key(self, workspace: Workspace, key: str, context: Context | None = None) -> str:
+    def path_of_key(self, workspace: Workspace, key: str) -> str:
         """Where a key of the memory is, or was last. Raises NotFound for one that never was."""
-        entry = (context or workspace.visible.context).memory.get(key)
+        entry = workspace.visible.context.memory.get(key)
         if entry is not None:
             return entry.path
-        path = self._store.history.path_of_key(workspace.id, "memory", key) if context is None else None
+        path = self._store.history.path_of_key(workspace.id, "memory", key)
         if path is None:
             raise NotFound(f"the memory never had a key `{names.one_line(key, 80)}`")
         return path
@@ -136,13 +135,13 @@ class Retrospect:
         self, workspace: Workspace, branch: Branch, path: str, page: int, per_page: int, cursor: str | None
     ) -> Page:
         history = self._store.history
-        story = history.story(workspace.id, branch, path)
-        total = story.length if story is not None else 0
-        if story is None or not total:
+        told = history.story(workspace.id, branch, path)
+        total = told.length if told is not None else 0
+        if told is None or not total:
             raise NotFound(f"`{names.one_line(path, 200)}` was never a file of {branch}")
         before = history.place(workspace.id, cursor) if cursor is not None else None
         skip = (page - 1) * per_page if before is None else 0
-        turns = list(islice(story.turns(skip=min(skip, total), before=before), per_page + 1))
+        turns = list(islice(told.turns(skip=min(skip, total), before=before), per_page + 1))
         shown = turns[:per_page]
         stamps = self._stamps(workspace, branch, (turn.commit for turn in shown))
         rows = [Told(stamps[turn.commit], turn) for turn in shown]
@@ -169,47 +168,48 @@ class Retrospect:
 
     # -- blame --------------------------------------------------------------------------------------------------------
 
-    def key_blame(self, workspace: Workspace, key: str, pointer: str = "", then: past.Then | None = None) -> list[Row]:
-        """Who set each leaf of a key's value, or of the part of it that a JSON pointer leads to.
+    def key_blame(self, workspace: Workspace, key: str, pointer: str = "", moment: Moment | None = None) -> list[Row]:
+        """Who set each leaf of a key's value, or of the part of it that a JSON pointer leads to, now or at a moment.
 
         Raises NotFound for a key or a part that is not there, Invalid for what is no pointer.
         """
         if pointer and not pointer.startswith("/"):
             raise Invalid(f"`{names.one_line(pointer, 80)}` is no JSON pointer: it begins with `/` (RFC 6901)")
-        context = then.snapshot.context if then is not None else workspace.visible.context
-        if key not in context.memory:
-            has = "had then" if then is not None else "has"
-            raise NotFound(f"the memory {has} no key `{names.one_line(key, 80)}`")
-        path = context.memory[key].path
+        path = self._path_at(workspace, key, moment)
         above = "/value" if names.is_long_memory(path.rsplit("/", 1)[-1]) else ""
         place = above + pointer
         rows = [
             row._replace(place=str(row.place)[len(above) :])
-            for row in self.blame(workspace, path, moment=then.moment if then is not None else None).rows
+            for row in self.blame(workspace, path, moment=moment).rows
             if row.place == place or str(row.place).startswith(place + "/")
         ]
         if not rows:
             raise NotFound(f"the value of `{names.one_line(key, 80)}` has nothing at `{names.one_line(pointer, 80)}`")
         return rows
 
+    def _path_at(self, workspace: Workspace, key: str, moment: Moment | None) -> str:
+        entry = workspace.visible.context.memory.get(key)
+        if moment is not None and moment.main is not None:
+            tree = workspace.visible.tree_at(moment.main)
+            if entry is None or tree.blob(entry.path) is None:
+                entry = self._past.then(workspace, moment).snapshot.context.memory.get(key)
+        if entry is None:
+            has = "had then" if moment is not None else "has"
+            raise NotFound(f"the memory {has} no key `{names.one_line(key, 80)}`")
+        return entry.path
+
     def blame(self, workspace: Workspace, path: str, *, branch: Branch = "main", moment: Moment | None = None) -> Blame:
         """Who set each leaf of a YAML file, or each line of another text, now or at a moment.
 
         Raises NotFound where there is no such file, Invalid for one that is neither.
         """
-        story = self._story(workspace, branch, path, moment)
-        turns = story.turns() if story is not None else iter(())
+        found_story = self._story(workspace, branch, path, moment)
+        turns = found_story.turns() if found_story is not None else iter(())
         first = next(turns, None)
         if first is None or first.blob is None:
             when = " then" if moment is not None else ""
             raise NotFound(f"`{names.one_line(path, 200)}` is no file of {branch}{when}")
-        found = self._blame(workspace, branch, path, first, turns)
-        commits = {leaf.commit for leaf in found.leaves} | {line.commit for line in found.lines}
-        stamps: dict[str | None, Stamp | None] = {None: None}
-        stamps.update(self._stamps(workspace, branch, (commit for commit in commits if commit is not None)))
-        if found.text:
-            return Blame("text", [Row(at, line.text, stamps[line.commit]) for at, line in enumerate(found.lines, 1)])
-        return Blame("values", [Row(leaf.pointer, leaf.value, stamps[leaf.commit]) for leaf in found.leaves])
+        return self._blame(workspace, branch, path, first, turns).blame
 
     def _story(self, workspace: Workspace, branch: Branch, path: str, moment: Moment | None) -> Story | None:
         history = self._store.history
@@ -218,13 +218,13 @@ class Retrospect:
         commit = moment.main if branch == "main" else moment.evidence
         if commit is None:
             return None
-        return past.story(history, workspace.repository, workspace.id, branch, commit).story(path)
+        return story(history, workspace.repository, workspace.id, branch, commit).story(path)
 
     def _blame(self, workspace: Workspace, branch: Branch, path: str, first: Turn, turns: Iterator[Turn]) -> _Found:
         place = (workspace.id, branch, path)
         held = self._known.get(place)
         if held is None or held.commit != first.commit:
-            held = self._work_out(workspace, path, first, turns, held)
+            held = self._work_out(workspace, branch, path, first, turns, held)
             with self._lock:
                 old = self._known.pop(place, None)
                 self._known[place] = held
@@ -234,11 +234,15 @@ class Retrospect:
         return held
 
     def _work_out(
-        self, workspace: Workspace, path: str, first: Turn, turns: Iterator[Turn], before: _Found | None
+        self,
+        workspace: Workspace,
+        branch: Branch,
+        path: str,
+        first: Turn,
+        turns: Iterator[Turn],
+        before: _Found | None,
     ) -> _Found:
-        known: dict[str, dict[str, str | None]] = {}
-        if before is not None:
-            known[before.commit] = {leaf.pointer: leaf.commit for leaf in before.leaves}
+        known = {before.commit: before.by} if before is not None else {}
 
         def versions() -> Iterator[Version]:
             yield Version(first.commit, newest)
@@ -250,15 +254,30 @@ class Retrospect:
         newest = workspace.read_blob(first.blob or "")
         if path.lower().endswith(_DOCUMENTS):
             try:
-                return _Found(first.commit, False, blame_leaves(versions(), known), [])
+                leaves = blame_leaves(versions(), known)
             except (DocumentError, Malformed):
                 pass  # then it is a text
+            else:
+                stamp = self._stamped(workspace, branch, leaves)
+                rows = [Row(leaf.pointer, leaf.value, stamp[leaf.commit]) for leaf in leaves]
+                return _Found(first.commit, Blame("values", rows), {leaf.pointer: leaf.commit for leaf in leaves})
         try:
             if b"\0" not in newest:
-                return _Found(first.commit, True, [], blame_lines(versions()))
+                lines = blame_lines(versions())
+                stamp = self._stamped(workspace, branch, lines)
+                rows = [Row(number, line.text, stamp[line.commit]) for number, line in enumerate(lines, 1)]
+                return _Found(first.commit, Blame("text", rows), {})
         except UnicodeDecodeError:
             pass
         raise Invalid(f"`{names.one_line(path, 200)}` is no text, so it has no lines to tell of")
+
+    def _stamped(
+        self, workspace: Workspace, branch: Branch, parts: Iterable[Leaf | Line]
+    ) -> dict[str | None, Stamp | None]:
+        commits = {part.commit for part in parts}
+        found: dict[str | None, Stamp | None] = {None: None}
+        found.update(self._stamps(workspace, branch, (commit for commit in commits if commit is not None)))
+        return found
 
     def _stamps(self, workspace: Workspace, branch: Branch, commits: Iterable[str]) -> dict[str, Stamp]:
         wanted = list(commits)

@@ -9,7 +9,7 @@ import re
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from gitstore import documents, names, values
+from gitstore import documents, names, schemas, values
 from gitstore.blame.leaves import leaves
 from gitstore.changes import Workspace
 from gitstore.documents import DocumentError
@@ -45,6 +45,8 @@ class Wanted(NamedTuple):
         if (self.part is not None and one.part != self.part) or (self.key is not None and one.key != self.key):
             return False
         place = (self.path or "").strip("/")
+        if not place and one.path.startswith(schemas.FOLDER + "/"):
+            return False  # nobody wrote those here
         return not place or one.path == place or one.path.startswith(place + "/")
 
 

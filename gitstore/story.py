@@ -22,6 +22,7 @@ Place = tuple[int, int]
 """Where a commit is on its line: its effective time and its number there, in this order."""
 
 _FIRST: Final[Place] = (-(1 << 62), 0)
+_FIRST_FEW: Final = 24  # more than a page has
 _AT_ONCE: Final = 256
 _RENAMED = (
     "SELECT time, seq, old FROM renames WHERE workspace=? AND path=? AND (time, seq) < (?, ?)"
@@ -123,8 +124,9 @@ class Story:
             skip = 0
 
     def _read(self, chapter: _Chapter, skip: int) -> Iterator[Turn]:
+        most = _FIRST_FEW
         while True:
-            rows = self._database.rows(_TURNS, (*self._bounds(chapter), _AT_ONCE, skip))
+            rows = self._database.rows(_TURNS, (*self._bounds(chapter), most, skip))
             for time, seq, oid, changes, total in rows:
                 held = _changes(changes)
                 turn = _turn(oid.hex(), held, chapter.path, (time, seq))
@@ -133,9 +135,9 @@ class Story:
                     turn = _turn(oid.hex(), _changes(further[0]) if further else (), chapter.path, (time, seq))
                 if turn is not None:
                     yield turn
-            if len(rows) < _AT_ONCE:
+            if len(rows) < most:
                 return
-            chapter, skip = chapter._replace(beyond=(rows[-1][0], rows[-1][1])), 0
+            chapter, skip, most = chapter._replace(beyond=(rows[-1][0], rows[-1][1])), 0, _AT_ONCE
 
     def _bounds(self, chapter: _Chapter) -> tuple[Any, ...]:
         return (self._workspace, chapter.term, *chapter.first, *chapter.beyond)
@@ -171,15 +173,13 @@ def onward(database: Database, workspace: int, branch: Branch, path: str, after:
 def _chapters(connection: Any, workspace: int, branch: Branch, path: str, beyond: Place) -> Iterator[_Chapter]:
     start = len(path_term(branch, ""))
     term = path_term(branch, path)
-    for _ in range(RENAMES_MAX):
-        row = connection.execute(_RENAMED, (workspace, term, *beyond)).fetchone()
-        path = term[start:].decode("utf-8", "surrogatepass")
+    for count in range(RENAMES_MAX + 1):
+        row = connection.execute(_RENAMED, (workspace, term, *beyond)).fetchone() if count < RENAMES_MAX else None
+        first = (row[0], row[1]) if row is not None else _FIRST
+        yield _Chapter(term[start:].decode("utf-8", "surrogatepass"), term, first, beyond)
         if row is None:
-            break
-        time, seq, old = row
-        yield _Chapter(path, term, (time, seq), beyond)
-        term, beyond = old, (time, seq)
-    yield _Chapter(path, term, _FIRST, beyond)
+            return
+        term, beyond = row[2], first
 
 
 def _turn(commit: str, changes: Iterable[ChangedPath], path: str, place: Place | None) -> Turn | None:

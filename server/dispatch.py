@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from gitstore import errors, values
+from gitstore.diff import Compared
 from gitstore.explorer import Explorer
 from gitstore.following import Following
 from gitstore.past import Past
@@ -107,7 +108,9 @@ class App:
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
         self._past = Past(store) if store is not None else None
-        self._retrospect = Retrospect(store) if store is not None else None
+        self._retrospect = Retrospect(store, self._past) if store is not None and self._past is not None else None
+        #: What differs between trees.
+        self.compared = Compared()
         self._sightings = Sightings(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None

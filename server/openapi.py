@@ -169,6 +169,8 @@ def _responses(route: Route, places: dict[str, Any]) -> dict[str, Any]:
             answer["headers"]["Link"] = _header("Link")
         envelope = {"type": "object", "required": list(properties), "properties": properties}
         answer["content"] = {"application/json": {"schema": envelope}}
+        if route.also is not None:
+            answer["content"][route.also] = {"schema": {"type": "string"}}
         answer["headers"]["ETag"] = _header("ETag")
     if route.query is not None and "at" in route.query.__struct_fields__:
         answer["headers"]["Gitstore-At"] = _header("Gitstore-At")

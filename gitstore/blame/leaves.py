@@ -48,12 +48,14 @@ def blame_leaves(
     if newest is None or newest.data is None:
         return []
     blame = _Blame(newest.commit, newest.data, known or {})
-    for count, version in enumerate(every, 2):
-        if blame.done or count > VERSIONS_MAX:
+    for _ in range(VERSIONS_MAX - 1):
+        if blame.done:
             break
-        blame.go_back(version)
-    else:
-        blame.end()
+        version = next(every, None)
+        if version is None:
+            blame.end()
+        else:
+            blame.go_back(version)
     return blame.leaves()
 
 
@@ -231,13 +233,11 @@ class _Blame:
         start = _line_before(newer, _common(older, newer))
         shared = _common_end(older, newer, start)
         end = _line_behind(newer, len(newer) - shared)
-        window = older[start : len(older) - (len(newer) - end)]
-        old, new = _members(window), _members(newer[start:end])
-        rest = self._value.keys() - new.keys()
-        if not rest.isdisjoint(old) or not (rest or old):
+        old = _members(older[start : len(older) - (len(newer) - end)])
+        new = {key: self._value.pop(key) for key in _heads(newer[start:end])}
+        if not self._value.keys().isdisjoint(old) or not (self._value or old):
+            self._value.update(new)
             raise _Plain  # a key twice, or an empty document: which is no mapping
-        for key in new:
-            del self._value[key]
         self._value.update(old)
         self._data = older
         return old, new

@@ -3,6 +3,7 @@
 However large or hostile the contents are, the work has a bound; what it does not reach is told as `truncated`.
 """
 
+from gitstore.diff.compared import Compared
 from gitstore.diff.files import LIMITS, Content, FileDiff, Limits, compare, describe, moved
 from gitstore.diff.hunks import Hunk
 from gitstore.diff.patch import MEDIA_TYPE, patches, unified
@@ -11,6 +12,7 @@ from gitstore.diff.structure import ValueDiff, differences
 __all__ = [
     "LIMITS",
     "MEDIA_TYPE",
+    "Compared",
     "Content",
     "FileDiff",
     "Hunk",

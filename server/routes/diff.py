@@ -52,16 +52,17 @@ def _files(call: Call, found: Workspace) -> Reply:
     query: ReadDiff = call.query
     from_, to = _moments(call, found)
     before, after = (_tree(found, one, query.branch) for one in (from_, to))
-    moves = diff.moved(before, after, prefix=query.path or "")
     start = (query.page - 1) * query.per_page
-    files = diff.describe(moves[start : start + query.per_page], before, after, query.branch)
+    some = call.app.compared.some(
+        before, after, query.branch, prefix=query.path or "", start=start, most=query.per_page
+    )
     data: dict[str, Any] = {
         "from": from_.shown(),
         "to": to.shown(),
         "branch": query.branch,
-        "files": [legible(file) for file in files],
+        "files": [legible(file) for file in some.files],
     }
-    return Reply(msgspec.json.encode(data), page=Page(query.page, query.per_page, len(moves)))
+    return Reply(msgspec.json.encode(data), page=Page(query.page, query.per_page, some.total))
 
 
 def _patch(call: Call, found: Workspace) -> Iterator[str]:
@@ -101,5 +102,5 @@ def _piece(patch: Iterator[str]) -> bytes:
 _SAFE = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "private, no-cache"), ("Vary", "Accept"))
 ROUTES = (
     Route("GET", f"{API}/workspaces/{{id}}/diff", "agent", read, "Compare two moments", query=ReadDiff,
-          response=shapes.Diff, paged=True, tag="history"),
+          response=shapes.Diff, also=diff.MEDIA_TYPE, paged=True, tag="history"),
 )  # fmt: skip

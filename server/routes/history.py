@@ -10,9 +10,8 @@ from msgspec import UNSET
 from gitstore import values
 from gitstore.changes import Workspace
 from gitstore.model import Stamp
-from gitstore.past import Then
 from gitstore.reading import shown
-from gitstore.retrospect import Told
+from gitstore.retrospect import Row, Told
 from gitstore.sightings import Sighting, Wanted
 from server.call import Call
 from server.http import API, Reply, Route
@@ -93,18 +92,29 @@ async def path_history(call: Call) -> Reply:
     return await call.offload(_path_history, call, await common.workspace(call))
 
 
-def _key_blame(call: Call, found: Workspace, then: Then | None) -> Reply:
+def _key_blame(call: Call, found: Workspace) -> Reply:
     query: ReadKeyBlame = call.query
-    rows = call.app.retrospect.key_blame(found, call.params["key"], query.path, then)
-    data = values.encode([{"pointer": row.place, "value": row.value, **stamped(row.stamp)} for row in rows])
-    return Reply(data, etag=values.etag(data))
+    moment = call.app.past.moment(found, query.at) if query.at is not None else None
+    rows = call.app.retrospect.key_blame(found, call.params["key"], query.path, moment)
+    return common.dated(_blamed("pointer", "value", rows, None), moment)
 
 
 async def key_blame(call: Call) -> Reply:
     """Who last set each leaf of a key's value."""
-    found = await common.workspace(call)
-    then = await common.then(call, found)
-    return common.dated(await call.offload(_key_blame, call, found, then), then)
+    return await call.offload(_key_blame, call, await common.workspace(call))
+
+
+def _blamed(place: str, value: str, rows: list[Row], type_: str | None) -> Reply:
+    known: dict[str | None, dict[str, Any]] = {None: dict(_NOBODY)}
+    shown_rows = []
+    for row in rows:
+        commit = row.stamp.commit if row.stamp is not None else None
+        who = known.get(commit)
+        if who is None:
+            who = known[commit] = stamped(row.stamp)
+        shown_rows.append({place: row.place, value: row.value, **who})
+    data = values.encode(shown_rows if type_ is None else {"type": type_, "rows": shown_rows})
+    return Reply(data, etag=values.etag(data))
 
 
 def _blame(call: Call, found: Workspace) -> Reply:
@@ -112,9 +122,7 @@ def _blame(call: Call, found: Workspace) -> Reply:
     moment = call.app.past.moment(found, query.at) if query.at is not None else None
     blame = call.app.retrospect.blame(found, query.path, branch=query.branch, moment=moment)
     place, value = ("pointer", "value") if blame.type == "values" else ("line", "text")
-    rows = [{place: row.place, value: row.value, **stamped(row.stamp)} for row in blame.rows]
-    data = values.encode({"type": blame.type, "rows": rows})
-    return common.dated(Reply(data, etag=values.etag(data)), moment)
+    return common.dated(_blamed(place, value, blame.rows, blame.type), moment)
 
 
 async def blame(call: Call) -> Reply:

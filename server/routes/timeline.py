@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gitstore import diff, names, values
+from gitstore import names, values
 from gitstore.changes import Workspace
 from gitstore.errors import NotFound
 from gitstore.facts import walk
@@ -111,14 +111,15 @@ def _entry(call: Call, found: Workspace) -> Reply:
     repository = found.repository
     before = repository.tree(Oid(bytes.fromhex(facts.parents[0])) if facts.parents else None)
     after = repository.tree(Oid(bytes.fromhex(facts.id)))
-    moves = diff.moved(before, after, prefix=query.path or "")
     start = (query.page - 1) * query.per_page
-    files = diff.describe(moves[start : start + query.per_page], before, after, facts.branch)
+    some = call.app.compared.some(
+        before, after, facts.branch, prefix=query.path or "", start=start, most=query.per_page
+    )
     data = {
         **_row(call, Entry(shortened, len(facts.changes))),
         "parents": facts.parents,
-        "diff": [legible(file) for file in files],
-        "diff_total": len(moves),
+        "diff": [legible(file) for file in some.files],
+        "diff_total": some.total,
     }
     encoded = msgspec.json.encode(data)
     return Reply(encoded, etag=values.etag(encoded))
