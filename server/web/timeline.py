@@ -115,7 +115,8 @@ def show(visit: Visit) -> Shown:
     snapshot = visit.workspace.visible
     slug, filters, cursor = snapshot.context.fields.slug, _filters(visit), visit.asked("cursor")
     found = visit.store.history.timeline(snapshot.workspace, _query(filters, cursor, _PER_PAGE))
-    newest = found.entries[0].facts.id if found.entries else ""
+    last = found.entries or visit.store.history.timeline(snapshot.workspace, TimelineQuery(per_page=1)).entries
+    newest = last[0].facts.id if last else ""
     drawn = {
         "ws": heading(snapshot),
         "tab": "timeline",
@@ -147,18 +148,19 @@ def new(visit: Visit) -> Shown:
     """The entries that are newer than the one named by `after`, as a piece of the page."""
     snapshot = visit.workspace.visible
     after = visit.query.get("after", "")
-    found = visit.store.history.timeline(snapshot.workspace, _query(_filters(visit), None, _NEW))
-    fresh: list[Entry] = []
-    for entry in found.entries:
-        if entry.facts.id == after:
-            break
-        fresh.append(entry)
+    history, query = visit.store.history, _query(_filters(visit), None, _NEW)
+    known = history.commit(snapshot.workspace, after)
+    if known is not None and (query.since is None or query.since < known.time):
+        query = msgspec.structs.replace(query, since=known.time)  # what is older need not be looked through
+    fresh = [entry for _, entry in history.entries(snapshot.workspace, query, None, _NEW)]
+    if after in (ids := [entry.facts.id for entry in fresh]):
+        fresh = fresh[: ids.index(after)]
     drawn = {"ws": heading(snapshot), "groups": _groups(tuple(fresh))}
     text = visit.site.renderer.text(visit, "entries.html", drawn) if fresh else b""
     headers = (
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
-        ("X-Gitstore-Newest", found.entries[0].facts.id if found.entries else after),
+        ("X-Gitstore-Newest", fresh[0].facts.id if fresh else after),
         ("Content-Security-Policy", "default-src 'none'; sandbox"),
     )
     return Piece(text, "text/html; charset=utf-8", headers)

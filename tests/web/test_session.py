@@ -373,3 +373,20 @@ def test_a_large_text_is_shown_without_names(site: Site) -> None:
     assert page.status == 200
     assert 'class="blame' not in page.text
     assert "26,000 more lines" in page.text
+
+
+def test_what_is_new_on_the_timeline(site: Site) -> None:
+    slug = site.workspace(a=1)
+    at, visitor = f"/ui/w/{slug}/timeline/new", site.visitor("agent")
+    first = site.api("GET", f"/workspaces/{slug}/timeline")[0]["id"]
+    assert visitor.get(f"{at}?after={first}").body == b""
+    for value in (1, 2):
+        site.api("PATCH", f"/workspaces/{slug}/memory", {"key": "b", "value": value})
+    answer = visitor.get(f"{at}?after={first}")
+    assert answer.text.count('class="entry') == 2
+    newest = answer.headers["X-Gitstore-Newest"]
+    assert newest == site.api("GET", f"/workspaces/{slug}/timeline")[0]["id"]
+    assert visitor.get(f"{at}?after={newest}").body == b""
+    assert visitor.get(f"{at}?after={newest}").headers["X-Gitstore-Newest"] == newest
+    assert visitor.get(f"{at}?after={first}&door=git").body == b""
+    assert visitor.get(f"{at}?after=").text.count('<li class="entry') == 3
