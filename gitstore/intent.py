@@ -89,7 +89,7 @@ class Slips:
         for path in self._early:
             was = blob_at(before, path)
             edits[path] = Blob(repository.database.blob(was)) if was is not None else None
-        for path, began in repository.bases.items():
+        for path, began in repository.began().items():
             ours, theirs = blob_at(before, path), blob_at(after, path)
             if path in edits or theirs == ours:
                 continue

@@ -58,7 +58,8 @@ class Repository:
         self.database = Database(disk, self.git, cache)
         self.kept: dict[str, Oid | None] = {}
         self.shown: dict[str, Oid | None] = {}
-        self._begun: set[str] = set()  # paths that were checked out for a head that is not shown yet
+        # Files that were checked out for a head that is not shown yet, and what of ours each has in it since.
+        self._begun: dict[str, Oid | None] = {}
         self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
         self._held: dict[str, Oid | None] = {}  # files to keep in the next publication (hold)
         self._pushed: set[bytes] | None = None
@@ -248,7 +249,7 @@ class Repository:
         """
         shown = self.shown["main"]
         self.check_out(shown, shown, {ours} if ours is not None else (), also=(path,))
-        self._begun = set()  # what is missing from now on was removed by a person
+        self._begun = {}  # what is missing from now on was removed by a person
 
     def settle(self, taken: Mapping[str, Oid | None]) -> None:
         """Brings files of the checkout to what is shown, which has what they said in it; `taken`: see `publish`.
@@ -288,7 +289,7 @@ class Repository:
                 if os.path.exists(f"{self.git}/{held}"):
                     self._disk.unlink(f"{self.git}/{held}")
                 if branch == "main":
-                    self._begun = set()
+                    self._begun = {}
 
     def _show(self, branch: str, new: Oid) -> None:
         try:
@@ -333,7 +334,6 @@ class Repository:
             paths.update(path for path, _ in after.walk())
             paths.update(decode_path(path) for path in index.paths())
             paths.update(path for path, _ in before.walk())
-        self._begun = paths
         wanted: dict[str, Node | None] = {}
         known: dict[str, Node | None] = {}
         for path in sorted(paths):
@@ -343,29 +343,31 @@ class Repository:
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
+                self._begun.setdefault(path, was.id if was is not None and regular(was) else None)
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
-        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
-        self._remember(known, wanted, keep, taken)
+        self.left_alone = work.update(
+            index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn, written=self._begun
+        )
+        self._remember(wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
     def _remember(
-        self,
-        known: Mapping[str, Node | None],
-        wanted: Mapping[str, Node | None],
-        keep: Mapping[str, Oid | None],
-        taken: Mapping[str, Oid | None],
+        self, wanted: Mapping[str, Node | None], keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]
     ) -> None:
         """Notes what the edits that were left alone began from, and forgets those that are gone."""
         left = set(self.left_alone)
         now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
         for path in left:
-            was = known[path]
             if path in taken and path not in keep:
                 now[path] = taken[path]
             else:
-                now.setdefault(path, keep.get(path, was.id if was is not None else None))
+                now.setdefault(path, keep.get(path, self._begun[path]))
         self._set_bases(now)
+
+    def began(self) -> dict[str, Oid | None]:
+        """What an edit in a file begins from, where that is not what is shown."""
+        return {**self._begun, **self.bases}
 
     def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:
         """The files among these that are not as shown and hold one of our own blobs, or (`removed`) are not there."""

@@ -42,6 +42,7 @@ class WorkTree:
         keep: Collection[str] = (),
         taken: Mapping[str, Oid | None] | None = None,
         torn: bool = False,
+        written: dict[str, Oid | None] | None = None,
     ) -> list[str]:
         """Brings files and their index entries from `known` to `wanted` (None: no file); the paths left alone.
 
@@ -49,7 +50,7 @@ class WorkTree:
         between), or that it has taken in. `begun`: paths that it may itself have removed in the same way. `keep`: paths
         to be left alone in any case. `taken`: what was found in files and is in what is wanted; one that was there then
         and is not now was removed by a person. `torn`: after a power cut, also a file that is the beginning of such a
-        blob is ours.
+        blob is ours. `written` is told what each file that is not left alone has in it from now on, as it is written.
         """
         left: list[str] = []
         taken = taken or {}
@@ -85,6 +86,9 @@ class WorkTree:
                 elif verdict == "theirs" or not self._write(index, folder, name, raw, state, node):
                     self._leave(index, raw, node)
                     left.append(path)
+                    continue
+                if written is not None:
+                    written[path] = node.id if node is not None else None
             if node is None:
                 self._prune(folders)
         return left

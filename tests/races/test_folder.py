@@ -459,3 +459,31 @@ def test_a_commit_from_such_an_index_beside_an_edit(tmp_path: Path, quiet: None)
         desk.put(other=1)
         desk.publish()
         assert desk.told() == {"other": 1, "shared": {"a": 1, "b": 1}}
+
+
+@pytest.mark.parametrize("committed", ["never", "later", "at once"])
+def test_an_edit_of_a_file_that_was_brought_up_to_date_before_the_branch(
+    tmp_path: Path, quiet: None, committed: str
+) -> None:
+    """Files come before the branch too, and where a commit comes in between, they are ahead of what is shown."""
+
+    def work() -> None:
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        assert "b: 1" in desk.text()
+        desk.save(desk.text().replace("a: 0", "a: 1"))
+        if committed == "at once":
+            git(desk.folder, "commit", "-qam", "the edit")
+        desk.put(shared={"a": 0, "b": 2})
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.put(shared={"a": 0, "b": 1})
+        desk.save("noted\n", "notes.md")
+        disk.then = work
+        desk.publish()
+        if committed == "later":
+            desk.git("commit", "-qam", "the edit")
+        assert shared(desk) == {"a": 1, "b": 2}
