@@ -106,7 +106,7 @@ class Slips:
         repository = self._repository
         before, after = repository.tree(self._since), repository.tree(self._found)
         others = {*kept, *self._stale, *self._early}
-        blobs = {path: blob_at(after, path) for path in repository.bases if path not in others}
+        blobs = {path: blob_at(after, path) for path in repository.began() if path not in others}
         taken = {path: blob for path, blob in blobs.items() if blob != blob_at(before, path)}
         own = {path: blob.id if blob is not None else None for path, blob in self._stale.items()} | self._early
         return {**taken, **{path: blob for path, blob in own.items() if path not in repository.bases}}

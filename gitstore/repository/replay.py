@@ -99,8 +99,10 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                         if found.new is None and number >= first:
                             removed.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-    if foreign is not None or show:
-        repository.note(_began(repository, records, [path for path in also if path not in keep], ours, restarted), {})
+        # A file that was replaced since it was taken, and edited again, did not begin from what was taken.
+        began = _began(repository, records, also - keep.keys(), ours, new, restarted)
+        new = {path: blob for path, blob in new.items() if path not in began}
+        repository.note(began, {})
     if foreign is None:
         try:
             if show and repository.on_main():
@@ -127,11 +129,17 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
 
 
 def _began(
-    repository: Repository, records: Sequence[Record], paths: Iterable[str], ours: Collection[Oid], restarted: bool
+    repository: Repository,
+    records: Sequence[Record],
+    paths: Iterable[str],
+    ours: Collection[Oid],
+    taken: journal.Files,
+    restarted: bool,
 ) -> dict[str, Oid | None]:
     """What the edits in files began from where nothing on the disk says so: of all that the store wrote there in the
-    time of the records, what the file is likest to. Where that is not clear: what was shown, or, where no ref can be
-    relied on, the oldest, for a conflict that is none costs less than an overwritten value.
+    time of the records, and what it took from there, what the file is likest to. Where that is not clear: what was
+    taken or shown, or, where no ref can be relied on, the oldest, for a conflict that is none costs less than an
+    overwritten value.
     """
     moves = [move for record in records for move in record.moves if move.branch == "main"]
     commits = [Oid(move.old) for move in moves[:1] if move.old is not None] + [Oid(move.new) for move in moves]
@@ -145,10 +153,12 @@ def _began(
             continue
         nodes = [tree.node(path) for tree in trees]
         blobs = dict.fromkeys(node.id for node in nodes if node is not None and regular(node))
+        if (own := taken.get(path)) is not None:
+            blobs = {own: None, **blobs}
         if blobs:
             likeness = {blob: _likeness(data, repository.database.blob(blob)) for blob in blobs}
             likest = max(likeness, key=likeness.__getitem__)
-            anew = not restarted and nodes[0] is None and likeness[likest] < _ALIKE
+            anew = not restarted and nodes[0] is None and own is None and likeness[likest] < _ALIKE
             found[path] = None if anew else likest
     return found
 

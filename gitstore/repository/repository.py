@@ -345,8 +345,10 @@ class Repository:
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
                 self._begun.setdefault(path, was.id if was is not None and regular(was) else None)
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
+        # What an edit began from was there: a file that is not there now was removed by a person.
+        there = {**self.bases, **taken}
         self.left_alone = work.update(
-            index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn, written=self._begun
+            index, known, wanted, ours, begun=begun, keep=keep, there=there, torn=torn, written=self._begun
         )
         self._remember(wanted, keep, taken)
         if index.changed:

@@ -40,7 +40,7 @@ class WorkTree:
         *,
         begun: Collection[str] = (),
         keep: Collection[str] = (),
-        taken: Mapping[str, Oid | None] | None = None,
+        there: Mapping[str, Oid | None] | None = None,
         torn: bool = False,
         written: dict[str, Oid | None] | None = None,
     ) -> list[str]:
@@ -48,12 +48,12 @@ class WorkTree:
 
         `ours`: blobs that this store itself may have written into these files without recording it (a crash came in
         between), or that it has taken in. `begun`: paths that it may itself have removed in the same way. `keep`: paths
-        to be left alone in any case. `taken`: what was found in files and is in what is wanted; one that was there then
+        to be left alone in any case. `there`: what a person is known to have seen in files; one that was there then
         and is not now was removed by a person. `torn`: after a power cut, also a file that is the beginning of such a
         blob is ours. `written` is told what each file that is not left alone has in it from now on, as it is written.
         """
         left: list[str] = []
-        taken = taken or {}
+        there = there or {}
         for path, node in wanted.items():
             *folders, name = path.split("/")
             raw = encode_path(path)
@@ -75,8 +75,8 @@ class WorkTree:
                 state = folder.stat(name)
                 if path in keep:
                     verdict = "theirs"
-                elif state is None and path in taken:
-                    verdict = "ours" if taken[path] is None or node is None else "theirs"
+                elif state is None and path in there:
+                    verdict = "ours" if there[path] is None or node is None else "theirs"
                 elif state is None:
                     verdict = "ours" if was is None or node is None or path in begun else "theirs"
                 else:

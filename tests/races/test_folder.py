@@ -72,6 +72,18 @@ class Desk:
     def text(self, path: str = SHARED) -> str:
         return (self.folder / path).read_text()
 
+    def take(self) -> None:
+        """Takes in what was saved; the publication of that is still to come."""
+        publish, calls = self.store.publisher.publish, []
+
+        def only_before(workspace: Workspace) -> bool:
+            calls.append(1)
+            return publish(workspace) if len(calls) == 1 else True
+
+        self.store.publisher.publish = only_before  # type: ignore[method-assign]
+        self.look()
+        self.store.publisher.publish = publish  # type: ignore[method-assign]
+
     def look(self) -> None:
         self.checkouts.look("home", None)
 
@@ -357,6 +369,26 @@ def test_a_file_deleted_between_a_kill_and_the_start(tmp_path: Path, quiet: None
             assert desk.workspace.visible.tree().read("notes.md") is None, image
 
 
+def test_a_file_deleted_before_a_kill_that_cut_a_join_short(tmp_path: Path, quiet: None) -> None:
+    """The file was taken in, deleted before that was published, and then somebody's commit came in between."""
+
+    def before(desk: Desk) -> None:
+        desk.save("first\n", "notes.md")
+        desk.take()
+        assert desk.workspace.visible.tree().read("notes.md") == b"first\n"
+        (desk.folder / "notes.md").unlink()
+        desk.save("a: 1\nb: 0\n")
+        desk.git("commit", "-qam", "an edit")
+        desk.put(other=1)
+
+    for image in crashed(tmp_path, before):
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 1, "b": 0}, "other": 1}, image
+            assert desk.workspace.visible.tree().read("notes.md") is None, image
+
+
 class Meanwhile(Disk):
     """Does something right after the index was put in place, once."""
 
@@ -461,7 +493,7 @@ def test_a_commit_from_such_an_index_beside_an_edit(tmp_path: Path, quiet: None)
         assert desk.told() == {"other": 1, "shared": {"a": 1, "b": 1}}
 
 
-@pytest.mark.parametrize("committed", ["never", "later", "at once"])
+@pytest.mark.parametrize("committed", ["never", "later", "at once", "and edited again"])
 def test_an_edit_of_a_file_that_was_brought_up_to_date_before_the_branch(
     tmp_path: Path, quiet: None, committed: str
 ) -> None:
@@ -472,8 +504,10 @@ def test_an_edit_of_a_file_that_was_brought_up_to_date_before_the_branch(
         git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
         assert "b: 1" in desk.text()
         desk.save(desk.text().replace("a: 0", "a: 1"))
-        if committed == "at once":
+        if committed in ("at once", "and edited again"):
             git(desk.folder, "commit", "-qam", "the edit")
+        if committed == "and edited again":
+            desk.save(desk.text().replace("a: 1", "a: 2"))
         desk.put(shared={"a": 0, "b": 2})
 
     disk = Meanwhile(None)
@@ -486,4 +520,35 @@ def test_an_edit_of_a_file_that_was_brought_up_to_date_before_the_branch(
         desk.publish()
         if committed == "later":
             desk.git("commit", "-qam", "the edit")
-        assert shared(desk) == {"a": 1, "b": 2}
+        assert shared(desk) == {"a": 2 if committed == "and edited again" else 1, "b": 2}
+
+
+@pytest.mark.parametrize("committing", [True, False])
+def test_an_edit_of_a_file_that_was_taken_in_and_replaced_before_a_kill(
+    tmp_path: Path, quiet: None, committing: bool
+) -> None:
+    """It began from what it was replaced with, not from what was taken in."""
+
+    def work() -> None:
+        assert desk.text() == "a: 1\nb: 1\n"
+        if committing:
+            git(desk.folder, "add", "notes.md")
+            git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        desk.save("a: 2\nb: 1\n")
+        desk.put(shared={"a": 1, "b": 2})
+        subprocess.run(["cp", "-a", desk.data, tmp_path / "image"], check=True)
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        desk.put(shared={"a": 0, "b": 1})
+        desk.take()
+        desk.save("noted\n", "notes.md")
+        disk.then = work
+        desk.publish()
+    desk = Desk(tmp_path / "image")
+    with desk.store:
+        desk.publish()
+        assert shared(desk) == {"a": 2, "b": 2}
