@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
 
 from gitstore.errors import Damaged
 from gitstore.repository import bases, journal, refs
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.journal import Record
+from gitstore.repository.likeness import ALIKE, likest
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import Difference, compare
 from gitstore.repository.worktree import regular
-
-_ALIKE = 0.5  # of its lines a file has in common with what it was made from
-_COMPARED = 64 << 10  # bytes of a file that is compared with others by its lines
 
 
 def booted() -> float:
@@ -152,23 +149,14 @@ def _began(
         if data is None or identify(BLOB, data) in ours:
             continue
         nodes = [tree.node(path) for tree in trees]
-        blobs = dict.fromkeys(node.id for node in nodes if node is not None and regular(node))
+        blobs = [node.id for node in nodes if node is not None and regular(node)]
         if (own := taken.get(path)) is not None:
-            blobs = {own: None, **blobs}
+            blobs.insert(0, own)
         if blobs:
-            likeness = {blob: _likeness(data, repository.database.blob(blob)) for blob in blobs}
-            likest = max(likeness, key=likeness.__getitem__)
-            anew = not restarted and nodes[0] is None and own is None and likeness[likest] < _ALIKE
-            found[path] = None if anew else likest
+            found[path], alike = likest(repository.database, data, blobs)
+            if alike < ALIKE and not restarted and nodes[0] is None and own is None:
+                found[path] = None  # made anew
     return found
-
-
-def _likeness(one: bytes, other: bytes) -> float:
-    """How much two files have in common, line by line: 0 to 1."""
-    if max(len(one), len(other)) > _COMPARED:
-        return 0.0
-    lines = (data.decode("latin-1").splitlines() for data in (one, other))
-    return SequenceMatcher(None, next(lines), next(lines), autojunk=False).ratio()
 
 
 def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None]) -> Oid | None:

@@ -21,6 +21,7 @@ from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
+from gitstore.repository.likeness import likest
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import LARGEST, WorkTree, begins, regular
@@ -58,8 +59,9 @@ class Repository:
         self.database = Database(disk, self.git, cache)
         self.kept: dict[str, Oid | None] = {}
         self.shown: dict[str, Oid | None] = {}
-        # Files that were checked out for a head that is not shown yet, and what of ours each has in it since.
-        self._begun: dict[str, Oid | None] = {}
+        # The files that were looked at for a head that is not shown yet, and what was written into each, one after the
+        # other. The first may be what somebody's edit began from that the next has in it.
+        self._begun: dict[str, list[Oid | None]] = {}
         self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
         self._held: dict[str, Oid | None] = {}  # files to keep in the next publication (hold)
         self._pushed: set[bytes] | None = None
@@ -343,33 +345,55 @@ class Repository:
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
-                self._begun.setdefault(path, was.id if was is not None and regular(was) else None)
+                self._begun.setdefault(path, [])
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
         # What an edit began from was there: a file that is not there now was removed by a person.
         there = {**self.bases, **taken}
         self.left_alone = work.update(
-            index, known, wanted, ours, begun=begun, keep=keep, there=there, torn=torn, written=self._begun
+            index, known, wanted, ours, begun=begun, keep=keep, there=there, torn=torn, written=self._wrote
         )
-        self._remember(wanted, keep, taken)
+        self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
 
+    def _wrote(self, path: str, blob: Oid | None) -> None:
+        """A file was written, or removed (None), which is not shown yet."""
+        if path in self.bases:
+            self._begun[path].append(self.bases[path])
+        self._begun[path].append(blob)
+
     def _remember(
-        self, wanted: Mapping[str, Node | None], keep: Mapping[str, Oid | None], taken: Mapping[str, Oid | None]
+        self,
+        known: Mapping[str, Node | None],
+        wanted: Mapping[str, Node | None],
+        keep: Mapping[str, Oid | None],
+        taken: Mapping[str, Oid | None],
     ) -> None:
         """Notes what the edits that were left alone began from, and forgets those that are gone."""
         left = set(self.left_alone)
         now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
         for path in left:
-            if path in taken and path not in keep:
-                now[path] = taken[path]
-            else:
-                now.setdefault(path, keep.get(path, self._begun[path]))
+            was = known[path]
+            if path in keep:
+                now.setdefault(path, keep[path])
+            elif path in taken:
+                now[path] = self.origin(path, taken[path], self.work_file(path))
+            elif path not in now:
+                now[path] = self.origin(path, was.id if was is not None else None, self.work_file(path))
         self._set_bases(now)
 
-    def began(self) -> dict[str, Oid | None]:
-        """What an edit in a file begins from, where that is not what is shown."""
-        return {**self._begun, **self.bases}
+    def begun(self) -> set[str]:
+        """The files in which an edit may begin from something else than what is shown."""
+        return {*self._begun, *self.bases}
+
+    def origin(self, path: str, usual: Oid | None, data: bytes | None) -> Oid | None:
+        """What `data`, made of a file, began from: the `usual`, or what was written there for a head not shown yet."""
+        written = self._begun.get(path)
+        if path in self.bases or not written:
+            return usual
+        if data is None:
+            return written[-1]
+        return likest(self.database, data, [usual, *written])[0]
 
     def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:
         """The files among these that are not as shown and hold one of our own blobs, or (`removed`) are not there."""

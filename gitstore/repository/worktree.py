@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
@@ -42,7 +42,7 @@ class WorkTree:
         keep: Collection[str] = (),
         there: Mapping[str, Oid | None] | None = None,
         torn: bool = False,
-        written: dict[str, Oid | None] | None = None,
+        written: Callable[[str, Oid | None], None] = lambda path, blob: None,
     ) -> list[str]:
         """Brings files and their index entries from `known` to `wanted` (None: no file); the paths left alone.
 
@@ -87,8 +87,7 @@ class WorkTree:
                     self._leave(index, raw, node)
                     left.append(path)
                     continue
-                if written is not None:
-                    written[path] = node.id if node is not None else None
+                written(path, node.id if node is not None else None)
             if node is None:
                 self._prune(folders)
         return left

@@ -552,3 +552,51 @@ def test_an_edit_of_a_file_that_was_taken_in_and_replaced_before_a_kill(
     with desk.store:
         desk.publish()
         assert shared(desk) == {"a": 2, "b": 2}
+
+
+def test_a_commit_of_a_file_as_it_was_before_it_was_replaced(tmp_path: Path, quiet: None) -> None:
+    """What the commit says is older than what the store wrote there, and the next edit began from that."""
+    early = tmp_path / "index"
+
+    def work() -> None:
+        assert desk.text() == "a: 1\nb: 1\nc: 1\n"
+        desk.git("commit", "-qm", "the edit", index=early)
+        desk.save("a: 1\nb: 1\nc: 2\n")
+        desk.put(shared={"a": 1, "b": 2, "c": 1})
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        shutil.copy(desk.folder / ".git/index", early)
+        desk.git("add", SHARED, index=early)
+        desk.save("a: 1\nb: 0\nc: 1\n")
+        desk.put(shared={"a": 0, "b": 1})
+        desk.take()
+        disk.then = work
+        desk.publish()
+        assert shared(desk) == {"a": 1, "b": 2, "c": 2}
+
+
+def test_an_edit_on_top_of_one_that_was_taken_in_while_a_commit_came_in_between(tmp_path: Path, quiet: None) -> None:
+    """The second attempt to publish knows what the first one wrote there."""
+
+    def work() -> None:
+        assert desk.text() == "a: 1\nb: 1\n"
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        desk.save("a: 2\nb: 1\n")
+        desk.put(shared={"a": 1, "b": 2})
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        desk.put(shared={"a": 0, "b": 1})
+        desk.take()
+        desk.save("noted\n", "notes.md")
+        disk.then = work
+        desk.publish()
+        assert shared(desk) == {"a": 2, "b": 2}
