@@ -347,8 +347,8 @@ class Repository:
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
                 self._begun.setdefault(path, [])
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
-        # What an edit began from was there: a file that is not there now was removed by a person.
-        there = {**self.bases, **taken}
+        # What an edit began from was there: a file that is not there now was removed by a person, if not by ourselves.
+        there = {**{path: base for path, base in self.bases.items() if path not in begun}, **taken}
         self.left_alone = work.update(
             index, known, wanted, ours, begun=begun, keep=keep, there=there, torn=torn, written=self._wrote
         )
