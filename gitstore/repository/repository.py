@@ -288,8 +288,8 @@ class Repository:
             self._swap(refs.KEPT[branch], self.kept[branch], new)
             self.kept[branch] = new
             if left == new:
-                if os.path.exists(f"{self.git}/{held}"):
-                    self._disk.unlink(f"{self.git}/{held}")
+                if (stale := refs.read(self.git, held)) is not None:
+                    refs.delete(self._disk, self.git, self.database.scratch, held, stale)
                 if branch == "main":
                     self._begun = {}
 

@@ -600,3 +600,21 @@ def test_an_edit_on_top_of_one_that_was_taken_in_while_a_commit_came_in_between(
         disk.then = work
         desk.publish()
         assert shared(desk) == {"a": 2, "b": 2}
+
+
+def test_where_a_branch_was_left_is_forgotten_though_git_packed_the_ref(desk: Desk) -> None:
+    """`git gc`, which runs by itself after many commits, packs refs: one that is removed is to be gone from there too."""
+    desk.git("checkout", "-qb", "side")
+    desk.save("noted\n", "notes.md")
+    desk.git("add", "notes.md")
+    desk.git("commit", "-qm", "notes")
+    desk.git("checkout", "-q", "main")
+    desk.git("merge", "-q", "--no-ff", "--no-commit", "side")
+    desk.put(other=1)
+    desk.publish()
+    assert desk.git("for-each-ref", "refs/gitstore/shown") != ""
+    desk.git("pack-refs", "--all")
+    desk.git("commit", "-qm", "merge")
+    desk.publish()
+    assert desk.told()["other"] == 1
+    assert desk.git("for-each-ref", "refs/gitstore/shown") == ""
