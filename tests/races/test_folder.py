@@ -603,7 +603,7 @@ def test_an_edit_on_top_of_one_that_was_taken_in_while_a_commit_came_in_between(
 
 
 def test_where_a_branch_was_left_is_forgotten_though_git_packed_the_ref(desk: Desk) -> None:
-    """`git gc`, which runs by itself after many commits, packs refs: one that is removed is to be gone from there too."""
+    """`git gc`, which git runs by itself now and then, packs refs: one that is removed goes from there too."""
     desk.git("checkout", "-qb", "side")
     desk.save("noted\n", "notes.md")
     desk.git("add", "notes.md")
