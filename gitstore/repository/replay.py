@@ -20,7 +20,7 @@ from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Foreign, Repository
-from gitstore.repository.trees import Difference, compare
+from gitstore.repository.trees import Difference, compare, encode_path
 from gitstore.repository.worktree import regular
 
 
@@ -99,7 +99,7 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
         # A file that was replaced since it was taken, and edited again, did not begin from what was taken.
         began = _began(repository, records, also - keep.keys(), ours, new, restarted)
         new = {path: blob for path, blob in new.items() if path not in began}
-        repository.note(began, {})
+        repository.note({}, began)
     if foreign is None:
         try:
             if show and repository.on_main():
@@ -134,21 +134,25 @@ def _began(
     restarted: bool,
 ) -> dict[str, Oid | None]:
     """What the edits in files began from where nothing on the disk says so: of all that the store wrote there in the
-    time of the records, and what it took from there, what the file is likest to. Where that is not clear: what was
+    time of the records, or since it took what was there, what the file is likest to. Where that is not clear: what was
     taken or shown, or, where no ref can be relied on, the oldest, for a conflict that is none costs less than an
     overwritten value.
     """
-    moves = [move for record in records for move in record.moves if move.branch == "main"]
-    commits = [Oid(move.old) for move in moves[:1] if move.old is not None] + [Oid(move.new) for move in moves]
+    moves = [(number, move) for number, record in enumerate(records) for move in record.moves if move.branch == "main"]
+    commits = [(-1, Oid(move.old)) for _, move in moves[:1] if move.old is not None]
+    commits += [(number, Oid(move.new)) for number, move in moves]
     if not restarted:
-        commits = [oid for oid in (repository.shown["main"],) if oid is not None] + commits[::-1]
-    trees = [repository.tree(oid) for oid in commits]
+        commits = [(-1, oid) for oid in (repository.shown["main"],) if oid is not None] + commits[::-1]
+    trees = [(number, repository.tree(oid)) for number, oid in commits]
+    took = {} if restarted else {path: number for number, record in enumerate(records) for path, _ in record.taken}
     found: dict[str, Oid | None] = {}
     for path in paths:
-        data = repository.work_file(path) if path not in repository.bases else None
+        known = path in repository.bases and path not in taken
+        data = None if known else repository.work_file(path)
         if data is None or identify(BLOB, data) in ours:
             continue
-        nodes = [tree.node(path) for tree in trees]
+        since = took.get(encode_path(path), -1) if path in taken else -1
+        nodes = [tree.node(path) for number, tree in trees if number >= since]
         blobs = [node.id for node in nodes if node is not None and regular(node)]
         if (own := taken.get(path)) is not None:
             blobs.insert(0, own)
