@@ -26,7 +26,7 @@ import msgspec
 from gitstore import names, values
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, NotFound, StorageFailed
 from gitstore.layout import Layout
-from gitstore.repository import refs
+from gitstore.repository import refs, tags
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Oid
@@ -56,6 +56,7 @@ class Held(msgspec.Struct, frozen=True):
     packs: int = 0
     refs: dict[str, str] = {}  # other branches and tags
     pushed: tuple[str, ...] = ()  # the commits that came by a push
+    snapshots: tuple[str, ...] = ()  # the names of the tags that are snapshots
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -116,7 +117,9 @@ class _Writer:
             packs.append((one.folder, files))
             others = {ref: oid.hex() for ref, oid in one.others.items()}
             pushed = tuple(oid.hex() for oid in one.repository.all_pushed())
-            held.append(Held(one.id, one.folder, head, one.head("evidence"), len(files), others, pushed))
+            marks = tags.marked(one.repository.git).items()
+            named = tuple(sorted(name for name, oid in marks if others.get(f"{tags.TAGS}/{name}") == oid.hex()))
+            held.append(Held(one.id, one.folder, head, one.head("evidence"), len(files), others, pushed, named))
         contents = Contents(FORMAT, values.iso(self.now * 1000), with_secrets, tuple(held))
         self._member(_HEADER, msgspec.json.format(msgspec.json.encode(contents)))
         if layout.keys.exists():
@@ -342,7 +345,10 @@ def _checked_out(disk: Disk, layout: Layout, one: Held) -> None:
             if refs.fault(ref) is not None or not ref.startswith(("refs/heads/", "refs/tags/")):
                 raise Damaged(f"{ref!r} cannot be the name of a branch or tag")
             refs.swap(disk, repository.git, repository.database.scratch, ref, None, Oid(bytes.fromhex(oid)))
-    except (GitstoreError, ValueError) as error:
+        for name in one.snapshots:
+            made = Oid(bytes.fromhex(one.refs[f"{tags.TAGS}/{name}"]))
+            refs.swap(disk, repository.git, repository.database.scratch, f"{tags.MARKS}/{name}", None, made)
+    except (GitstoreError, ValueError, KeyError) as error:
         raise Damaged(f"workspace {one.folder} of the backup cannot be restored: {error}") from error
     finally:
         repository.database.close()

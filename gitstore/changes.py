@@ -300,7 +300,7 @@ class Workspace:
         change.value = value
         for fact in facts:
             touch = Touch(fact.id, fact.time, fact.actor)
-            change.touched.update({(fact.branch, changed.path): touch for changed in fact.changes})
+            change.touched.update({(fact.branch, path): touch for one in fact.changes for path in one.paths})
         self._submit(change)
         self._recent.update(change.touched)
         self.tip = change.snapshot

@@ -6,6 +6,7 @@ only what one change touched, and reads nothing at all where a single memory key
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -15,10 +16,11 @@ import msgspec
 from gitstore import credentials, media, names, rules, values
 from gitstore.errors import Invalid, Malformed, SecretFound
 from gitstore.model import MEMORY_MAX_BYTES, Fields, Problem
-from gitstore.parsed import Parsed, cached, text_secrets
+from gitstore.parsed import Parsed, cached, parse, text_secrets
 from gitstore.reading import Overlay, Reading, Tree, blob_id, shown
 from gitstore.repository.objects import Object
-from gitstore.repository.trees import TreeEntry
+from gitstore.repository.trees import Difference, TreeEntry
+from gitstore.repository.worktree import regular
 from gitstore.rules import SPEC_PARTS, Policy
 
 WORKSPACE: Final = "workspace.yaml"
@@ -93,28 +95,61 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
         `tree` may hold the edits already or not; only what is not among the edits is read from it.
         """
-        if (fast := self._memory_after(edits)) is not None:
+        blobs = {path: blob_id(content) if content is not None else None for path, content in edits.items()}
+        if (fast := self._memory_after(blobs)) is not None:
             return fast
         parts = {_part(path) for path in edits}
         if "workspace" in parts:
             parts.add("settings")  # whether storage can be `git_remote` depends on the repository URL
         return _read(Overlay(tree, edits), self, self, now, [part for part in PARTS if part in parts])
 
+    def elsewhere(self, tree: Tree, differences: Iterable[Difference], now: int) -> Context:
+        """The context of another tree than this one's, given everything in which the two differ.
+
+        It is what `load` makes of the tree if there are problems neither here nor in what comes out; else what this one
+        says is kept for what cannot be read there, and a caller who does not want that loads the tree.
+        """
+        memory: dict[str, str | None] = {}
+        parts: set[str] = set()
+        for path, _, new in differences:
+            part = _part(path)
+            if part == "memory" and (new is None or regular(new)):
+                memory[path] = new.id.hex() if new is not None else None
+            else:
+                parts.add(part)
+        if "workspace" in parts:
+            parts.add("settings")
+        context = self
+        if memory and "memory" not in parts:
+            for path, blob in memory.items():
+                if blob is not None and cached(blob) is None:
+                    with contextlib.suppress(Invalid, Malformed):  # told when the folder is read
+                        parse(blob, tree.read(path) or b"", path)
+            fast = self._memory_after(memory)
+            if fast is None:
+                parts.add("memory")
+            else:
+                context = fast
+        return _read(tree, context, self, now, [part for part in PARTS if part in parts]) if parts else context
+
     def memory_json(self) -> bytes:
         """The whole memory object as compact JSON."""
         return b"{" + b",".join([entry.item for entry in self.memory.values()]) + b"}"
 
-    def _memory_after(self, edits: Mapping[str, bytes | Object | None]) -> Context | None:
-        """The quick way for edits of sound memory files; None where the whole folder must be looked at."""
+    def _memory_after(self, blobs: Mapping[str, str | None]) -> Context | None:
+        """The quick way for edits of sound memory files; None where the whole folder must be looked at.
+
+        `blobs`: path → the blob that is there now, None where the file was removed.
+        """
         if self.faults.get("memory"):
             return None
         memory, folded, size = self.memory.copy(), self.memory_names, self.memory_size
-        for path, content in edits.items():
+        for path, blob in blobs.items():
             folder, _, name = path.partition("/")
             if folder != "memory" or "/" in name:
                 return None
             key = names.memory_key(name)
-            if content is None:
+            if blob is None:
                 old = memory.get(key) if key is not None else None
                 if old is None or old.path != path:
                     return None
@@ -122,7 +157,6 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 folded = {fold: held for fold, held in folded.items() if held != path}
                 size -= len(old.item) + 1
                 continue
-            blob = blob_id(content)
             found = cached(blob)
             if found is None or (found.secrets and self.policy == "refuse"):
                 return None
@@ -330,6 +364,23 @@ def _memory_entry(path: str, name: str, blob: str, found: Parsed) -> MemoryEntry
             raise Invalid("the file's name is not UTF-8; a memory key is text")
     item = values.encode(key) + b":" + value_json
     return MemoryEntry(key, path, blob, item, value_json, found.head)
+
+
+def memory_entry(tree: Tree, key: str, policy: Policy) -> MemoryEntry | None:
+    """One key, read by itself; None where the whole folder has to be looked at for it, or there is no such key."""
+    name = names.memory_file(key)
+    path = f"memory/{name}"
+    listed = {entry.name: entry for entry in tree.entries("memory")}
+    entry = listed.get(name)
+    # Only a name that is percent-encoded can mean the same key as another one.
+    if entry is None or entry.mode & 0o170000 != 0o100000 or any("%" in other and other != name for other in listed):
+        return None
+    try:
+        found = cached(entry.id) or parse(entry.id, tree.read(path) or b"", path)
+        made = _memory_entry(path, name, entry.id, found)
+    except (Invalid, Malformed):
+        return None
+    return made if made is not None and made.key == key and not (found.secrets and policy == "refuse") else None
 
 
 # --- spec and files -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from gitstore.context import WORKSPACE
 from gitstore.directory import OldSlug, WorkspaceRow
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Damaged
-from gitstore.facts import line, walk
+from gitstore.facts import catch_up
 from gitstore.history import History, TimelineQuery
 from gitstore.model import Artifact, Branch, Task, Touch, Workflow
 from gitstore.repository.objects import Oid
@@ -28,7 +28,8 @@ from gitstore.snapshot import Snapshot
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
 _LONG = 50  # records that a catch-up read, from where on it is worth keeping soon
-_BATCH = 500  # commits or artifacts between two transactions of a catch-up
+_BATCH = 500  # artifacts between two transactions of a catch-up
+_COMMITS = 2000  # and commits
 
 _WAITING = 200  # changes that may wait for a query; taking them in then takes some milliseconds
 _QUIET = frozenset({"memory.updated", "memory.deleted", "spec.updated", "settings.updated"})
@@ -142,7 +143,7 @@ class Derived:
             if fact.branch != "evidence":
                 continue
             tree = change.snapshot.tree("evidence")
-            paths = [changed.path for changed in fact.changes]
+            paths = [path for changed in fact.changes for path in changed.paths]
             self.records(workspace, tree, paths, time=fact.time, commit=fact.id)
             before = fact.parents[0] if fact.parents else None
             self._search.mark(workspace, fact.id, before)
@@ -208,18 +209,19 @@ class Derived:
             return
         if known == head.hex():
             return
-        commits = line(repository, head, Oid(bytes.fromhex(known)) if known is not None else None)
-        before = 0
-        if known is not None:
-            if commits and commits[0][1].parents[:1] == (Oid(bytes.fromhex(known)),):
-                bounds = self._history.bounds(workspace, branch)
-                before = bounds.last_time if bounds is not None else 0
-            else:
-                self._history.forget_branch(workspace, branch)  # it reflects something that is not on the line
-        batch = []
-        for fact in walk(repository, branch, commits, before):
+        bounds = self._history.bounds(workspace, branch)
+        before = bounds.last_time if bounds is not None else 0
+        since = Oid(bytes.fromhex(known)) if known is not None else None
+        found = catch_up(repository, branch, head, since, before)
+        first = next(found, None)
+        if known is not None and (first is None or first.parents[:1] != (known,)):
+            self._history.forget_branch(workspace, branch)  # it reflects something that is not on the line
+            found = catch_up(repository, branch, head, None, 0)
+            first = next(found, None)
+        batch = [(workspace, first)] if first is not None else []
+        for fact in found:
             batch.append((workspace, fact))
-            if len(batch) >= _BATCH:
+            if len(batch) >= _COMMITS:
                 self._history.append(batch)
                 batch = []
         self._history.append(batch)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import overload
 
 from gitstore import names
 from gitstore.documents import DocumentError, load
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Provenance
+from gitstore.repository import bulk
 from gitstore.repository.commits import Commit, Signature
 from gitstore.repository.objects import Oid
+from gitstore.repository.renames import moves
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Difference, TreeView, compare
+from gitstore.repository.worktree import regular
 
 COMMITTER_NAME = "gitstore"
 COMMITTER_EMAIL = "gitstore@gitstore.invalid"
@@ -84,11 +88,6 @@ def facts(
     """The facts of a commit that is already made; `time` is its effective time, `pushed` that it came over the wire."""
     parents = tuple(parent.hex() for parent in commit.parents)
     trailers = commit.trailers if commit.committer.email == COMMITTER_EMAIL else {}
-    words = trailers.get("Gitstore-Actor", "").split(" ", 2)
-    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
-        actor = Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
-    else:
-        actor = Actor("person", commit.author.email, commit.author.name)
     return CommitFacts(
         id=oid.hex(),
         branch=branch,
@@ -96,7 +95,7 @@ def facts(
         time=time,
         kind=trailers.get("Gitstore-Kind", "push" if pushed else "merge" if len(parents) > 1 else "edit"),
         name=names.one_line(commit.subject) if commit.subject else "(no message)",
-        actor=actor,
+        actor=actor(trailers.get("Gitstore-Actor", ""), commit.author),
         door=trailers.get("Gitstore-Door", "git" if pushed else "disk"),
         changes=tuple(changes),
         state=trailers.get("Gitstore-State", "completed"),
@@ -106,20 +105,37 @@ def facts(
     )
 
 
+def actor(told: str, author: Signature) -> Actor:
+    """Who it was, as the trailer Gitstore-Actor tells; else the person who is the author."""
+    words = told.split(" ", 2)
+    if len(words) == 3 and words[0] in ("agent", "worker", "admin", "service", "person", "system"):
+        return Actor(words[0], words[1], words[2])  # type: ignore[arg-type]  # checked in the line above
+    return Actor("person", author.email, author.name)
+
+
 def changed_paths(
     branch: Branch, differences: Iterable[Difference], before: TreeView, after: TreeView
 ) -> list[ChangedPath]:
-    """What a commit changed, with the resource that each path belongs to."""
+    """What a commit changed, with the resource that each path belongs to. What moved unchanged is `renamed`."""
     found = []
-    for path, old, new in differences:
+    for path, old, new, came_from in moves(differences):
         op: Op = "added" if old is None else "deleted" if new is None else "changed"
         part, key = names.classify(branch, path)
-        found.append(ChangedPath(path, op, part, _real_key(part, path, key, before if new is None else after)))
+        key = key_at(path, part, key, before if new is None else after)
+        blob = new.id.hex() if new is not None and regular(new) else None
+        if came_from is None:
+            found.append(ChangedPath(path, op, part, key, blob=blob))
+        else:
+            was, old_key = names.classify(branch, came_from)
+            old_key = key_at(came_from, was, old_key, before)
+            found.append(ChangedPath(path, "renamed", part, key, came_from, was, old_key, blob))
     return found
 
 
-def _real_key(part: str, path: str, key: str | None, view: TreeView) -> str | None:
-    """A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
+def key_at(path: str, part: str, key: str | None, view: TreeView) -> str | None:
+    """The key of a file in `view`, given what `names.classify` says of its path.
+
+    A key that the path alone does not tell: a very long memory key, or a file's key from its meta file."""
     if part == "memory" and names.is_long_memory(path.rsplit("/", 1)[-1]):
         field, document = "key", view.read(path)
     elif part == "file":
@@ -137,14 +153,22 @@ def _real_key(part: str, path: str, key: str | None, view: TreeView) -> str | No
     return named if isinstance(named, str) else key
 
 
-def line(repository: Repository, new: Oid | None, old: Oid | None) -> list[tuple[Oid, Commit]]:
+@overload
+def line(repository: Repository, new: Oid | None, old: Oid | None) -> list[tuple[Oid, Commit]]: ...
+@overload
+def line(repository: Repository, new: Oid | None, old: Oid | None, *, most: int) -> list[tuple[Oid, Commit]] | None: ...
+def line(
+    repository: Repository, new: Oid | None, old: Oid | None, *, most: int | None = None
+) -> list[tuple[Oid, Commit]] | None:
     """The first-parent commits from `old` (left out; None: from the beginning) to `new`, oldest first.
 
-    Where `old` is not on the line, the whole line is given.
+    Where `old` is not on the line, the whole line is given. None if there are more than `most`.
     """
-    found = []
+    found: list[tuple[Oid, Commit]] = []
     here = new
     while here is not None and here != old:
+        if most is not None and len(found) >= most:
+            return None
         commit = repository.commit(here)
         found.append((here, commit))
         here = commit.parents[0] if commit.parents else None
@@ -168,6 +192,29 @@ def walk(
         differences = compare(repository.database, old.root, new.root)
         changes = changed_paths(branch, differences, old, new)
         yield facts(oid, commit, branch, before, changes, pushed=repository.pushed(oid))
+
+
+def catch_up(
+    repository: Repository, branch: Branch, head: Oid, since: Oid | None, before: int
+) -> Iterator[CommitFacts]:
+    """The facts of the first-parent commits from `since` (left out; None: from the beginning) to `head`, oldest first.
+
+    `before` is the effective time of what came before them. Where they are many, the git program reads them. Where
+    `since` is not on the line, the first commit given is not one on top of it.
+    """
+    commits = line(repository, head, since, most=bulk.WORTH_IT)
+    if commits is None:
+        try:
+            for oid, commit, root, differences in bulk.read(repository.database.objects, head, since):
+                before = max(before, time_of(commit))
+                old, new = (TreeView(repository.database, tree) for tree in (root, commit.tree))
+                changes = changed_paths(branch, differences, old, new)
+                yield facts(oid, commit, branch, before, changes, pushed=repository.pushed(oid))
+                since = oid
+            return
+        except bulk.Unread:
+            commits = line(repository, head, since)
+    yield from walk(repository, branch, commits, before)
 
 
 def server_signature(time: int) -> Signature:

@@ -15,9 +15,11 @@ from typing import Any, Literal, cast
 import msgspec
 
 from gitstore import errors
-from gitstore.database import Database, Row, Unpacker, clip, unbind
+from gitstore.asof import AsOf, FileStat
+from gitstore.database import LIMIT, Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
-from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Touch
+from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Stamp, Touch
+from gitstore.story import Place, Story, Turn, onward
 from gitstore.timeline import (
     BRANCHES,
     CHANGES_SHOWN,
@@ -36,14 +38,16 @@ from gitstore.timeline import (
     path_term,
     read_cursor,
     span,
+    term,
     write_cursor,
 )
 
-__all__ = ["Bounds", "Entry", "FileStat", "History", "TimelinePage", "TimelineQuery", "Version"]
+__all__ = ["AsOf", "Bounds", "Entry", "FileStat", "History", "TimelinePage", "TimelineQuery", "Version"]
 
-_VERSION = 1
+_VERSION = 2
 # A term is what a commit can be asked for by (see `timeline.term`); it has at least one posting.
 # Of a path it also keeps the commit that touched it `last`, and the `part` while the path exists.
+# A rename has the terms of the path that a file came to be at, and of that where it was.
 # `seq` is the line's number and the position on it, so (time, seq) is the order of the timeline inside a workspace.
 _SCHEMA = """
 CREATE TABLE workspaces(id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE);
@@ -61,6 +65,8 @@ CREATE TABLE terms(workspace INTEGER NOT NULL, text BLOB NOT NULL, id INTEGER NO
     PRIMARY KEY(workspace, text)) WITHOUT ROWID;
 CREATE TABLE postings(term INTEGER NOT NULL, time INTEGER NOT NULL, seq INTEGER NOT NULL,
     PRIMARY KEY(term, time, seq)) WITHOUT ROWID;
+CREATE TABLE renames(workspace INTEGER NOT NULL, path BLOB NOT NULL, time INTEGER NOT NULL, seq INTEGER NOT NULL,
+    old BLOB NOT NULL, PRIMARY KEY(workspace, path, time, seq)) WITHOUT ROWID;
 CREATE TABLE versions(workspace INTEGER NOT NULL, resource BLOB NOT NULL, seq INTEGER NOT NULL,
     number INTEGER NOT NULL, op TEXT NOT NULL, PRIMARY KEY(workspace, resource, seq)) WITHOUT ROWID;
 CREATE TABLE contents(workspace INTEGER NOT NULL, path BLOB NOT NULL, key BLOB NOT NULL,
@@ -74,6 +80,7 @@ _FACTS = (
     "c.seq, c.time, c.id, c.parents, c.kind, c.name, c.actor, c.door, c.state, c.request, c.workflow, c.task,"
     " c.changes, c.total"
 )
+_STAMP = "c.id, c.time, c.kind, c.name, c.actor, c.door, c.request, c.workflow, c.task"
 _EVERYTHING = TimelineQuery()
 _HEX = frozenset("0123456789abcdef")
 _TOTALS_KEPT = 1_000
@@ -96,15 +103,6 @@ class Version(msgspec.Struct, frozen=True):
     time: int
     actor: Actor
     op: Op
-
-
-class FileStat(msgspec.Struct, frozen=True):
-    """A stored file as history sees it; `created_at` is when it last began to exist, `commit` changed it last."""
-
-    version: int
-    created_at: int
-    updated_at: int
-    commit: str
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -211,16 +209,42 @@ class History:
         offset = 0 if before else clip((query.page - 1) * query.per_page)
         generation = self._generation
         with self._database.read() as connection:
-            streams = arms(number, query, folder=_has_below(connection, number, folder_path(query)))
-            sql, parameters = page(streams, before, clip(query.per_page + 1), offset)
-            rows = connection.execute(
-                f"WITH page AS ({sql}) SELECT {_FACTS} FROM page CROSS JOIN commits c ON c.seq=page.seq",  # noqa: S608
-                parameters,
-            ).fetchall()
+            rows, streams = self._read(connection, number, query, before, query.per_page + 1, offset)
             total = self._total(connection, number, query, streams, generation)
         shown = rows[: query.per_page]
         following = write_cursor(number, shown[-1][1], shown[-1][0]) if len(rows) > len(shown) else None
         return TimelinePage(tuple(Entry(self._facts(row), row[13]) for row in shown), total, following)
+
+    def entries(
+        self, workspace: str, query: TimelineQuery, before: Place | None, most: int
+    ) -> list[tuple[Place, Entry]]:
+        """The entries of the timeline before a place, newest first, without counting what else there is.
+
+        Of the query only the filters count. A place compares with those of its own branch.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return []
+        with self._database.read() as connection:
+            rows = self._read(connection, number, query, before, most, 0)[0]
+        return [((row[1], row[0]), Entry(self._facts(row), row[13])) for row in rows]
+
+    def _read(
+        self,
+        connection: sqlite3.Connection,
+        number: int,
+        query: TimelineQuery,
+        before: Place | None,
+        most: int,
+        offset: int,
+    ) -> tuple[list[Row], list[Arm]]:
+        streams = arms(number, query, folder=_has_below(connection, number, folder_path(query)))
+        sql, parameters = page(streams, before, clip(most), offset)
+        rows = connection.execute(
+            f"WITH page AS ({sql}) SELECT {_FACTS} FROM page CROSS JOIN commits c ON c.seq=page.seq",  # noqa: S608
+            parameters,
+        ).fetchall()
+        return rows, streams
 
     def commit(self, workspace: str, commit: str) -> CommitFacts | None:
         """Everything known about a commit of either line, all its changes included."""
@@ -257,6 +281,80 @@ class History:
             (line_of(number, branch), clip(ms)),
         )
         return row[0].hex() if row else None
+
+    def as_of(self, workspace: str, branch: Branch, commit: str | None) -> AsOf | None:
+        """History as a commit of a line had it, without one as it was before the first.
+
+        None for a commit that is not on the line, and for an unknown workspace.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return None
+        first, beyond = span(line_of(number, branch))
+        if commit is None:
+            return AsOf(self._database, self._known.actors, number, branch, first - 1, 0)
+        rows = self._by_id(workspace, commit, commit, "c.seq, c.time")
+        found = next(((seq, time) for seq, time in rows if first <= seq < beyond), None)
+        return AsOf(self._database, self._known.actors, number, branch, *found) if found is not None else None
+
+    def story(self, workspace: str, branch: Branch, path: str, *, beyond: Place = (LIMIT, 0)) -> Story | None:
+        """The story of the file that is or was at a path, up to the last commit of the line; None without a line.
+
+        With `beyond` only that before this place.
+        """
+        number = self._known.workspaces.get(workspace)
+        head = self.head(workspace, branch)
+        if number is None or head is None:
+            return None
+        return Story(self._database, number, branch, path, beyond)
+
+    def onward(self, workspace: str, branch: Branch, path: str, after: Place) -> Iterator[Turn]:
+        """What became of the file at a path after a place, oldest first, through the renames of it, to its deletion."""
+        number = self._known.workspaces.get(workspace)
+        return onward(self._database, number, branch, path, after) if number is not None else iter(())
+
+    def cursor(self, workspace: str, place: Place) -> str:
+        """The opaque text that names a place on a line."""
+        return write_cursor(self._known.workspaces.get(workspace, 0), *place)
+
+    def place(self, workspace: str, cursor: str) -> Place:
+        """The place that a cursor names. Raises errors.Invalid for any other text."""
+        return read_cursor(self._known.workspaces.get(workspace, 0), cursor)
+
+    def path_of_key(self, workspace: str, part: str, key: str) -> str | None:
+        """Where the resource of a part of `main` with this key was last; None for one that never was.
+
+        A key of other parts too, that thousands of their commits have named since, may be missed.
+        """
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return None
+        line = line_of(number, "main")
+        rows = self._database.rows(
+            "SELECT c.changes FROM postings p CROSS JOIN commits c ON c.seq=p.seq"
+            " WHERE p.term=(SELECT id FROM terms WHERE workspace=? AND text=?) AND c.line=?"
+            " ORDER BY p.time DESC, p.seq DESC LIMIT 1000",
+            (number, term(b"K", key), line),
+        )
+        for (changes,) in rows:
+            for one in _changes(changes):
+                if (one.part, one.key) == (part, key):
+                    return one.path
+                if (one.old_part, one.old_key) == (part, key):
+                    return one.old_path
+        return None
+
+    def stamps(self, workspace: str, commits: Iterable[str]) -> dict[str, Stamp]:
+        """Who made these commits of either line, and when, by id; those that are on none are left out."""
+        found: dict[str, Stamp] = {}
+        for commit in commits:
+            if commit not in found and (row := self._by_id(workspace, commit, commit, _STAMP)):
+                _, time, kind, name, actor, door, request, workflow, task = row[0]
+                found[commit] = Stamp(
+                    commit, time, unbind(kind), unbind(name), self._known.actors[actor], unbind(door),
+                    request and unbind(request), workflow and unbind(workflow), task and unbind(task),
+                )  # fmt: skip
+        return found
 
     def last_touch(self, workspace: str, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, its deletion included; None for a path that never was."""
@@ -301,6 +399,57 @@ class History:
         return [
             Version(version, oid.hex(), time, self._known.actors[actor], op) for version, oid, time, actor, op in rows
         ]
+
+    def version(
+        self, workspace: str, part: Literal["spec", "file"], number: int, key: str | None = None
+    ) -> Version | None:
+        """The version of the spec, or of the file with `key`, that has this number."""
+        place = (self._known.workspaces.get(workspace), _resource(part, key))
+        if place[0] is None or number < 1:
+            return None
+        with self._database.read() as connection:
+            # Numbers never fall along a line, so the place of one is found by halving.
+            low, high = connection.execute(
+                "SELECT (SELECT seq FROM versions WHERE workspace=?1 AND resource=?2 ORDER BY seq LIMIT 1),"
+                " (SELECT seq FROM versions WHERE workspace=?1 AND resource=?2 ORDER BY seq DESC LIMIT 1)",
+                place,
+            ).fetchone()
+            while low is not None and low < high:
+                middle = (low + high) // 2
+                (there,) = connection.execute(
+                    "SELECT number FROM versions WHERE workspace=? AND resource=? AND seq <= ?"
+                    " ORDER BY seq DESC LIMIT 1",
+                    (*place, middle),
+                ).fetchone()
+                low, high = (low, middle) if there >= number else (middle + 1, high)
+            row = connection.execute(
+                "SELECT v.number, c.id, c.time, c.actor, v.op FROM versions v CROSS JOIN commits c ON c.seq=v.seq"
+                " WHERE v.workspace=? AND v.resource=? AND v.seq=? AND v.number=? AND v.op <> 'deleted'",
+                (*place, low, clip(number)),
+            ).fetchone()
+        return Version(row[0], row[1].hex(), row[2], self._known.actors[row[3]], row[4]) if row else None
+
+    def version_page(
+        self, workspace: str, part: Literal["spec", "file"], page: int, per_page: int, key: str | None = None
+    ) -> tuple[list[tuple[int, CommitFacts]], int]:
+        """A page of the versions, newest first: each one's number and commit; and how many changes there are in all.
+
+        Of a commit at most 100 changes are given.
+        """
+        place = (self._known.workspaces.get(workspace), _resource(part, key))
+        if place[0] is None:
+            return [], 0
+        with self._database.read() as connection:
+            (total,) = connection.execute(
+                "SELECT count(*) FROM versions WHERE workspace=? AND resource=?", place
+            ).fetchone()
+            rows = connection.execute(
+                f"WITH page AS (SELECT number, seq FROM versions WHERE workspace=? AND resource=?"  # noqa: S608
+                f" ORDER BY seq DESC LIMIT ? OFFSET ?) SELECT page.number, {_FACTS} FROM page"
+                " CROSS JOIN commits c ON c.seq=page.seq",
+                (*place, per_page, clip((page - 1) * per_page)),
+            ).fetchall()
+        return [(row[0], self._facts(row[1:])) for row in rows], total
 
     def version_count(self, workspace: str, part: Literal["spec", "file"], key: str | None = None) -> int:
         """The newest version's number, 0 when there never was one."""
@@ -409,6 +558,7 @@ def _has_below(connection: sqlite3.Connection, number: int, path: str) -> bool:
 
 def _drop_line(connection: sqlite3.Connection, number: int, branch: Branch) -> None:
     line = line_of(number, branch)
+    connection.execute("DELETE FROM renames WHERE workspace=? AND seq >= ? AND seq < ?", (number, *span(line)))
     for table in ("commits", "further"):
         connection.execute(f"DELETE FROM {table} WHERE seq >= ? AND seq < ?", span(line))  # noqa: S608
     connection.execute(

@@ -14,7 +14,7 @@ import msgspec
 from gitstore import errors, names
 from gitstore.database import Row, bind, pack, unbind
 from gitstore.model import Actor, ChangedPath, CommitFacts
-from gitstore.timeline import CHANGES_SHOWN, POSITION_BITS, line_of, span, term
+from gitstore.timeline import CHANGES_SHOWN, POSITION_BITS, line_of, path_term, span, term
 
 SPEC = b"s"
 LAST_NUMBER = "SELECT number FROM versions WHERE workspace=? AND resource=? ORDER BY seq DESC LIMIT 1"
@@ -75,6 +75,7 @@ class Intake:
         self._lines: dict[int, Line] = {}
         self._commits: list[Row] = []
         self._further: list[Row] = []
+        self._renames: list[Row] = []
         self._filed: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
         self._paths: dict[tuple[int, bytes], tuple[int, str | None]] = {}
         self._spec_numbers: dict[int, int] = {}
@@ -86,6 +87,7 @@ class Intake:
         execute = self._connection.executemany
         execute("INSERT INTO commits VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", self._commits)
         execute("INSERT INTO further VALUES(?,?)", self._further)
+        execute("INSERT INTO renames VALUES(?,?,?,?,?)", self._renames)
         self._write_terms()
         execute(
             "INSERT INTO lines VALUES(?,?,?,?,?) ON CONFLICT(line) DO UPDATE"
@@ -139,7 +141,7 @@ class Intake:
         )
         self._post(number, seq, facts)
         if facts.branch == "main":
-            parts = {change.part for change in facts.changes}
+            parts = {part for change in facts.changes for part in change.parts}
             if "spec" in parts:
                 self._count_spec(number, seq)
             if "file" in parts:
@@ -156,9 +158,11 @@ class Intake:
         for change in facts.changes:
             if change.old_path is not None:
                 paths.setdefault(change.old_path, None)
+                if change.op == "renamed":
+                    now, then = path_term(facts.branch, change.path), path_term(facts.branch, change.old_path)
+                    self._renames.append((number, now, facts.time, seq, then))
             paths[change.path] = None if change.op == "deleted" else change.part
-            if change.key is not None:
-                terms.add(term(b"K", change.key))
+            terms.update(term(b"K", key) for key in change.keys)
         sort = b"P1" if facts.branch == "main" else b"P0"
         for path, part in paths.items():
             text = path.encode("utf-8", "surrogatepass")

@@ -358,4 +358,4 @@ def _slug(arrival: _Arrival, view: TreeView) -> dict[str, Blob | None]:
 
 
 def _spec_versions(facts: Iterable[CommitFacts]) -> int:
-    return sum(any(changed.part == "spec" for changed in fact.changes) for fact in facts)
+    return sum(any("spec" in changed.parts for changed in fact.changes) for fact in facts)

@@ -84,14 +84,36 @@ class Provenance(msgspec.Struct, frozen=True):
 SYSTEM = Actor("system", "gitstore", "gitstore")
 
 
-class ChangedPath(msgspec.Struct, frozen=True):
-    """One path that a commit changed. `part` and `key` name the resource the path belongs to (see names.classify)."""
+class ChangedPath(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One path that a commit changed. `part` and `key` name the resource the path belongs to (see names.classify).
+
+    A file that moved with its very content is one change, `renamed`: it was at `old_path`, which `old_part` and
+    `old_key` belong to. `blob` is what a plain file holds now; None where there is none any more.
+    """
 
     path: str
     op: Op
     part: str
     key: str | None = None
     old_path: str | None = None
+    old_part: str | None = None
+    old_key: str | None = None
+    blob: str | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that is not as it was."""
+        return (self.path,) if self.old_path is None else (self.old_path, self.path)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that those belong to."""
+        return (self.part,) if self.old_part is None else (self.old_part, self.part)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that those belong to, where they do to any."""
+        return tuple(key for key in (self.old_key, self.key) if key is not None)
 
 
 class CommitFacts(msgspec.Struct, frozen=True):
@@ -110,6 +132,28 @@ class CommitFacts(msgspec.Struct, frozen=True):
     request_id: str | None = None
     workflow_id: str | None = None
     task_id: str | None = None
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """Who made a commit and when, through which door and on whose behalf."""
+
+    commit: str
+    time: int
+    kind: str
+    name: str
+    actor: Actor
+    door: str
+    request_id: str | None = None
+    workflow_id: str | None = None
+    task_id: str | None = None
+
+    @classmethod
+    def of(cls, facts: CommitFacts) -> Stamp:
+        """That of a commit everything is known of."""
+        return cls(
+            facts.id, facts.time, facts.kind, facts.name, facts.actor, facts.door,
+            facts.request_id, facts.workflow_id, facts.task_id,
+        )  # fmt: skip
 
 
 class Touch(msgspec.Struct, frozen=True):

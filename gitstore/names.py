@@ -10,9 +10,11 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Container, Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Final
 
+from gitstore import values
 from gitstore.errors import Invalid
 from gitstore.paths import RESERVED, check_component
 
@@ -22,6 +24,7 @@ NAME_MAX: Final = 255  # bytes of a file name (POSIX NAME_MAX on every common fi
 FILE_KEY_MAX: Final = 120
 
 _SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+_DIGITS = re.compile(r"[0-9A-Fa-f]{4,40}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -50,6 +53,33 @@ def check_slug(slug: str) -> None:
     else:
         return
     raise Invalid(f"`{one_line(slug, 60)}` cannot be a slug: {why}")
+
+
+def check_snapshot(name: str) -> None:
+    """Raises Invalid unless this can be a snapshot's name: a plain ref name that `at` cannot take for anything else."""
+    if not _SLUG.fullmatch(name) or ".." in name:
+        why = (
+            "use 1 to 100 letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit, without `..`"
+        )
+    elif name.lower().endswith(".lock"):
+        why = "it must not end in `.lock`, as git's locks do"
+    elif fold(name) in ("head", "main", "evidence", "now"):
+        why = "it means something else already"
+    elif _DIGITS.fullmatch(name):
+        why = "it would be taken for a commit; put a letter beyond `f`, or one of `.`, `_` and `-`, into it"
+    elif _is_time(name):
+        why = "it would be taken for a time; put a word before it"
+    else:
+        return
+    raise Invalid(f"`{one_line(name, 60)}` cannot be the name of a snapshot: {why}")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        values.parse_iso(text)
+    except (Invalid, OverflowError):
+        return False
+    return True
 
 
 def _uuid_like(text: str) -> bool:
@@ -322,6 +352,7 @@ def key_of_path(below: str) -> str:
 # --- what a path is -------------------------------------------------------------------------------------------------
 
 
+@lru_cache(4096)
 def classify(branch: str, path: str) -> tuple[str, str | None]:
     """The part a path belongs to, and the key or id it gives (for a `~` file its name without `.yaml`)."""
     first, _, rest = path.partition("/")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitstore import names, parsed, rules, schemas, values
 from gitstore.documents import DocumentError
-from gitstore.errors import Malformed
+from gitstore.errors import Invalid, Malformed
 from gitstore.model import Touch
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository.trees import TreeView
@@ -49,6 +49,36 @@ def put(draft: Draft, body: Mapping[str, Any], *, precondition: Precondition = N
     return changed
 
 
+def restore(draft: Draft, number: int, then: TreeView, *, precondition: Precondition = NONE) -> bool:
+    """Makes the spec what it was in version `number`, whose files `then` has, byte for byte; whether anything changed.
+
+    A change is the next version. Raises as `put` does, against the rules of today; Invalid also where a part of that
+    version could not be read.
+    """
+    precondition.check(etag(draft.spec_version, draft.context.spec))
+    wanted = read(then)
+    check(wanted)
+    rules.no_secret(wanted, "spec", draft.context.policy)
+    changed = False
+    for part in SPEC_PARTS:
+        path = f"spec/{part}.yaml"
+        data = then.read(path)
+        if data is not None and part not in wanted:
+            raise Invalid(
+                f"version {number} cannot be restored: `{path}` could not be read then", details={"path": path}
+            )
+        if data == draft.read(path):
+            continue
+        if data is not None:
+            draft.write(path, data)
+        else:
+            draft.remove(path)
+        changed = True
+    if changed:
+        draft.describe("restore", names.one_line(f"spec: restore version {number} as version {draft.spec_version + 1}"))
+    return changed
+
+
 def read(tree: TreeView) -> dict[str, dict[str, Any]]:
     """The spec as a commit has it; a part that cannot be read is left out."""
     found = {}
@@ -61,6 +91,8 @@ def read(tree: TreeView) -> dict[str, dict[str, Any]]:
             value = parsed.parse(blob, data, path).value
         except (DocumentError, Malformed):
             continue  # it was a problem then, and the current version is not held up by it
+        if value is None:
+            value = {}  # a file that says nothing
         if isinstance(value, dict):
             found[part] = value
     return found

@@ -19,7 +19,7 @@ from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Damaged, GitstoreError, NotFound, StorageFailed
 from gitstore.layout import Layout
 from gitstore.model import Branch
-from gitstore.repository import journal, refs
+from gitstore.repository import journal, refs, tags
 from gitstore.repository.check import peel, walk
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -78,17 +78,17 @@ class Standing:
         ):
             raise Damaged(f"{self.folder}{f', {fault.path}' if fault.path else ''}: {fault.text}")
         self.others = {}
-        for ref, oid in refs.listed(self.repository.git).items():
+        for ref, oid in tags.shown(self.repository.git).items():
             if ref in refs.HEADS.values():
                 continue
             try:
-                *tags, commit = peel(self.repository.database, oid)
+                *leading, commit = peel(self.repository.database, oid)
             except Damaged:
                 continue
             faults = list(walk(self.repository.database, [commit], kept=known, seen=seen))
             known -= {fault.oid for fault in faults}
             if not faults:
-                known.update(tags)
+                known.update(leading)
                 self.others[ref] = oid
         return known
 

@@ -24,7 +24,7 @@ from gitstore.errors import Damaged, GitstoreError
 from gitstore.keys import Keys
 from gitstore.layout import Layout
 from gitstore.reading import shown
-from gitstore.repository import check, journal, refs
+from gitstore.repository import check, journal, refs, tags
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import BLOB, NAMES, Oid, identify
 from gitstore.repository.packs import checksum_holds
@@ -139,6 +139,7 @@ def _workspace(one: Standing, policy: Policy, running: bool, sound: list[Standin
         yield Finding("error", place, "has no main branch", "Restore it from a backup.")
         return
     yield from _refs(one, place)
+    yield from _snapshots(one, place)
     broken = False
     for fault in _objects(one):
         broken = True
@@ -186,6 +187,23 @@ def _refs(one: Standing, place: str) -> Iterator[Finding]:
             said = head.hex()[:12] if head is not None else "nothing"
             message = f"{refs.HEADS[branch]} is at {said}, moved by somebody's git; the store is at {one.head(branch)}"
             yield Finding("warning", place, message, "The server takes it in, or puts it back.")
+
+
+def _snapshots(one: Standing, place: str) -> Iterator[Finding]:
+    git = one.repository.git
+    for name, oid in tags.marked(git).items():
+        try:
+            tags.read(one.repository.database, oid)
+        except (GitstoreError, ValueError) as error:
+            yield Finding("error", place, f"the snapshot {name} cannot be read: {error}", "Restore it from a backup.")
+            continue
+        try:
+            moved = refs.read(git, f"{tags.TAGS}/{name}") != oid
+        except Damaged:
+            moved = True
+        if moved:
+            message = f"the tag {name} is not where the snapshot is: somebody's git moved or deleted it"
+            yield Finding("warning", place, message, "The next start puts it back.")
 
 
 def _is_commit(one: Standing, oid: Oid) -> bool:

@@ -15,12 +15,15 @@ from server.http import Raw, Route
 from server.routes import (
     artifacts,
     checkout,
+    diff,
     files,
     health,
+    history,
     keys,
     memory,
     problems,
     remotes,
+    snapshots,
     spec,
     timeline,
     workflows,
@@ -36,7 +39,22 @@ if TYPE_CHECKING:
 
 def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     """The route table. `more` is added to it; tests of the frame add small routes of their own."""
-    resources = (workspaces, memory, spec, files, workflows, artifacts, timeline, problems, checkout, remotes, keys)
+    resources = (
+        workspaces,
+        memory,
+        spec,
+        files,
+        workflows,
+        artifacts,
+        timeline,
+        diff,
+        history,
+        problems,
+        checkout,
+        snapshots,
+        remotes,
+        keys,
+    )
 
     def document(call: Call) -> Raw:
         """This document."""

@@ -19,8 +19,13 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from gitstore import errors, values
+from gitstore.diff import Compared
 from gitstore.explorer import Explorer
 from gitstore.following import Following
+from gitstore.past import Past
+from gitstore.records import Evidence
+from gitstore.retrospect import Retrospect
+from gitstore.sightings import Sightings
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
@@ -102,6 +107,12 @@ class App:
         self._following = Following(store, means(settings)) if store is not None else None
         self._work = Work(store) if store is not None else None
         self._explorer = Explorer(store.catalog, store.search) if store is not None else None
+        self._past = Past(store) if store is not None else None
+        self._retrospect = Retrospect(store, self._past) if store is not None and self._past is not None else None
+        #: What differs between trees.
+        self.compared = Compared()
+        self._sightings = Sightings(store) if store is not None else None
+        self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
@@ -150,6 +161,34 @@ class App:
         if self._explorer is None:
             raise RuntimeError("this server has no store")
         return self._explorer
+
+    @property
+    def past(self) -> Past:
+        """The workspaces as they were."""
+        if self._past is None:
+            raise RuntimeError("this server has no store")
+        return self._past
+
+    @property
+    def retrospect(self) -> Retrospect:
+        """What history tells of files and keys."""
+        if self._retrospect is None:
+            raise RuntimeError("this server has no store")
+        return self._retrospect
+
+    @property
+    def sightings(self) -> Sightings:
+        """The search through history."""
+        if self._sightings is None:
+            raise RuntimeError("this server has no store")
+        return self._sightings
+
+    @property
+    def evidence(self) -> Evidence:
+        """The evidence as it was."""
+        if self._evidence is None:
+            raise RuntimeError("this server has no store")
+        return self._evidence
 
     @property
     def live(self) -> Live:

@@ -143,6 +143,8 @@ class Route(msgspec.Struct, frozen=True):
     #: Type of `data` in the answer, for OpenAPI; `media` instead where the answer is not JSON.
     response: Any = None
     media: str | None = None
+    #: A media type that the answer has instead where the request's Accept names it.
+    also: str | None = None
     status: int = 200
     paged: bool = False
     tag: str = "workspaces"

@@ -27,6 +27,13 @@ class Change(NamedTuple):
     last: int
 
 
+class Steps:
+    """How many steps are left for the comparing of several sequences together."""
+
+    def __init__(self, left: int = _BUDGET) -> None:
+        self.left = left
+
+
 class Region(NamedTuple):
     """A part of the base that at least one side changed, and what stands there on either side.
 
@@ -40,11 +47,14 @@ class Region(NamedTuple):
     theirs: tuple[Change, ...]
 
 
-def changes(base: Sequence[Hashable], side: Sequence[Hashable]) -> list[Change]:
-    """What a side changed, in order; between two changes at least one element is the same."""
+def changes(base: Sequence[Hashable], side: Sequence[Hashable], steps: Steps | None = None) -> list[Change]:
+    """What a side changed, in order; between two changes at least one element is the same.
+
+    `steps` bounds the search for the shortest edits, over all calls that it is given to.
+    """
     same: list[tuple[int, int, int]] = []  # base index, side index, length
     waiting = [(0, len(base), 0, len(side), 0)]
-    budget = _BUDGET
+    steps = steps or Steps()
     while waiting:
         start, end, first, last, depth = waiting.pop()
         head = _common(base, side, start, end, first, last)
@@ -66,8 +76,8 @@ def changes(base: Sequence[Hashable], side: Sequence[Hashable]) -> list[Change]:
                 start, first = at + 1, there + 1
             waiting.append((start, end, first, last, depth + 1))
         else:
-            found, spent = _shortest(base[start:end], side[first:last], budget)
-            budget -= spent
+            found, spent = _shortest(base[start:end], side[first:last], steps.left)
+            steps.left -= spent
             same += [(start + at, first + there, 1) for at, there in found]
     same.sort()
     out: list[Change] = []

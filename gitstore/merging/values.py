@@ -120,7 +120,7 @@ class _Merge:
 
     def _list(self, base: list[Any], ours: list[Any], theirs: list[Any], pointer: str) -> Any:
         lists = base, ours, theirs
-        name = _identity(lists)
+        name = identity(lists)
         if name is not None:
             return self._items([{self._numbers.of(item[name]): item for item in items} for items in lists], pointer)
         numbers = [list(map(self._numbers.of, items)) for items in lists]
@@ -173,7 +173,7 @@ class _Merge:
         return merged + list(base[done:])
 
 
-def _identity(lists: Iterable[Sequence[Any]]) -> str | None:
+def identity(lists: Iterable[Sequence[Any]]) -> str | None:
     """The key that names the items of all the lists, each of them once in its list."""
     if not all(type(item) is dict for items in lists for item in items):
         return None

@@ -42,23 +42,29 @@ class Commit(NamedTuple):
     @property
     def trailers(self) -> dict[str, str]:
         """The trailers of the last paragraph (git-interpret-trailers(1)); a paragraph with any other line has none."""
-        *body, last = self.message.rstrip().split("\n\n")
-        if not body:
-            return {}
-        found = [_TRAILER.match(line) for line in last.split("\n")]
-        return {match[1]: match[2] for match in found if match} if all(found) else {}
+        return trailers(self.message)
+
+
+def trailers(message: str) -> dict[str, str]:
+    """The trailers of a message's last paragraph (git-interpret-trailers(1)), if it has another one before."""
+    *body, last = message.rstrip().split("\n\n")
+    if not body:
+        return {}
+    found = [_TRAILER.match(line) for line in last.split("\n")]
+    return {match[1]: match[2] for match in found if match} if all(found) else {}
 
 
 def build(tree: Oid, parents: tuple[Oid, ...], author: Signature, committer: Signature, message: str) -> Object:
     """The commit object."""
     lines = [b"tree " + tree.hex().encode()]
     lines += [b"parent " + parent.hex().encode() for parent in parents]
-    lines.append(b"author " + _sign(author))
-    lines.append(b"committer " + _sign(committer))
+    lines.append(b"author " + sign(author))
+    lines.append(b"committer " + sign(committer))
     return Object(COMMIT, b"\n".join(lines) + b"\n\n" + message.encode("utf-8", "surrogateescape"))
 
 
-def _sign(who: Signature) -> bytes:
+def sign(who: Signature) -> bytes:
+    """A person and a time as an object has them."""
     return f"{who.name} <{who.email}> {who.time} {who.zone}".encode("utf-8", "surrogateescape")
 
 
@@ -75,13 +81,14 @@ def parse(data: bytes) -> Commit:
         elif name == b"parent":
             parents.append(Oid(bytes.fromhex(rest.decode("ascii", "replace"))))
         elif name in (b"author", b"committer") and name not in people:
-            people[name] = _signature(rest)
+            people[name] = read_signature(rest)
     if tree is None or len(people) != 2:
         raise Damaged("a commit object cannot be read: tree, author or committer is missing")
     return Commit(tree, tuple(parents), people[b"author"], people[b"committer"], message.decode("utf-8", "replace"))
 
 
-def _signature(text: bytes) -> Signature:
+def read_signature(text: bytes) -> Signature:
+    """The person and time that an object names; what is not in the form is taken for a name."""
     match = _PERSON.match(text)
     if match is None:
         return Signature(text.decode("utf-8", "replace"), "", 0)

@@ -104,6 +104,18 @@ class Database:
             return False
         return True
 
+    def commits(self, prefix: str) -> list[Oid]:
+        """The commits whose ids begin with these digits (4 or more, in lower case), sorted."""
+        found = {oid for oid, item in list(self._fresh.items()) if item.kind == COMMIT and oid.hex().startswith(prefix)}
+        with self._lock:
+            if self._store is None:
+                self._store = DiskObjectStore(self.objects)
+            named = [Oid(bytes.fromhex(name.decode("ascii"))) for name in self._store.iter_prefix(prefix.encode())]
+        for oid in named:
+            if oid not in found and self.get(oid)[0] == COMMIT:
+                found.add(oid)
+        return sorted(found)
+
     def tree(self, oid: Oid) -> Tree:
         """A tree, parsed."""
         tree = self._cache.get(oid)

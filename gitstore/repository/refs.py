@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha1
 from typing import Literal
 
@@ -70,14 +70,19 @@ def _packed(git: str, ref: str) -> Oid | None:
     return None
 
 
-def swap(disk: Disk, git: str, scratch: str, ref: str, old: Oid | None, new: Oid) -> None:
-    """Moves a ref from `old` (None: it does not exist) to `new`. Raises RefLocked or RefMoved and leaves it alone."""
+def swap(disk: Disk, git: str, scratch: str, ref: str, old: Oid | None, new: Oid, *, synced: bool = False) -> None:
+    """Moves a ref from `old` (None: it does not exist) to `new`. Raises RefLocked or RefMoved and leaves it alone.
+
+    `synced`: no power cut leaves the file of the ref torn, though no journal has it.
+    """
     try:
         with Lock(disk, _scratch(scratch, ref), f"{git}/{ref}", new.hex().encode() + b"\n") as lock:
             found = read(git, ref)
             if found != old:
                 raise RefMoved(found)
             _clear(disk, f"{git}/{ref}")
+            if synced:
+                disk.sync_file(_scratch(scratch, ref))
             lock.put()
     except Locked:
         raise RefLocked(ref) from None
@@ -135,17 +140,18 @@ def _without(lines: list[bytes], ref: str) -> bytes:
     return b"".join(kept)
 
 
-def listed(git: str) -> dict[str, Oid]:
+def listed(git: str, tops: Sequence[str] = ("refs/heads", "refs/tags")) -> dict[str, Oid]:
     """Every branch and tag with what it names. Symbolic refs, and files that hold no id, are left out."""
     found: dict[str, Oid] = {}
+    wanted = tuple(f"{top}/".encode() for top in tops)
     for line in _lines(git):
         oid, _, name = line.partition(b" ")
-        if len(oid) == 40 and name.startswith((b"refs/heads/", b"refs/tags/")):
+        if len(oid) == 40 and name.startswith(wanted):
             try:
                 found[name.decode("utf-8", "surrogateescape")] = Oid(bytes.fromhex(oid.decode("ascii")))
             except ValueError:
                 continue
-    for ref in _loose(git):
+    for ref in _loose(git, tops):
         try:
             oid_or_none = read(git, ref)
         except (Damaged, OSError):
@@ -157,8 +163,8 @@ def listed(git: str) -> dict[str, Oid]:
     return {ref: oid for ref, oid in found.items() if fault(ref) is None}
 
 
-def _loose(git: str) -> Iterator[str]:
-    for top in ("refs/heads", "refs/tags"):
+def _loose(git: str, tops: Sequence[str]) -> Iterator[str]:
+    for top in tops:
         for folder, _, files in os.walk(f"{git}/{top}"):
             for name in files:
                 if not name.endswith(".lock"):
@@ -250,8 +256,10 @@ def clear_locks(disk: Disk, git: str, scratch: str, booted: float) -> list[str]:
     except FileNotFoundError:
         ours = set()
     gone = []
-    nested = [os.path.relpath(one[0], git) for top in ("heads", "tags") for one in os.walk(f"{git}/refs/{top}")]
-    for folder in ("", *nested, "refs/gitstore"):
+    nested = [
+        os.path.relpath(one[0], git) for top in ("heads", "tags", "gitstore") for one in os.walk(f"{git}/refs/{top}")
+    ]
+    for folder in ("", *nested):
         try:
             names = [entry.name for entry in os.scandir(f"{git}/{folder}") if entry.name.endswith(".lock")]
         except FileNotFoundError:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from gitstore.errors import Damaged
-from gitstore.repository import bases, journal, refs
+from gitstore.repository import bases, journal, refs, tags
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.journal import Record
@@ -36,10 +36,12 @@ def booted() -> float:
 def heal(disk: Disk, repository: Repository, since: float) -> list[str]:
     """Removes lock files that nobody can hold any more; which. `since`: when the machine was started.
 
-    Pushes that were cut short go with them.
+    Pushes that were cut short go with them, and the tags of snapshots are put back.
     """
     sweep(repository.git)
-    return refs.clear_locks(disk, repository.git, repository.database.scratch, since)
+    gone = refs.clear_locks(disk, repository.git, repository.database.scratch, since)
+    tags.restore(disk, repository)
+    return gone
 
 
 def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, restarted: bool) -> None:

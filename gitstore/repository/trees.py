@@ -280,26 +280,45 @@ class Difference(NamedTuple):
 
 
 def compare(source: Source, old: Oid, new: Oid, prefix: str = "") -> Iterator[Difference]:
-    """The files that differ between two trees, by path. Equal subtrees are not read."""
+    """The files that differ between two trees, by the names on the way to them. Equal subtrees are not read."""
     if old == new:
         return
-    left = dict(source.tree(old).nodes()) if old != EMPTY_TREE else {}
-    right = dict(source.tree(new).nodes()) if new != EMPTY_TREE else {}
+    before, after = (source.tree(oid).entries if oid != EMPTY_TREE else [] for oid in (old, new))
+    start = _common(before, after, 0)
+    end = _common(before[::-1], after[::-1], start)
+    left = _window(before[start : len(before) - end])
+    right = _window(after[start : len(after) - end])
     for name in sorted(left.keys() | right.keys()):
-        before, after = left.get(name), right.get(name)
-        if before == after:
+        was, now = left.get(name), right.get(name)
+        if was == now:
             continue
         path = prefix + decode_path(name)
-        before_tree = before is not None and before.mode == 0o40000
-        after_tree = after is not None and after.mode == 0o40000
-        if before_tree or after_tree:
+        was_tree = was is not None and was.mode == 0o40000
+        now_tree = now is not None and now.mode == 0o40000
+        file_was = None if was_tree else was
+        file_now = None if now_tree else now
+        if file_was is not None or file_now is not None:
+            yield Difference(path, file_was, file_now)
+        if was_tree or now_tree:
             yield from compare(
                 source,
-                before.id if before is not None and before_tree else EMPTY_TREE,
-                after.id if after is not None and after_tree else EMPTY_TREE,
+                was.id if was is not None and was_tree else EMPTY_TREE,
+                now.id if now is not None and now_tree else EMPTY_TREE,
                 path + "/",
             )
-        file_before = None if before_tree else before
-        file_after = None if after_tree else after
-        if file_before is not None or file_after is not None:
-            yield Difference(path, file_before, file_after)
+
+
+def _common(one: list[bytes], other: list[bytes], start: int) -> int:
+    """How many entries two trees have in common at their beginning, leaving `start` others for the end."""
+    low, high = 0, min(len(one), len(other)) - start
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _window(entries: list[bytes]) -> dict[bytes, Node]:
+    return {entry[entry.index(b" ") + 1 : -21]: _node(entry) for entry in entries}

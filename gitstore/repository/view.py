@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from gitstore.repository import refs
+from gitstore.repository import refs, tags
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
@@ -21,7 +21,7 @@ _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 
 def served(repository: Repository) -> dict[str, Oid]:
     """Every ref that others see: the newest heads of this store's own branches, and all other branches and tags."""
-    found = refs.listed(repository.git)
+    found = tags.shown(repository.git)
     for branch, ref in refs.HEADS.items():
         head = repository.kept[branch]
         if head is not None:

@@ -21,7 +21,7 @@ from gitstore.joining import Joined
 from gitstore.model import Branch, Provenance
 from gitstore.names import fold
 from gitstore.pending import Pending
-from gitstore.repository import refs, view
+from gitstore.repository import refs, tags, view
 from gitstore.repository.objects import COMMIT, TAG, Oid
 from gitstore.repository.quarantine import Quarantine
 from gitstore.repository.trees import TreeView
@@ -121,6 +121,7 @@ class _Push:
         self._quarantine: Quarantine | None = None
         self._workspace: Workspace | None = None
         self._shown: dict[str, Oid] = {}
+        self._marked: dict[str, Oid] = {}
         self._judged: dict[Branch, tuple[Oid, Oid]] = {}
         self.unpacked = "ok"
         self.results: dict[str, Result] = {}
@@ -134,6 +135,7 @@ class _Push:
         with workspace.publishing:
             self._workspace = workspace
             self._shown = view.served(workspace.repository)
+            self._marked = tags.marked(workspace.repository.git)
 
     @property
     def _found(self) -> Workspace:
@@ -193,7 +195,7 @@ class _Push:
             return "fetch first" if old != self._shown.get(ref) else None
         if not ref.startswith(("refs/heads/", "refs/tags/")):
             return "only branches, tags and refs/for/main can be pushed"
-        why = refs.fault(ref)
+        why = refs.fault(ref) or self._protected(ref)
         if why is None and fold(ref) in _BRANCHES:
             why = f"its name differs from {fold(branch)} only in case"
         if why is None and old != self._shown.get(ref):
@@ -203,6 +205,13 @@ class _Push:
         if why is None and refs.in_use(self._found.repository.git, ref):
             why = "it is checked out in the workspace's folder"
         return why
+
+    def _protected(self, ref: str) -> str | None:
+        name = ref.removeprefix("refs/tags/")
+        if name in self._marked:
+            return "it is a snapshot, which only the API moves or deletes"
+        other = next((one for one in self._marked if name != ref and fold(one) == fold(name)), None)
+        return f"its name differs from that of the snapshot {other} only in case" if other is not None else None
 
     def _in_the_way(self, ref: str) -> str | None:
         gone = {each.ref for each in self._request.commands if each.new is None}

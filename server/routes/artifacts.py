@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from gitstore import artifacts, explorer, files, names, values
-from gitstore.changes import Outcome
+from gitstore.changes import Outcome, Workspace
 from gitstore.errors import Invalid, NotFound, TooLarge, WrongShape
 from gitstore.model import Artifact, Task
+from gitstore.past import Moment
 from server.call import Call
 from server.http import API, Page, Raw, Reply, Route
 from server.routes import common
@@ -24,6 +25,7 @@ from server.shapes.artifacts import (
     UploadArtifact,
     UploadTaskArtifact,
 )
+from server.shapes.common import ReadAt
 
 _ANY = ("*/*",)
 T = TypeVar("T", bound=msgspec.Struct)
@@ -129,21 +131,34 @@ async def upload_to_task(call: Call) -> Reply:
 # --- one artifact ---------------------------------------------------------------------------------------------------
 
 
-async def _of(call: Call) -> tuple[str, Artifact]:
-    """The workspace and the artifact that the path names, by workspace or by task."""
+async def _of(call: Call) -> tuple[str, Artifact, Moment | None]:
+    """The workspace and the artifact that the path names, by workspace or by task; as it was, where that is asked."""
     identity = call.params["artifact"]
+    at: str | None = call.query.at if call.query is not None else None
     if call.route.path.startswith(f"{API}/tasks/"):
         workspace, task = call.app.work.task(call.params["id"])
-        artifact = call.app.work.artifact(workspace, identity)
+        artifact, moment = await _one(call, workspace, identity, at)
         if artifact.task_id != task.id:
             raise NotFound(f"the task has no artifact `{names.one_line(identity, 80)}`")
-        return workspace, artifact
+        return workspace, artifact, moment
     workspace = (await common.workspace(call)).id
-    return workspace, call.app.work.artifact(workspace, identity)
+    return workspace, *await _one(call, workspace, identity, at)
 
 
-def _raw(call: Call, workspace: str, artifact: Artifact, shown: bool) -> Raw:
-    return Raw(
+async def _one(call: Call, workspace: str, identity: str, at: str | None) -> tuple[Artifact, Moment | None]:
+    if at is None:
+        return call.app.work.artifact(workspace, identity), None
+    return await call.offload(_once, call, workspace, identity, at)
+
+
+def _once(call: Call, workspace: str, identity: str, at: str) -> tuple[Artifact, Moment]:
+    found = call.app.store.load(workspace)
+    moment = call.app.past.moment(found, at)
+    return call.app.evidence.artifact(found, moment, identity), moment
+
+
+def _raw(call: Call, workspace: str, artifact: Artifact, shown: bool, moment: Moment | None) -> Raw:
+    answer = Raw(
         call.app.work.content(workspace, artifact),
         artifact.content_type,
         artifact.path.rsplit("/", 1)[-1],
@@ -151,28 +166,29 @@ def _raw(call: Call, workspace: str, artifact: Artifact, shown: bool) -> Raw:
         etag=values.etag(f"{artifact.id}\0{artifact.sha256}".encode()),
         modified=artifact.created_at,
     )
+    return common.dated(answer, moment)
 
 
 async def download(call: Call) -> Raw:
     """The artifact's content, as an attachment."""
-    workspace, artifact = await _of(call)
-    return await call.offload(_raw, call, workspace, artifact, False)
+    workspace, artifact, moment = await _of(call)
+    return await call.offload(_raw, call, workspace, artifact, False, moment)
 
 
 async def preview(call: Call) -> Raw:
     """The artifact's content to look at, where that is safe and small enough."""
-    workspace, artifact = await _of(call)
+    workspace, artifact, moment = await _of(call)
     if not artifacts.preview_eligible(artifact.content_type, artifact.size):
         raise Invalid(
             f"{artifact.path} ({artifact.content_type}, {artifact.size} bytes) has no preview: download it instead",
             details={"download_url": _url(call, workspace, artifact)},
         )
-    return await call.offload(_raw, call, workspace, artifact, True)
+    return await call.offload(_raw, call, workspace, artifact, True, moment)
 
 
 async def permalink(call: Call) -> Reply:
     """The address at which the artifact stays."""
-    workspace, artifact = await _of(call)
+    workspace, artifact, _ = await _of(call)
     base = (call.app.settings.public_url or "").rstrip("/")
     data = Permalink(base + _url(call, workspace, artifact))
     return Reply(data, etag=values.etag(msgspec.json.encode(data)))
@@ -180,7 +196,7 @@ async def permalink(call: Call) -> Reply:
 
 async def delete(call: Call) -> Reply:
     """Takes the artifact off the evidence branch; its history stays."""
-    workspace, artifact = await _of(call)
+    workspace, artifact, _ = await _of(call)
     etag = values.etag(f"{artifact.id}\0{artifact.sha256}".encode())
     pending = call.app.work.delete_artifact(workspace, artifact, call.provenance, call.precondition, etag)
     await call.settle(pending)
@@ -204,7 +220,11 @@ async def list_of_task(call: Call) -> Reply:
 
 
 def _explore(call: Call, workspace: str, query: explorer.ExplorerQuery) -> Reply:
-    found = call.app.explorer.explore(workspace, query, int(time.time() * 1000), call.app.work.text(workspace))
+    text = call.app.work.text(workspace)
+    return _explored(call.app.explorer.explore(workspace, query, int(time.time() * 1000), text), query)
+
+
+def _explored(found: explorer.ExplorerPage, query: explorer.ExplorerQuery) -> Reply:
     return Reply(
         values.encode(found.rows),
         page=Page(query.page, query.per_page, found.total),
@@ -212,11 +232,19 @@ def _explore(call: Call, workspace: str, query: explorer.ExplorerQuery) -> Reply
     )
 
 
+def _explore_then(call: Call, found: Workspace, query: explorer.ExplorerQuery, at: str) -> Reply:
+    moment = call.app.past.moment(found, at)
+    page = call.app.evidence.explore(found, moment, query, int(time.time() * 1000))
+    return common.dated(_explored(page, query), moment)
+
+
 async def explore(call: Call) -> Reply:
     """The workspace's artifacts: filtered, searched, sorted, counted."""
     asked = {name: str(value) for name, value in common.given(call.query).items() if value is not None}
     query = explorer.parse_query(asked)
     found = await common.workspace(call)
+    if call.query.at is not None:
+        return await call.offload(_explore_then, call, found, query, call.query.at)
     return await call.offload(_explore, call, found.id, query)
 
 
@@ -227,8 +255,9 @@ _TASK = f"{API}/tasks/{{id}}/artifacts"
 def _single(base: str) -> tuple[Route, ...]:
     one = f"{base}/{{artifact}}"
     return (
-        Route("GET", one, "agent", download, "Download an artifact", media="*/*", tag="artifacts"),
-        Route("GET", f"{one}/preview", "agent", preview, "Look at an artifact", media="*/*", tag="artifacts"),
+        Route("GET", one, "agent", download, "Download an artifact", query=ReadAt, media="*/*", tag="artifacts"),
+        Route("GET", f"{one}/preview", "agent", preview, "Look at an artifact", query=ReadAt, media="*/*",
+              tag="artifacts"),
         Route("GET", f"{one}/permalink", "agent", permalink, "Where an artifact stays", response=Permalink,
               tag="artifacts"),
         Route("DELETE", one, "agent", delete, "Delete an artifact", status=204, tag="artifacts"),

@@ -10,11 +10,14 @@ from msgspec import UNSET
 
 from gitstore.changes import Draft, Outcome, Workspace
 from gitstore.model import Branch, CommitFacts, Touch
+from gitstore.past import Moment, Part, Then
+from gitstore.snapshot import Snapshot
 from server.call import Call
-from server.http import Page, Reply
+from server.http import Page, Raw, Reply
 from server.shapes.common import Paging
 
 T = TypeVar("T")
+A = TypeVar("A", Reply, Raw)
 
 
 async def workspace(call: Call, name: str = "id") -> Workspace:
@@ -23,6 +26,36 @@ async def workspace(call: Call, name: str = "id") -> Workspace:
     reference = call.params[name]
     found = store.hot(reference)
     return found if found is not None else await call.offload(store.load, reference)
+
+
+async def then(call: Call, found: Workspace, part: Part | None = None) -> Then | None:
+    """The workspace, or only a part of it, as it was, where the query says `at`. Raises NotFound, Invalid."""
+    at: str | None = call.query.at
+    if at is None:
+        return None
+    past = call.app.past
+    return past.known(found, at, part) or await call.offload(past.at, found, at, part)
+
+
+async def state(call: Call, part: Part | None = None) -> tuple[Snapshot, Then | None]:
+    """The state of the workspace that the path names: the newest, or that (or a part) of the query's `at`."""
+    found = await workspace(call)
+    asked = await then(call, found, part)
+    return (found.visible, None) if asked is None else (asked.snapshot, asked)
+
+
+def dated(answer: A, moment: Then | Moment | None) -> A:
+    """The answer with the moment it is of: `meta.at`, and the header `Gitstore-At`."""
+    if moment is None:
+        return answer
+    if isinstance(moment, Then):
+        moment = moment.moment
+    commit = moment.main or moment.evidence
+    if commit is not None:
+        answer.headers = (*answer.headers, ("Gitstore-At", commit))
+    if isinstance(answer, Reply):
+        answer.meta = {**(answer.meta or {}), "at": moment.shown()}
+    return answer
 
 
 async def change(call: Call, branch: Branch, operation: Callable[[Draft], T]) -> Outcome[T]:

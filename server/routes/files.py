@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,21 +10,22 @@ import msgspec
 from msgspec import UNSET
 
 from gitstore import files, names, values
-from gitstore.changes import Draft, Outcome
-from gitstore.context import Context, StoredFile
+from gitstore.changes import Draft, Outcome, Workspace
+from gitstore.context import StoredFile
 from gitstore.errors import Invalid, NotFound, WrongShape
 from gitstore.files import Put, Upload
 from gitstore.history import FileStat
 from gitstore.model import CommitFacts
+from gitstore.past import Then
 from gitstore.record import file_record
 from gitstore.snapshot import Snapshot
 from server.call import Call, Part
 from server.http import API, Page, Raw, Reply, Route
 from server.routes import common
+from server.shapes.common import ReadAt
 from server.shapes.files import File, ListFiles, ReadFile, UploadFile, UploadFiles
 
 _FORM = ("multipart/form-data",)
-_COMMIT = re.compile(r"[0-9a-fA-F]{4,40}")
 
 
 # --- records --------------------------------------------------------------------------------------------------------
@@ -61,32 +61,41 @@ def _record(snapshot: Snapshot, stored: StoredFile, size: tuple[int, str], stat:
     )
 
 
-def _stat(call: Call, snapshot: Snapshot, key: str) -> FileStat:
-    found = call.app.store.history.file_stats(snapshot.workspace).get(key)
+def _stats(call: Call, snapshot: Snapshot, then: Then | None, wanted: Iterable[StoredFile]) -> dict[str, FileStat]:
+    if then is not None:
+        return then.story.files(stored.key for stored in wanted)
+    return call.app.store.history.file_stats(snapshot.workspace)
+
+
+def _stat(call: Call, snapshot: Snapshot, then: Then | None, stored: StoredFile) -> FileStat:
+    found = _stats(call, snapshot, then, (stored,)).get(stored.key)
     # A file adopted with a problem may have no history under its key yet.
     return found or FileStat(1, snapshot.created_at, snapshot.updated_at, snapshot.main.head or "")
 
 
-def _etag(call: Call, snapshot: Snapshot, stored: StoredFile) -> str:
+def _etag(call: Call, snapshot: Snapshot, stored: StoredFile, then: Then | None = None) -> str:
+    if then is not None:
+        return files.etag(stored, files.touched(stored, then.story.touch))
     store = call.app.store
     return files.etag(stored, files.touched(stored, lambda path: store.last_touch(snapshot.workspace, "main", path)))
 
 
-def _find(call: Call, snapshot: Snapshot) -> StoredFile:
+def _find(call: Call, snapshot: Snapshot, then: Then | None) -> StoredFile:
     reference = call.params["file"]
     stored = files.find(snapshot.context, snapshot.workspace, reference)
     if stored is None:
-        raise NotFound(f"the workspace has no file with the id or key `{names.one_line(reference, 80)}`")
+        has = "has" if then is None else "had then"
+        raise NotFound(f"the workspace {has} no file with the id or key `{names.one_line(reference, 80)}`")
     return stored
 
 
-def _list(call: Call, snapshot: Snapshot) -> Reply:
+def _list(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
     query: ListFiles = call.query
     wanted = list(snapshot.context.files.values())
     if query.q:
         text = query.q.casefold()
         wanted = [one for one in wanted if text in f"{one.key}\0{one.file_name}\0{one.description or ''}".casefold()]
-    stats = call.app.store.history.file_stats(snapshot.workspace)
+    stats = _stats(call, snapshot, then, wanted)
     nowhere = FileStat(1, snapshot.created_at, snapshot.updated_at, "")
     wanted.sort(key=lambda one: (-stats.get(one.key, nowhere).created_at, one.key))
     total = len(wanted)
@@ -94,76 +103,60 @@ def _list(call: Call, snapshot: Snapshot) -> Reply:
     shown = wanted[(number - 1) * size : number * size]
     sizes = _sizes(call, snapshot, shown)
     rows = [_record(snapshot, one, sizes[one.blob], stats.get(one.key, nowhere)) for one in shown]
-    return Reply(rows, page=Page(number, size, total))
+    return common.dated(Reply(rows, page=Page(number, size, total)), then)
 
 
 async def list_all(call: Call) -> Reply:
     """The files, newest first; all of them unless a page is asked for."""
-    found = await common.workspace(call)
-    return await call.offload(_list, call, found.visible)
+    return await call.offload(_list, call, *await common.state(call, "files"))
 
 
-def _read(call: Call, snapshot: Snapshot) -> Reply:
-    stored = _find(call, snapshot)
+def _read(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
+    stored = _find(call, snapshot, then)
     sizes = _sizes(call, snapshot, (stored,))
-    data = _record(snapshot, stored, sizes[stored.blob], _stat(call, snapshot, stored.key))
-    return Reply(data, etag=_etag(call, snapshot, stored))
+    data = _record(snapshot, stored, sizes[stored.blob], _stat(call, snapshot, then, stored))
+    return common.dated(Reply(data, etag=_etag(call, snapshot, stored, then)), then)
 
 
 async def read(call: Call) -> Reply:
     """One file's record."""
-    found = await common.workspace(call)
-    return await call.offload(_read, call, found.visible)
+    return await call.offload(_read, call, *await common.state(call, "files"))
 
 
-def _at(call: Call, snapshot: Snapshot, moment: str) -> tuple[StoredFile, int]:
-    """The file as a commit or a time had it, and when it last changed before that."""
-    history, workspace = call.app.store.history, snapshot.workspace
-    if _COMMIT.fullmatch(moment):
-        commit = history.find_commit(workspace, moment)
-    else:
-        commit = history.at_time(workspace, "main", values.parse_iso(moment))
-    facts = history.commit(workspace, commit) if commit is not None else None
-    if facts is None or facts.branch != "main":
-        raise NotFound(f"the workspace's context has no commit at `{names.one_line(moment, 80)}`")
-    then = Context.load(snapshot.tree_at(facts.id), previous=None, now=facts.time, policy="allow")
-    stored = files.find(then, workspace, call.params["file"])
-    if stored is None:
-        raise NotFound(f"the workspace had no file `{names.one_line(call.params['file'], 80)}` then")
-    known = [one.time for one in history.versions(workspace, "file", stored.key) if one.time <= facts.time]
-    return stored, max(known, default=facts.time)
+def _version(call: Call, found: Workspace, number: int) -> tuple[StoredFile, int]:
+    """A version of a file, and when it was made."""
+    stored = _find(call, found.visible, None)
+    wanted = call.app.store.history.version(found.id, "file", number, stored.key)
+    if wanted is None:
+        raise NotFound(f"the file {stored.key} has no version {names.one_line(str(number), 30)}")
+    older = call.app.past.at(found, wanted.commit, "files").snapshot.context.files.get(stored.key)
+    if older is None:
+        raise NotFound(f"version {number} of the file {stored.key} cannot be read")
+    return older, wanted.time
 
 
-def _content(call: Call, snapshot: Snapshot) -> Raw:
+def _content(call: Call, found: Workspace, then: Then | None) -> Raw:
     query: ReadFile = call.query
-    if query.at is not None:
-        stored, modified = _at(call, snapshot, query.at)
-    else:
-        stored = _find(call, snapshot)
-        modified = _stat(call, snapshot, stored.key).updated_at
+    snapshot = found.visible if then is None else then.snapshot
     if query.version is not None:
-        history = call.app.store.history.versions(snapshot.workspace, "file", stored.key)
-        wanted = next((one for one in history if one.number == query.version and one.op != "deleted"), None)
-        if wanted is None:
-            raise NotFound(f"the file {stored.key} has no version {names.one_line(str(query.version), 30)}")
-        then = Context.load(snapshot.tree_at(wanted.commit), previous=None, now=wanted.time, policy="allow")
-        older = then.files.get(stored.key)
-        if older is None:
-            raise NotFound(f"version {query.version} of the file {stored.key} cannot be read")
-        stored, modified = older, wanted.time
-    return Raw(
+        stored, modified = _version(call, found, query.version)
+    else:
+        stored = _find(call, snapshot, then)
+        modified = _stat(call, snapshot, then, stored).updated_at
+    answer = Raw(
         snapshot.blob(stored.blob),
         stored.content_type,
         stored.file_name,
         etag=values.etag(f"{stored.blob}\0{stored.content_type}\0{stored.file_name}".encode()),
         modified=modified,
     )
+    return common.dated(answer, then)
 
 
 async def content(call: Call) -> Raw:
-    """The bytes of a file, now or in an earlier version."""
+    """The bytes of a file, now, in an earlier version, or at a moment."""
     found = await common.workspace(call)
-    return await call.offload(_content, call, found.visible)
+    return await call.offload(_content, call, found, await common.then(call, found, "files"))
 
 
 # --- uploads --------------------------------------------------------------------------------------------------------
@@ -284,7 +277,7 @@ ROUTES = (
           response=File, status=201, tag="files"),
     Route("POST", f"{_ALL}/batch", "admin", batch, "Store several files", body=UploadFiles, uploads=_FORM,
           limit="batch", response=list[File], status=201, tag="files"),
-    Route("GET", _ONE, "agent", read, "Read a file's record", response=File, tag="files"),
+    Route("GET", _ONE, "agent", read, "Read a file's record", query=ReadAt, response=File, tag="files"),
     Route("GET", f"{_ONE}/content", "agent", content, "Read a file", query=ReadFile, media="*/*", tag="files"),
     Route("DELETE", _ONE, "admin", delete, "Delete a file", status=204, tag="files"),
 )  # fmt: skip

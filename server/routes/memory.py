@@ -8,10 +8,11 @@ from gitstore import memory, names, record, values
 from gitstore.changes import Draft, Outcome
 from gitstore.errors import NotFound
 from gitstore.model import Touch
+from gitstore.past import Moment
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
-from server.shapes.common import Object
+from server.shapes.common import Object, ReadAt
 from server.shapes.workspaces import MemorySlot, SetMemory, Workspace
 
 
@@ -51,26 +52,34 @@ async def delete(call: Call) -> Reply:
 
 async def read_all(call: Call) -> Reply:
     """The memory object itself."""
-    context = (await common.workspace(call)).visible.context
-    data = context.memory_json()
-    return Reply(data, etag=values.etag(data))
+    snapshot, then = await common.state(call)
+    data = snapshot.context.memory_json()
+    return common.dated(Reply(data, etag=values.etag(data)), then)
 
 
 async def read(call: Call) -> Reply:
     """One slot, with the commit that last set it."""
+    key, at = call.params["key"], call.query.at
     found = await common.workspace(call)
-    snapshot = found.visible
-    entry = snapshot.context.memory.get(call.params["key"])
+    moment: Moment | None = None
+    if at is None:
+        entry = found.visible.context.memory.get(key)
+        touch = call.app.store.last_touch(found.id, "main", entry.path) if entry is not None else None
+    else:
+        past = call.app.past
+        slot = past.known_slot(found, at, key)
+        moment, entry, touch = slot if slot is not None else await call.offload(past.slot, found, at, key)
     if entry is None:
-        raise NotFound(f"the memory has no key `{names.one_line(call.params['key'], 80)}`")
-    data = record.render_memory_entry(entry, call.app.store.last_touch(snapshot.workspace, "main", entry.path))
-    return Reply(data, etag=values.etag(data))
+        has = "has" if moment is None else "had then"
+        raise NotFound(f"the memory {has} no key `{names.one_line(key, 80)}`")
+    data = record.render_memory_entry(entry, touch)
+    return common.dated(Reply(data, etag=values.etag(data)), moment)
 
 
 _ALL = f"{API}/workspaces/{{id}}/memory"
 ROUTES = (
     Route("PATCH", _ALL, "agent", update, "Set memory", body=SetMemory, response=Workspace, tag="memory"),
-    Route("GET", _ALL, "agent", read_all, "Read the memory", response=Object, tag="memory"),
-    Route("GET", f"{_ALL}/{{key}}", "agent", read, "Read one slot", response=MemorySlot, tag="memory"),
+    Route("GET", _ALL, "agent", read_all, "Read the memory", query=ReadAt, response=Object, tag="memory"),
+    Route("GET", f"{_ALL}/{{key}}", "agent", read, "Read one slot", query=ReadAt, response=MemorySlot, tag="memory"),
     Route("DELETE", f"{_ALL}/{{key}}", "agent", delete, "Delete one slot", response=Workspace, tag="memory"),
 )

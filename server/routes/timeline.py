@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
-from gitstore import values
+from gitstore import names, values
+from gitstore.changes import Workspace
+from gitstore.errors import NotFound
+from gitstore.facts import walk
 from gitstore.history import Entry, TimelineQuery
-from gitstore.model import WORKFLOW_ENDED
+from gitstore.model import WORKFLOW_ENDED, Branch, CommitFacts
+from gitstore.reading import shown
+from gitstore.repository.objects import Oid
+from gitstore.timeline import CHANGES_SHOWN
 from server.call import Call
 from server.http import API, Page, Reply, Route
 from server.routes import common
+from server.routes.diff import legible
 from server.shapes import timeline as shapes
+from server.shapes.history import OneEntry, ReadEntry
 from server.shapes.timeline import ReadTimeline
+
+_ID = re.compile(r"[0-9a-f]{4,40}")
 
 
 def _changes(entry: Entry) -> list[dict[str, Any]]:
     rows = []
     for changed in entry.facts.changes:
-        row: dict[str, Any] = {"path": changed.path}
+        row: dict[str, Any] = {"path": shown(changed.path)}
         if changed.key is not None:
             row["key"] = changed.key
         row["op"] = changed.op
         if changed.old_path is not None:
-            row["old_path"] = changed.old_path
+            row["old_path"] = shown(changed.old_path)
         rows.append(row)
     return rows
 
@@ -66,11 +77,14 @@ def _read(call: Call, workspace: str) -> Reply:
     asked = TimelineQuery(
         kind=query.kind,
         actor=query.actor,
+        door=query.door,
         path=query.path,
         key=query.key,
         workflow_id=query.workflow_id,
+        task_id=query.task_id,
         since=values.parse_iso(query.since) if query.since is not None else None,
         until=values.parse_iso(query.until) if query.until is not None else None,
+        text=query.q,
         page=query.page,
         per_page=query.per_page,
         cursor=query.cursor,
@@ -90,7 +104,54 @@ async def read(call: Call) -> Reply:
     return await call.offload(_read, call, found.id)
 
 
+def _entry(call: Call, found: Workspace) -> Reply:
+    query: ReadEntry = call.query
+    facts = _facts(call, found)
+    shortened = msgspec.structs.replace(facts, changes=facts.changes[:CHANGES_SHOWN])
+    repository = found.repository
+    before = repository.tree(Oid(bytes.fromhex(facts.parents[0])) if facts.parents else None)
+    after = repository.tree(Oid(bytes.fromhex(facts.id)))
+    start = (query.page - 1) * query.per_page
+    some = call.app.compared.some(
+        before, after, facts.branch, prefix=query.path or "", start=start, most=query.per_page
+    )
+    data = {
+        **_row(call, Entry(shortened, len(facts.changes))),
+        "parents": facts.parents,
+        "diff": [legible(file) for file in some.files],
+        "diff_total": some.total,
+    }
+    encoded = msgspec.json.encode(data)
+    return Reply(encoded, etag=values.etag(encoded))
+
+
+def _facts(call: Call, found: Workspace) -> CommitFacts:
+    """What is known of the commit that the path names; one that a merge brought in is told of as git has it."""
+    named = call.params["commit"].lower()
+    if not _ID.fullmatch(named):
+        raise NotFound(f"`{names.one_line(named, 80)}` is no commit: give 4 to 40 digits of its id")
+    history = call.app.store.history
+    known = history.find_commit(found.id, named)
+    facts = history.commit(found.id, known) if known is not None else None
+    if facts is not None:
+        return facts
+    moment = call.app.past.moment(found, named)
+    pairs: tuple[tuple[Branch, str | None], ...] = (("main", moment.main), ("evidence", moment.evidence))
+    for branch, commit in pairs:
+        if commit is not None and commit.startswith(named):
+            oid = Oid(bytes.fromhex(commit))
+            return next(walk(found.repository, branch, [(oid, found.repository.commit(oid))], 0))
+    raise NotFound(f"the workspace has no commit {named}")
+
+
+async def read_one(call: Call) -> Reply:
+    """One commit, with what differs from its first parent."""
+    return await call.offload(_entry, call, await common.workspace(call))
+
+
 ROUTES = (
     Route("GET", f"{API}/workspaces/{{id}}/timeline", "agent", read, "Read the timeline", query=ReadTimeline,
           response=list[shapes.Entry], paged=True, tag="timeline"),
+    Route("GET", f"{API}/workspaces/{{id}}/timeline/{{commit}}", "agent", read_one, "Read one commit", query=ReadEntry,
+          response=OneEntry, tag="timeline"),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from gitstore.snapshot import Snapshot
 from server.call import Call
 from server.http import API, Page, Reply, Route
 from server.routes import common
+from server.shapes.common import ReadAt
 from server.shapes.workspaces import (
     CreateWorkspace,
     DeletedWorkspace,
@@ -64,8 +65,9 @@ async def list_all(call: Call) -> Reply:
 
 async def read(call: Call) -> Reply:
     """The workspace record."""
-    data, etag = (await common.workspace(call)).visible.record()
-    return Reply(data, etag=etag)
+    snapshot, then = await common.state(call)
+    data, etag = snapshot.record()
+    return common.dated(Reply(data, etag=etag), then)
 
 
 async def update(call: Call) -> Reply:
@@ -128,7 +130,7 @@ ROUTES = (
           status=201),
     Route("GET", f"{API}/workspaces", "agent", list_all, "List workspaces", query=ListWorkspaces,
           response=list[WorkspaceRow], paged=True),
-    Route("GET", _ONE, "agent", read, "Read a workspace", response=Workspace),
+    Route("GET", _ONE, "agent", read, "Read a workspace", query=ReadAt, response=Workspace),
     Route("PATCH", _ONE, "admin", update, "Change a workspace", body=UpdateWorkspace, response=Workspace),
     Route("DELETE", _ONE, "admin", delete, "Delete a workspace", query=DeleteWorkspace, response=DeletedWorkspace),
     Route("GET", f"{_ONE}/delete-impact", "admin", impact, "What a deletion would take", response=DeleteImpact),

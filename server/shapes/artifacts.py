@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from server.shapes.common import Id, Object, Oid, PageSize, Shape, Text255, Time
+from server.shapes.common import At, Id, Object, Oid, PageSize, Shape, Text255, Time
 from server.shapes.files import Base64
 
 LogicalPath = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -72,6 +72,7 @@ class ExploreArtifacts(Shape):
     created_from: Day | None = None
     created_to: Day | None = None
     sort: Literal["newest", "oldest", "largest", "smallest", "name", "relevance"] | None = None
+    at: At | None = None
     page: Annotated[int, Meta(ge=1, le=10000)] = 1
     per_page: PageSize = 20
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from server.shapes.common import PageNumber, PageSize, Shape, Text255, Time
+from server.shapes.common import At, PageNumber, PageSize, Shape, Text255, Time
 
 FileKey = Annotated[str, Meta(min_length=1, max_length=120)]
 Base64 = Annotated[
@@ -35,14 +35,15 @@ class ListFiles(Shape):
     """Which files; all of them unless `per_page` or `page` is given."""
 
     q: str | None = None
+    at: At | None = None
     page: PageNumber | None = None
     per_page: PageSize | None = None
 
 
 class ReadFile(Shape):
-    """Which content; the current one by default. `at` is a commit (4 digits of its id or more) or a time."""
+    """Which content; the current one by default."""
 
-    at: str | None = None
+    at: At | None = None
     version: int | None = None
 
     def faults(self) -> list[tuple[str, str]]:

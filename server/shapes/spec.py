@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from server.shapes.common import Object, Oid, Shape, Time
+from gitstore.model import Door, Kind
+from server.shapes.common import At, Object, Oid, Shape, Time
+from server.shapes.workspaces import Actor
 
 ResourceType = Literal["repository", "search", "document_store", "cloud_account", "artifact_store", "api"]
 
@@ -26,12 +28,18 @@ class ReadSpec(Shape):
     """Which version; the current one by default. A version that does not exist, negative ones too, is 404."""
 
     version: int | None = None
+    at: At | None = None
+
+    def faults(self) -> list[tuple[str, str]]:
+        """They may contradict each other."""
+        return [("/at", "give either `at` or `version`")] if None not in (self.at, self.version) else []
 
 
 class ListResources(Shape):
     """Which resources."""
 
     type: Annotated[str, Meta(max_length=255)] | None = None
+    at: At | None = None
 
 
 class SpecVersion(msgspec.Struct):
@@ -44,6 +52,45 @@ class SpecVersion(msgspec.Struct):
     created_by_type: str | None
     created_by_id: str | None
     commit: Oid | None
+
+
+class SpecEntry(msgspec.Struct):
+    """One version of the spec, and the commit that made it."""
+
+    version: int
+    commit: Oid
+    created_at: Time
+    kind: Kind
+    name: str
+    actor: Actor
+    door: Door
+    request_id: str | None
+    workflow_id: str | None
+    task_id: str | None
+
+
+class CompareSpecs(Shape):
+    """Two versions; 0 is the empty spec before the first. By default the current one, and the one before `to`."""
+
+    start: Annotated[int, Meta(ge=0)] | None = msgspec.field(name="from", default=None)
+    to: Annotated[int, Meta(ge=0)] | None = None
+
+
+class SpecChange(msgspec.Struct, omit_defaults=True):
+    """One place that differs; `old` and `new` are there where there was and is a value."""
+
+    op: Literal["added", "removed", "changed"]
+    pointer: str
+    old: Any = UNSET
+    new: Any = UNSET
+
+
+class SpecDiff(msgspec.Struct):
+    """What differs between two versions, in the order of the later one."""
+
+    start: int = msgspec.field(name="from")
+    to: int
+    values: list[SpecChange]
 
 
 class Resource(msgspec.Struct, omit_defaults=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from gitstore.model import Door, Kind, Op
 from server.shapes.common import Id, Oid, Paging, Time
@@ -16,9 +18,12 @@ class ReadTimeline(Paging):
     cursor: str | None = None
     kind: Kind | None = None
     actor: str | None = None
+    door: Door | None = None
     path: str | None = None
     key: str | None = None
     workflow_id: Id | None = None
+    task_id: Id | None = None
+    q: Annotated[str, Meta(max_length=200, description="part of the one-line name, ignoring case")] | None = None
     since: str | None = None
     until: str | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -210,3 +211,80 @@ def test_old_versions_survive_a_restart(second: Callable[..., Any]) -> None:
         for number, one in enumerate(made, 1):
             assert admin.get(f"{place.at}/spec?version={number}").data == one
         assert put(admin, place, {"config": {"n": 9}})["version"] == 4
+
+
+def _put(admin: Client, place: Place, body: Any) -> Any:
+    return admin.put(f"{place.at}/spec", body, headers={"X-Workflow-Id": "w-7"})
+
+
+def test_the_versions_are_listed_newest_first_with_who_made_them(admin: Client, place: Place) -> None:
+    assert admin.get(f"{place.at}/spec/versions").data == []
+    made = [_put(admin, place, {"config": {"n": n}}).data for n in range(1, 4)]
+    answer = admin.get(f"{place.at}/spec/versions?per_page=2")
+    assert [one["version"] for one in answer.data] == [3, 2]
+    assert (answer.meta["total"], answer.meta["has_more"]) == (3, True)
+    (last,) = admin.get(f"{place.at}/spec/versions?per_page=2&page=2").data
+    assert last["commit"] == made[0]["commit"]
+    assert last["created_at"] == made[0]["created_at"]
+    assert (last["kind"], last["name"], last["door"]) == ("spec.updated", "spec: version 1", "api")
+    assert (last["actor"]["type"], last["workflow_id"]) == ("admin", "w-7")
+    for one in answer.data:
+        assert admin.get(f"{place.at}/spec?version={one['version']}").data["commit"] == one["commit"]
+
+
+def test_two_versions_are_compared_by_pointer(admin: Client, place: Place) -> None:
+    _put(admin, place, {"config": {"a": 1, "b/c": [1, 2]}, "tools": {"available": ["git"]}})
+    _put(admin, place, {"config": {"a": 2, "b/c": [1]}, "instructions": {"content": "hi"}})
+    answer = admin.get(f"{place.at}/spec/diff?from=1&to=2")
+    assert (answer.data["from"], answer.data["to"]) == (1, 2)
+    found = {(one["op"], one["pointer"]): (one.get("old"), one.get("new")) for one in answer.data["values"]}
+    assert found == {
+        ("removed", "/tools"): ({"available": ["git"]}, None),
+        ("changed", "/config/a"): (1, 2),
+        ("removed", "/config/b~1c/1"): (2, None),
+        ("added", "/instructions"): (None, {"content": "hi"}),
+    }
+    assert admin.get(f"{place.at}/spec/diff?from=1").data == answer.data
+    assert admin.get(f"{place.at}/spec/diff?from=2&to=2").data["values"] == []
+    whole = admin.get(f"{place.at}/spec/diff?from=0&to=1").data["values"]
+    assert {(one["op"], one["pointer"]) for one in whole} == {("added", "/config"), ("added", "/tools")}
+    assert admin.get(f"{place.at}/spec/diff?from=1&to=9").code == (404, "NOT_FOUND")
+    assert admin.get(f"{place.at}/spec/diff").data == answer.data
+    assert admin.get(f"{place.at}/spec/diff?to=1").data["values"] == whole
+    assert admin.get(f"{place.at}/spec/diff?from=-1&to=x").pointers == ["/from", "/to"]
+
+
+def test_a_version_is_restored_byte_for_byte_as_a_new_one(admin: Client, agent: Client, place: Place) -> None:
+    first = _put(admin, place, {"config": {"token": "secret:T", "n": 1}, "tools": {"available": []}}).data
+    _put(admin, place, {"config": {"n": 2}, "documents": {"d": {"path": "x"}}})
+    tag = admin.get(f"{place.at}/spec").etag
+    there = f"{place.at}/spec/versions/1/restore"
+    assert agent.post(there).code == (403, "FORBIDDEN")
+    assert admin.post(there, headers={"If-Match": '"other"'}).code == (412, "PRECONDITION_FAILED")
+    answer = admin.post(there, headers={"If-Match": tag})
+    assert (answer.data["version"], answer.data["spec"]) == (3, first["spec"])
+    assert answer.etag == admin.get(f"{place.at}/spec").etag
+    place.published()
+    old, new = first["commit"], answer.data["commit"]
+    assert place.git("rev-parse", f"{old}:spec") == place.git("rev-parse", f"{new}:spec")
+    entry = admin.get(f"{place.at}/timeline?per_page=1").data[0]
+    assert (entry["kind"], entry["name"]) == ("restore", "spec: restore version 1 as version 3")
+    again = admin.post(f"{place.at}/spec/versions/3/restore")
+    assert again.data == answer.data
+    for none in ("0", "4", "x", "-1", "1.5", "9" * 30):
+        assert admin.post(f"{place.at}/spec/versions/{none}/restore").code == (404, "NOT_FOUND")
+
+
+def test_a_version_that_breaks_a_rule_is_not_restored(admin: Client, place: Place) -> None:
+    _put(admin, place, {"config": {"n": 1}})
+    folder = place.published()
+    (folder / "spec/config.yaml").write_text("n: [unclosed\n")
+    place.git("-c", "user.name=p", "-c", "user.email=p@x", "commit", "-qam", "broken")
+    end = time.monotonic() + 10
+    while admin.get(f"{place.at}/spec/versions").meta["total"] < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    answer = admin.post(f"{place.at}/spec/versions/2/restore")
+    assert answer.code == (400, "VALIDATION_ERROR")
+    assert "spec/config.yaml" in answer.error["message"]
+    assert admin.post(f"{place.at}/spec/versions/1/restore").data["spec"] == {"config": {"n": 1}}

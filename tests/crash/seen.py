@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from gitstore import snapshots
 from gitstore.history import TimelineQuery
 from gitstore.model import Actor, Provenance
-from gitstore.repository import check
+from gitstore.repository import check, refs, tags
 from gitstore.repository.index import Index
 from gitstore.repository.trees import decode_path
 from gitstore.snapshot import Snapshot
@@ -40,7 +41,17 @@ def view(snapshot: Snapshot, store: Store) -> View:
         "generation": snapshot.sealed_generation,
         "spec_version": snapshot.spec_version,
         "times": (snapshot.created_at, snapshot.updated_at),
+        "snapshots": named(snapshot.workspace, store),
     }
+
+
+def named(workspace: str, store: Store) -> list[tuple[str, str, str | None, bool]]:
+    """The snapshots, each with what it names, its message, and whether git's tag of this name is the same."""
+    git_folder = store.load(workspace).repository.git
+    found = [(snapshots.find(store, workspace, name), oid) for name, oid in sorted(tags.marked(git_folder).items())]
+    return [
+        (one.name, one.commit, one.message, refs.read(git_folder, f"refs/tags/{one.name}") == oid) for one, oid in found
+    ]
 
 
 def git(folder: Path, *words: str) -> str:

@@ -19,10 +19,11 @@ import pytest
 
 from crash.powercut import Cut, Mark, Quick, Recorder, State, copy_outside, cuts
 from crash.seen import HOME, KEY, OTHER, WHO, View, git, history, plain_git, sound, view
-from gitstore import artifacts, files, memory, publisher, spec, workflows, workspaces
+from gitstore import artifacts, files, memory, publisher, snapshots, spec, workflows, workspaces
 from gitstore.changes import Draft
 from gitstore.model import Branch
 from gitstore.pending import Pending
+from gitstore.precondition import Precondition
 from gitstore.repository import journal, packs, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.lives import Places
@@ -93,6 +94,17 @@ class Script:
 
     def delete(self, identity: str) -> None:
         self.group((identity, lambda: self.store.delete(identity, lambda _: "gone")))
+
+    def snapshot(self, name: str, message: str | None, **more: Any) -> None:
+        """Names the newest state; without a message the name is taken away."""
+        self.disk.mark(("begun", HOME))
+        if message is not None:
+            snapshots.put(self.store, HOME, name, message=message, who=WHO, **more)
+        else:
+            snapshots.delete(self.store, HOME, name)
+        self.views[HOME].append(view(self.store.load(HOME).visible, self.store))
+        self.disk.mark(("acknowledged", HOME))
+        self.keep_derived()
 
     def publish(self, identity: str = HOME) -> None:
         assert self.store.publisher.publish(self.store.load(identity))
@@ -240,6 +252,24 @@ def deletion(s: Script) -> None:
     s.delete(OTHER)
 
 
+def tagged(s: Script) -> None:
+    """Snapshots made, moved and deleted, over refs that a person's git had packed."""
+    s.put(kept=2)
+    s.snapshot("v2", "Second")
+    s.snapshot("v1", None)
+    etag = snapshots.find(s.store, HOME, "v2").etag
+    s.put(kept=3)
+    s.snapshot("v2", "Moved", precondition=Precondition((etag,)))
+
+
+def packed(s: Script) -> None:
+    """What is there when the scenario of the snapshots begins."""
+    base(s)
+    s.publish()
+    s.snapshot("v1", "First")
+    s.git("pack-refs", "--all")
+
+
 def checkpoints(s: Script) -> None:
     s.put(kept=2)
     s.checkpoint()
@@ -274,7 +304,7 @@ SCENARIOS = {
         first_start, memories, groups, folds, context, produced, secrets, renames, unpublished_renames, deletion,
         checkpoints, stopping,
     )
-}  # fmt: skip
+} | {"tagged": (tagged, packed)}  # fmt: skip
 
 
 # -- looking ------------------------------------------------------------------------------------------------------

@@ -61,8 +61,8 @@ def lets_through(query: TimelineQuery, facts: CommitFacts) -> bool:
         query.kind in (None, facts.kind)
         and query.actor in (None, facts.actor.id, facts.actor.name, facts.actor.type)
         and query.door in (None, facts.door)
-        and (query.path is None or any(on(one.path) or on(one.old_path) for one in facts.changes))
-        and (query.key is None or any(one.key == query.key for one in facts.changes))
+        and (query.path is None or any(on(path) for one in facts.changes for path in one.paths))
+        and (query.key is None or any(query.key in one.keys for one in facts.changes))
         and query.workflow_id in (None, facts.workflow_id)
         and query.task_id in (None, facts.task_id)
         and (query.since is None or facts.time >= query.since)
@@ -91,8 +91,10 @@ def changes(draw: st.DrawFn) -> tuple[ChangedPath, ...]:
     found = []
     for path, part, key in draw(st.lists(st.sampled_from(PATHS), max_size=3, unique=True)):
         op = draw(st.sampled_from(["added", "changed", "deleted", "renamed"]))
-        old = draw(st.sampled_from(PATHS))[0] if op == "renamed" else None
-        found.append(ChangedPath(path, op, part, key, old if old != path else None))
+        old = draw(st.sampled_from(PATHS)) if op == "renamed" else (path,)
+        came_from = old if old[0] != path else (None, None, None)
+        blob = draw(st.sampled_from([None, "ab" * 20])) if op != "deleted" else None
+        found.append(ChangedPath(path, op, part, key, *came_from, blob))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from folders import ARTIFACT, ID, TOKEN, WHO, change, files, fill, git, plain, sound, write
 
-from gitstore import backup, schemas, settings, trash, verify, workspaces
+from gitstore import backup, schemas, settings, snapshots, trash, verify, workspaces
 from gitstore.acceptance import Refused
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, Invalid, NotFound
 from gitstore.exporting import export_workspace
@@ -19,6 +19,7 @@ from gitstore.history import TimelineQuery
 from gitstore.importing import import_folder
 from gitstore.keys import Keys
 from gitstore.layout import Layout
+from gitstore.past import Past
 from gitstore.repository.disk import Disk
 from gitstore.store import Options, Store
 from gitstore.survey import Survey
@@ -684,3 +685,37 @@ def test_other_branches_and_tags_and_what_was_pushed_come_along(tmp_path: Path) 
     export_workspace(tmp_path / "again", "quay", tmp_path / "out")
     assert git(tmp_path / "out", "for-each-ref", "refs/tags", "refs/heads/draft") == tips
     assert git(tmp_path / "out", "fsck", "--strict") == ""
+
+
+# --- snapshots --------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_keeps_snapshots_and_an_export_their_tags(backed: Path, tmp_path: Path) -> None:
+    with Store.open(backed) as store:
+        made = snapshots.put(store, "second", "v1", message="Before", who=WHO)
+        change(store, "second", "key-0", "later")
+        git(backed / "workspaces/second", "tag", "plain")
+        git(backed / "workspaces/second", "tag", "-d", "v1")  # what counts is what the store has
+        export_workspace(backed, "second", tmp_path / "out")
+        contents = backup.write(backed, tmp_path / "b.tar")
+    assert [one.snapshots for one in contents.workspaces] == [("v1",), ()]
+    assert git(tmp_path / "out", "rev-parse", "v1^{commit}").strip() == made.commit
+    assert git(tmp_path / "out", "tag").split() == ["plain", "v1"]
+    assert not (tmp_path / "out/.git/refs/gitstore").exists()
+    sound(tmp_path / "out")
+    backup.restore(tmp_path / "b.tar", tmp_path / "back")
+    with Store.open(tmp_path / "back") as store:
+        assert snapshots.contents(store, "second") == [made]
+        then = Past(store).at(store.load("second"), "v1").snapshot.context
+        assert then.memory["key-0"].value_json == b"0"
+    assert git(tmp_path / "back/workspaces/second", "tag").split() == ["plain", "v1"]
+    assert list(verify.verify(tmp_path / "back")) == []
+
+
+def test_snapshots_are_there_after_a_stay_in_the_trash(backed: Path) -> None:
+    with Store.open(backed) as store:
+        made = snapshots.put(store, "second", "v1", who=WHO)
+        store.delete("second", lambda _: None).result()
+    with Store.open(backed) as store:
+        trash.restore(store, trash.contents(store.layout)[0].id)
+        assert snapshots.contents(store, "second") == [made]

@@ -68,7 +68,7 @@ def test_look_ups_are_what_the_list_of_commits_says(feed: list[tuple[str, Commit
                 assert history.find_commit(workspace, facts.id[:12].upper()) == facts.id
                 assert history.commit("b" if workspace == "a" else "a", facts.id) is None
             if branch == "main":
-                spec = [one for one in line if any(change.part == "spec" for change in one.changes)]
+                spec = [one for one in line if any("spec" in change.parts for change in one.changes)]
                 assert history.version_count(workspace, "spec") == len(spec)
                 assert history.versions(workspace, "spec") == [
                     Version(number, one.id, one.time, one.actor, "added" if number == 1 else "changed")

@@ -46,6 +46,11 @@ def test_a_put_is_a_version_and_comes_back_as_written(workspace: MemoryWorkspace
     assert [(commit.kind, commit.name) for commit in workspace.commits] == [("spec.updated", "spec: version 1")]
 
 
+def test_a_part_whose_file_says_nothing_is_an_empty_one_in_every_version(workspace: MemoryWorkspace) -> None:
+    workspace.edit({"spec/tools.yaml": b"# nothing yet\n"})
+    assert spec.read(workspace.tree) == workspace.context.spec == {"tools": {}}  # type: ignore[arg-type]
+
+
 def test_an_identical_put_is_no_version(workspace: MemoryWorkspace) -> None:
     workspace.apply(spec.put, WHOLE)
     assert not workspace.apply(spec.put, {**WHOLE, "unknown": 1})

@@ -19,8 +19,11 @@ from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
 from gitstore.model import Actor, Artifact, Provenance
+from gitstore.past import Past
 from gitstore.pending import Pending
 from gitstore.repository.trees import TreeView
+from gitstore.retrospect import Retrospect
+from gitstore.sightings import Sightings, Wanted
 from gitstore.snapshot import Snapshot
 from gitstore.store import Options, Store
 from gitstore.work import Work
@@ -81,8 +84,16 @@ def everything(store: Store, identity: str) -> Any:
     """All that the derived indexes answer about a workspace."""
     timeline = store.history.timeline(identity, TimelineQuery(per_page=1000))
     found = Explorer(store.catalog, store.search).explore(identity, ExplorerQuery(q="quarterly"), 10**15)
+    workspace = store.load(identity)
+    told = Retrospect(store, Past(store))
+    paths = sorted({path for entry in timeline.entries for one in entry.facts.changes for path in one.paths})
+    on = {path: entry.facts.branch for entry in timeline.entries for one in entry.facts.changes for path in one.paths}
     return (
         timeline.entries,
+        [told.path_history(workspace, path, branch=on[path]) for path in paths],
+        [told.blame(workspace, path, branch=on[path]) for path, _ in workspace.visible.tree().walk()],
+        told.key_history(workspace, "a"),
+        Sightings(store).look(workspace, Wanted("Check")),
         store.history.file_stats(identity),
         store.history.versions(identity, "spec"),
         store.catalog.workspace(identity),

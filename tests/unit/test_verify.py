@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from folders import ID, change, fill, git, plain, write
+from folders import ID, WHO, change, fill, git, plain, write
 
-from gitstore import accord
+from gitstore import accord, snapshots
 from gitstore.errors import FormatUnknown, NotFound, StoreBusy
 from gitstore.importing import import_folder
 from gitstore.keys import Keys
@@ -300,3 +300,22 @@ def test_no_store_and_a_newer_one(data: Path, tmp_path: Path) -> None:
     (data / "store.yaml").write_text("format: 99\n")
     with pytest.raises(FormatUnknown):
         list(verify(data))
+
+
+def test_snapshots(data: Path) -> None:
+    with Store.open(data) as store:
+        made = snapshots.put(store, "shop", "v1", who=WHO)
+        snapshots.put(store, "shop", "v2", who=WHO)
+    assert list(verify(data)) == []
+    home = data / "workspaces/shop"
+    git(home, "tag", "-f", "v1", "HEAD~1")
+    git(home, "tag", "-d", "v2")
+    found = list(verify(data))
+    assert [(one.severity, one.place) for one in found] == [("warning", "workspaces/shop")] * 2
+    assert "v1" in found[0].message
+    with Store.open(data):
+        pass  # puts them back
+    assert list(verify(data)) == []
+    assert git(home, "rev-parse", "v1").strip() == made.tag
+    (home / ".git/objects" / made.tag[:2] / made.tag[2:]).unlink()
+    assert next(one.message for one in errors(data)).startswith("the snapshot v1 cannot be read")

@@ -1,0 +1,187 @@
+"""The benchmarks of history: a workspace of 100,000 commits, each answer beside the git command that gives it."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from bench.place import ROOT, ROUNDS, Row, Server, folder, make_workspaces, serving
+
+COMMITS = int(os.environ.get("BENCH_PAST", "100000"))
+KEYS = 200
+_DOCUMENT = 500  # commits between two changes of the large document
+_SPEC = 200  # and between two versions of the spec
+_APART = 5000
+_ASKED = 30  # requests in a round
+_ONE = "/api/v1/workspaces/w0"
+_GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def _git(where: Path, *words: str) -> float:
+    """Runs git; the milliseconds it took."""
+    start = time.perf_counter()
+    subprocess.run(["git", *words], cwd=where, env=_GIT, check=True, stdout=subprocess.DEVNULL)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _lengthen(root: Path, commits: int) -> None:
+    """Gives a workspace of a closed store its history, as somebody's git would."""
+    program = subprocess.Popen(["git", "fast-import", "--quiet"], cwd=root, env=_GIT, stdin=subprocess.PIPE)
+    assert program.stdin is not None
+    write, chance = program.stdin.write, random.Random(1)
+    when = int(time.time()) - commits
+    document = {n: f"{{owner: team {n}, limit: {n}}}" for n in range(KEYS)}
+
+    def blob(path: str, text: str) -> None:
+        write(b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(text), text.encode()))
+
+    for n in range(commits):
+        write(b"commit refs/heads/main\ncommitter Ada <ada@example.org> %d +0000\ndata 9\nset a key\n" % (when + n))
+        if n == 0:
+            write(b"from refs/heads/main^0\n")
+        if n % _DOCUMENT == 0:
+            document[chance.randrange(KEYS)] = f"{{owner: team {n}, limit: {n}}}"
+            blob("memory/document.yaml", "".join(f"key-{at}: {value}\n" for at, value in document.items()))
+        if n % _SPEC == 1:
+            blob("spec/config.yaml", f"turn: {n}\n")
+        if n % _SPEC != 1 and n % _DOCUMENT:
+            blob(f"memory/key-{n % KEYS}.yaml", f"owner: team-{n % 7}\nn: {n}\nnote: {chance.getrandbits(60)}\n")
+    program.stdin.close()
+    if program.wait():
+        raise RuntimeError("git fast-import failed")
+    _git(root, "reset", "-q", "--hard", "main")
+    _git(root, "update-ref", "refs/gitstore/main", "main")
+
+
+@contextmanager
+def _long() -> Iterator[tuple[Path, Path]]:
+    """A store with the long workspace, and the workspace's folder."""
+    with folder() as where:
+        data = where / "data"
+        make_workspaces(data, 1)
+        root = data / "workspaces/w0"
+        _lengthen(root, COMMITS)
+        shutil.rmtree(data / "derived")
+        yield data, root
+
+
+def _used(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that child processes take for something, and seconds of CPU that they use."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    work()
+    taken, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return taken, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _reindex(data: Path) -> None:
+    """Has a store whose derived data is gone make it again, and end."""
+    shutil.rmtree(data / "derived", ignore_errors=True)
+    program = "import sys, pathlib, gitstore.store as s; s.Store.open(pathlib.Path(sys.argv[1])).close()"
+    subprocess.run([sys.executable, "-c", program, str(data)], check=True, cwd=ROOT)
+
+
+def _asked(server: Server, paths: list[str]) -> float:
+    """The median milliseconds of these requests, one at a time."""
+    seen = []
+    for path in paths:
+        start = time.perf_counter()
+        server.ask(path)
+        seen.append((time.perf_counter() - start) * 1e3)
+    return median(seen)
+
+
+def past() -> Iterator[Row]:
+    """Timeline, histories, versions, differences and blame, and the index that they come from."""
+    with _long() as (data, root):
+        rebuilt = [
+            (*_used(lambda: _reindex(data)), *_used(lambda: _git(root, "log", "--name-status", "main")))
+            for _ in range(ROUNDS)
+        ]
+        with serving(data, checkout_watch="false") as server:
+            yield from _rows(server, root)
+    ours, cpu, theirs, their_cpu = (median(column) for column in zip(*rebuilt, strict=True))
+    yield (
+        "a start that makes the index again", f"{ours:.1f} s, {cpu:.1f} s of CPU",
+        f"git log --name-status: {theirs:.1f} s, {their_cpu:.1f} s of CPU",
+        f"{ours / theirs:.2f} ×, {cpu / their_cpu:.2f} × (CPU)", "≤ 3 ×",
+    )  # fmt: skip
+
+
+def _rows(server: Server, root: Path) -> Iterator[Row]:
+    chance = random.Random(2)
+    versions = COMMITS // _SPEC
+
+    def key() -> int:
+        return chance.randrange(2, KEYS)
+
+    works: list[tuple[str, Callable[[], str], tuple[str, ...], str]] = [
+        ("timeline, a page of 20", lambda: f"{_ONE}/timeline", ("log", "-20", "main"), "p50 ≤ 5 ms, ≤ 1 ×"),
+        (
+            "timeline of one path", lambda: f"{_ONE}/timeline?path=memory/key-{key()}.yaml",
+            ("log", "-20", "--name-status", "main", "--", "memory/key-7.yaml"), "p50 ≤ 10 ms, ≤ 0.2 ×",
+        ),
+        (
+            "history of a path", lambda: f"{_ONE}/history?path=memory/key-{key()}.yaml",
+            ("log", "--name-status", "main", "--", "memory/key-7.yaml"), "p50 ≤ 10 ms, ≤ 0.2 ×",
+        ),
+        (
+            "history of a key", lambda: f"{_ONE}/memory/key-{key()}/history?page={chance.randrange(1, 9)}",
+            ("log", "--name-status", "main", "--", "memory/key-7.yaml"), "p50 ≤ 10 ms, ≤ 0.2 ×",
+        ),
+        (
+            "version N of the spec", lambda: f"{_ONE}/spec?version={chance.randrange(1, versions)}",
+            ("log", "-1", "--skip=250", "-p", "main", "--", "spec"), "p50 ≤ 10 ms, ≤ 0.2 ×",
+        ),
+    ]  # fmt: skip
+    for work, ask, words, aim in works:
+        _asked(server, [ask() for _ in range(3)])
+        seen = [(_asked(server, [ask() for _ in range(_ASKED)]), _git(root, *words)) for _ in range(ROUNDS)]
+        yield _row(work, seen, f"git {' '.join(words[:1])}", aim)
+    apart = [(f"main~{n + _APART}", f"main~{n}") for n in range(0, COMMITS - _APART - 1, max(COMMITS // 20, 1))]
+    ids = [[_commit(root, name) for name in pair] for pair in apart]
+    seen = [
+        (_asked(server, [f"{_ONE}/diff?from={a}&to={b}"]), _git(root, "diff", "--name-status", a, b)) for a, b in ids
+    ]
+    yield _row(f"two commits {_APART} apart, 20 files of it shown", seen, "git diff --name-status", "≤ 2 ×")
+    again = [
+        (_asked(server, [f"{_ONE}/diff?from={a}&to={b}"]), theirs)
+        for (a, b), (_, theirs) in zip(ids, seen, strict=True)
+    ]
+    yield _row("the same again", again, "git diff --name-status", "≤ 2 ×")
+    blame = f"{_ONE}/memory/document/blame"
+    first = _asked(server, [blame])
+    yield _row(
+        f"blame of {KEYS} keys, {COMMITS // _DOCUMENT} versions, the first after the start",
+        [(first, _git(root, "blame", "main", "--", "memory/document.yaml"))], "git blame", "p50 ≤ 50 ms",
+    )  # fmt: skip
+    moments = [_commit(root, f"main~{_DOCUMENT * n + 7}") for n in range(1, min(COMMITS // _DOCUMENT, 20))]
+    _asked(server, [f"{blame}?at={one}" for one in moments[:1]])
+    seen = [
+        (_asked(server, [f"{blame}?at={one}"]), _git(root, "blame", one, "--", "memory/document.yaml"))
+        for one in moments
+    ]
+    yield _row("blame at other moments", seen, "git blame", "p50 ≤ 50 ms")
+    again = [(_asked(server, [blame] * _ASKED), _git(root, "blame", "main", "--", "memory/document.yaml"))]
+    yield _row("blame of now again", again, "git blame", "p50 ≤ 50 ms")
+
+
+def _commit(root: Path, name: str) -> str:
+    done = subprocess.run(["git", "rev-parse", name], cwd=root, env=_GIT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _row(work: str, seen: list[tuple[float, float]], reference: str, aim: str) -> Row:
+    ours, theirs = (median(column) for column in zip(*seen, strict=True))
+    return (work, f"p50 {ours:.2f} ms", f"{reference}: {theirs:.1f} ms", f"{ours / theirs:.3f} ×", aim)
+
+
+ALL: dict[str, Callable[[], Iterator[Row]]] = {"past": past}
