@@ -7,12 +7,13 @@ order of trees, and one of the same base name before all others. Nothing is gues
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from gitstore.repository.objects import Oid
 from gitstore.repository.trees import Difference, Node, encode_path
 
-_LOOKED_AT = 100  # equal files that are considered for one path, as git does
+_LOOKED_AT = 102  # equal files that are considered for one path, as git does
 
 
 class Move(NamedTuple):
@@ -30,45 +31,44 @@ def moves(differences: Iterable[Difference]) -> list[Move]:
     if all(one.new is not None for one in found) or all(one.old is not None for one in found):
         return [Move(*one) for one in found]
     ordered = sorted(found, key=lambda one: encode_path(one.path))
-    gone: dict[Oid, list[Difference]] = {}
-    for difference in ordered:
-        if difference.new is None and difference.old is not None:
-            gone.setdefault(difference.old.id, []).append(difference)
-    moved: dict[str, Difference] = {}
-    used: set[str] = set()
-    for difference in ordered:
-        if difference.old is None and difference.new is not None and difference.new.id in gone:
-            source = _source(difference, gone[difference.new.id], used)
+    gone: dict[tuple[Oid, int], list[str]] = {}
+    for path, old, new in ordered:
+        if new is None and old is not None:
+            gone.setdefault(_sort(old), []).append(path)
+    pools = {sort: _Pool(paths) for sort, paths in gone.items()}
+    moved: dict[str, str] = {}
+    for path, old, new in ordered:
+        if old is None and new is not None and (pool := pools.get(_sort(new))) is not None:
+            source = pool.take(path)
             if source is not None:
-                used.add(source.path)
-                moved[difference.path] = source
+                moved[path] = source
+    used = {one.path: one.old for one in found if one.old is not None and one.new is None}
+    sources = set(moved.values())
     return [
-        Move(one.path, moved[one.path].old, one.new, moved[one.path].path) if one.path in moved else Move(*one)
+        Move(one.path, used[moved[one.path]], one.new, moved[one.path]) if one.path in moved else Move(*one)
         for one in found
-        if one.path not in used
+        if one.path not in sources
     ]
 
 
-def _source(target: Difference, candidates: list[Difference], used: set[str]) -> Difference | None:
-    """The file that the target was before."""
-    assert target.new is not None
-    name = target.path.rsplit("/", 1)[-1]
-    best: Difference | None = None
-    looked = 0
-    for candidate in candidates:
-        assert candidate.old is not None
-        if not (_is_file(candidate.old) and _is_file(target.new)) and candidate.old.mode != target.new.mode:
-            continue
-        if candidate.path in used:
-            continue
-        if candidate.path.rsplit("/", 1)[-1] == name:
-            return candidate
-        best = best or candidate
-        looked += 1
-        if looked > _LOOKED_AT:
-            break
-    return best
+class _Pool:
+    """Equal files that went, in their order; those that come next are looked at."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self._rest = ((path.rsplit("/", 1)[-1], path) for path in paths)
+        self._next = list(islice(self._rest, _LOOKED_AT))
+
+    def take(self, path: str) -> str | None:
+        """The file that the one at `path` was before."""
+        if not self._next:
+            return None
+        name = path.rsplit("/", 1)[-1]
+        at = next((at for at, other in enumerate(self._next) if other[0] == name), 0)
+        source = self._next.pop(at)
+        self._next += islice(self._rest, 1)
+        return source[1]
 
 
-def _is_file(node: Node) -> bool:
-    return node.mode & 0o170000 == 0o100000
+def _sort(node: Node) -> tuple[Oid, int]:
+    """What two files must have in common: the content, and of what is no plain file the mode."""
+    return node.id, 0 if node.mode & 0o170000 == 0o100000 else node.mode

@@ -171,4 +171,5 @@ def test_names_that_are_no_utf8_are_told_all_the_same(place: Place, admin: Clien
         assert time.monotonic() < until
         time.sleep(0.05)
     entry = admin.get(f"{place.at}/timeline/{commit}").data
-    assert {one["path"] for one in entry["diff"]} >= {"seen.txt"}
+    assert {one["path"] for one in entry["diff"]} == {"seen.txt", "caf\ufffd.txt"}
+    assert {one["path"] for one in entry["changes"]} == {"seen.txt", "caf\ufffd.txt"}
