@@ -57,6 +57,9 @@ admin POST /api/v1/workspaces/{}/planning-workflow
 admin PUT /api/v1/workspaces/{}/git-webhook
 admin DELETE /api/v1/workspaces/{}/git-webhook
 agent GET /api/v1/workspaces/{}/problems
+agent POST /api/v1/workspaces/{}/changes
+admin POST /api/v1/workspaces/{}/restore
+admin POST /api/v1/workspaces/{}/revert
 agent GET /api/v1/workspaces/{}/workflows
 agent POST /api/v1/workspaces/{}/workflows
 agent GET /api/v1/workflows/{}
