@@ -28,6 +28,7 @@ EVIDENCE: Final = "Gitstore-Evidence"
 
 ID: Final = re.compile(r"[0-9a-fA-F]{40}")
 _BRANCHES: Final[tuple[Branch, Branch]] = ("main", "evidence")
+_SOON: Final = (3_600_000, 86_400_000, 30 * 86_400_000)
 _SHORT: Final = re.compile(r"[0-9a-fA-F]{4,39}")
 
 
@@ -136,9 +137,12 @@ def _commit(history: History, repository: Repository, workspace: str, digits: st
 
 def _reached(history: History, repository: Repository, workspace: str, oid: Oid) -> Branch | None:
     """The branch that a commit is part of. Other branches and tags do not count: nobody held those to the rules."""
+    made = facts.time_of(repository.commit(oid))
     for branch in _BRANCHES:
-        head = history.head(workspace, branch)
-        if head is not None and is_ancestor(repository, oid, Oid(bytes.fromhex(head))):
+        # A line is mostly merged soon: from a commit of about that time there is less to walk than from the newest.
+        soon = (history.at_time(workspace, branch, made + wait) for wait in _SOON)
+        heads = dict.fromkeys(head for head in (*soon, history.head(workspace, branch)) if head is not None)
+        if any(is_ancestor(repository, oid, Oid(bytes.fromhex(head))) for head in heads):
             return branch
     return None
 

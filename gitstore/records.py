@@ -26,6 +26,7 @@ from gitstore.search import Search
 from gitstore.store import Store
 
 _KEPT: Final = 4  # states whose records stay in memory
+_ROWS: Final = 200_000  # and about how many artifacts they may have
 _TRIES: Final = 5  # readings of the catalog that a writer may spoil
 
 
@@ -77,8 +78,9 @@ class Evidence:
         made = records, Explorer(records, records)
         with self._lock:
             self._known[key] = made
-            while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
+            rows = sum(one.size for one, _ in self._known.values())
+            while len(self._known) > _KEPT or (rows > _ROWS and len(self._known) > 1):
+                rows -= self._known.popitem(last=False)[1][0].size
         return made
 
 
@@ -107,6 +109,11 @@ class Records:
         today = dict(self._flows)
         self._go_back(_tree(workspace, commit), told, head)
         self._let_go(today, now)
+
+    @property
+    def size(self) -> int:
+        """How many artifacts there are."""
+        return len(self._rows)
 
     def indexed(self, _: str) -> Heads:
         """The commit that everything reflects."""

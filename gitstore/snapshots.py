@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +22,7 @@ from gitstore.store import Store
 from gitstore.transport.fetch import publish
 
 MESSAGE_MAX = 2000
+T = TypeVar("T")
 _PATIENCE = 5.0  # seconds that somebody's git may hold the lock of a ref
 
 
@@ -92,6 +95,7 @@ def put(
             if (known.commit, known.evidence) == (moment.main, moment.evidence) and (
                 message is None or text == known.message
             ):
+                _again(lambda: tags.show(store.disk, repository, name, Oid(bytes.fromhex(known.tag))))
                 return known
             if precondition.if_match is None:
                 raise Conflict(
@@ -101,8 +105,8 @@ def put(
                 )
         else:
             _free(repository, name)
-        made = _write(store, repository, _tag(name, moment, text, who), old)
-        return _read(repository, name, made)
+        tag = _tag(name, moment, text, who)
+        return _read(repository, name, _again(lambda: tags.put(store.disk, repository, tag, old)))
 
 
 def delete(store: Store, reference: str, name: str, *, precondition: Precondition = NONE) -> None:
@@ -116,7 +120,7 @@ def delete(store: Store, reference: str, name: str, *, precondition: Preconditio
             raise NotFound(f"the workspace has no snapshot `{names.one_line(name, 80)}`")
         if precondition != NONE:
             precondition.check(_read(repository, name, old).etag)
-        _write(store, repository, name, old)
+        _again(lambda: tags.delete(store.disk, repository, name, old))
 
 
 def _message(store: Store, message: str | None) -> str | None:
@@ -170,16 +174,12 @@ def _free(repository: Repository, name: str) -> None:
         raise Conflict(f"`{name}` cannot be the name of a new snapshot: {why}", details={"name": name, "tag": other})
 
 
-def _write(store: Store, repository: Repository, what: Tag | str, old: Oid | None) -> Oid:
-    """Puts a tag in the place of `old`, or takes `old` away. Raises Conflict, StorageFailed, Unavailable."""
+def _again(step: Callable[[], T]) -> T:
+    """What a step gives, once no git holds the locks it needs. Raises Conflict, StorageFailed, Unavailable."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            if isinstance(what, Tag):
-                return tags.put(store.disk, repository, what, old)
-            assert old is not None
-            tags.delete(store.disk, repository, what, old)
-            return old
+            return step()
         except refs.RefLocked:
             if time.monotonic() > until:
                 raise Unavailable("somebody's git holds a lock in the workspace's folder; try again") from None

@@ -46,11 +46,28 @@ _ANSWER_HEADERS = {
     "X-Request-Id": ("The id of the request.", {"type": "string"}),
     "ETag": ("Identifies `data`; changes whenever it does.", {"type": "string"}),
     "Link": ("first, prev, next, last page (RFC 8288).", {"type": "string"}),
+    "Gitstore-At": ("With `at`: the commit of `main` that the answer is of.", {"type": "string"}),
+}
+_COMMIT = {"type": ["string", "null"], "pattern": "^[0-9a-f]{40}$"}
+_MOMENT = {
+    "type": "object",
+    "description": "with `at`: the moment that the answer is of",
+    "required": ["asked", "main", "evidence", "time"],
+    "properties": {
+        "asked": {"type": "string"},
+        "main": _COMMIT,
+        "evidence": _COMMIT,
+        "time": {"type": "string", "format": "date-time"},
+    },
 }
 _META = {
     "type": "object",
     "required": ["request_id", "timestamp"],
-    "properties": {"request_id": {"type": "string"}, "timestamp": {"type": "string", "format": "date-time"}},
+    "properties": {
+        "request_id": {"type": "string"},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "at": _MOMENT,
+    },
 }
 _COUNTS = {name: {"type": "integer"} for name in ("page", "per_page", "total", "total_pages")}
 
@@ -155,6 +172,8 @@ def _responses(route: Route, places: dict[str, Any]) -> dict[str, Any]:
         if route.also is not None:
             answer["content"][route.also] = {"schema": {"type": "string"}}
         answer["headers"]["ETag"] = _header("ETag")
+    if route.query is not None and "at" in route.query.__struct_fields__:
+        answer["headers"]["Gitstore-At"] = _header("Gitstore-At")
     statuses = ["400", "404", "429", "500", "503"]
     if route.scope is not None:
         statuses += ["401", "403"]

@@ -105,8 +105,7 @@ def put(disk: Disk, repository: Repository, tag: Tag, old: Oid | None) -> Oid:
     if mark(git, tag.name) != made.id:
         _swap(disk, repository, f"{MARKS}/{tag.name}", old, made.id)
         disk.sync_all(git)
-    _show(disk, repository, tag.name, made.id)
-    disk.sync_all(git)
+    show(disk, repository, tag.name, made.id)
     return made.id
 
 
@@ -129,19 +128,22 @@ def restore(disk: Disk, repository: Repository) -> list[str]:
     found = []
     for name, oid in marked(repository.git).items():
         try:
-            if _show(disk, repository, name, oid):
+            if show(disk, repository, name, oid):
                 found.append(name)
         except (refs.RefLocked, refs.RefMoved, OSError):
             continue  # others are shown the snapshot all the same
     return found
 
 
-def _show(disk: Disk, repository: Repository, name: str, oid: Oid) -> bool:
+def show(disk: Disk, repository: Repository, name: str, oid: Oid) -> bool:
+    """Brings the tag of a snapshot to where the snapshot is, durably; whether it was elsewhere. Raises as `put`."""
     ref = f"{TAGS}/{name}"
     held = _held(repository.git, name)
-    if held != oid:
-        _swap(disk, repository, ref, held, oid)
-    return held != oid
+    if held == oid:
+        return False
+    _swap(disk, repository, ref, held, oid)
+    disk.sync_all(repository.git)
+    return True
 
 
 def _held(git: str, name: str) -> Oid | None:

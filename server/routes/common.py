@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from gitstore.changes import Draft, Outcome, Workspace
 from gitstore.model import Branch, CommitFacts, Touch
-from gitstore.past import Moment, Then
+from gitstore.past import Moment, Part, Then
 from gitstore.snapshot import Snapshot
 from server.call import Call
 from server.http import Page, Raw, Reply
@@ -28,19 +28,19 @@ async def workspace(call: Call, name: str = "id") -> Workspace:
     return found if found is not None else await call.offload(store.load, reference)
 
 
-async def then(call: Call, found: Workspace) -> Then | None:
-    """The workspace as it was, where the query says `at`. Raises NotFound, Invalid."""
+async def then(call: Call, found: Workspace, part: Part | None = None) -> Then | None:
+    """The workspace, or only a part of it, as it was, where the query says `at`. Raises NotFound, Invalid."""
     at: str | None = call.query.at
     if at is None:
         return None
     past = call.app.past
-    return past.known(found, at) or await call.offload(past.at, found, at)
+    return past.known(found, at, part) or await call.offload(past.at, found, at, part)
 
 
-async def state(call: Call) -> tuple[Snapshot, Then | None]:
-    """The state of the workspace that the path names: the newest, or that of the query's `at`."""
+async def state(call: Call, part: Part | None = None) -> tuple[Snapshot, Then | None]:
+    """The state of the workspace that the path names: the newest, or that (or a part) of the query's `at`."""
     found = await workspace(call)
-    asked = await then(call, found)
+    asked = await then(call, found, part)
     return (found.visible, None) if asked is None else (asked.snapshot, asked)
 
 

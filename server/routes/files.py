@@ -108,7 +108,7 @@ def _list(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
 
 async def list_all(call: Call) -> Reply:
     """The files, newest first; all of them unless a page is asked for."""
-    return await call.offload(_list, call, *await common.state(call))
+    return await call.offload(_list, call, *await common.state(call, "files"))
 
 
 def _read(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
@@ -120,7 +120,7 @@ def _read(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
 
 async def read(call: Call) -> Reply:
     """One file's record."""
-    return await call.offload(_read, call, *await common.state(call))
+    return await call.offload(_read, call, *await common.state(call, "files"))
 
 
 def _version(call: Call, found: Workspace, number: int) -> tuple[StoredFile, int]:
@@ -129,7 +129,7 @@ def _version(call: Call, found: Workspace, number: int) -> tuple[StoredFile, int
     wanted = call.app.store.history.version(found.id, "file", number, stored.key)
     if wanted is None:
         raise NotFound(f"the file {stored.key} has no version {names.one_line(str(number), 30)}")
-    older = call.app.past.at(found, wanted.commit).snapshot.context.files.get(stored.key)
+    older = call.app.past.at(found, wanted.commit, "files").snapshot.context.files.get(stored.key)
     if older is None:
         raise NotFound(f"version {number} of the file {stored.key} cannot be read")
     return older, wanted.time
@@ -156,7 +156,7 @@ def _content(call: Call, found: Workspace, then: Then | None) -> Raw:
 async def content(call: Call) -> Raw:
     """The bytes of a file, now, in an earlier version, or at a moment."""
     found = await common.workspace(call)
-    return await call.offload(_content, call, found, await common.then(call, found))
+    return await call.offload(_content, call, found, await common.then(call, found, "files"))
 
 
 # --- uploads --------------------------------------------------------------------------------------------------------

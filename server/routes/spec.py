@@ -55,7 +55,7 @@ async def read(call: Call) -> Reply:
     query: ReadSpec = call.query
     found = await common.workspace(call)
     if query.version is None or query.version == found.visible.spec_version:
-        then = await common.then(call, found)
+        then = await common.then(call, found, "spec")
         return await call.offload(_current, call, found.visible if then is None else then.snapshot, then)
     return await call.offload(_version, call, found, query.version)
 
@@ -152,13 +152,13 @@ async def _changed(call: Call, outcome: Outcome[bool]) -> Reply:
 async def resources(call: Call) -> Reply:
     """The resources of the current spec, of one type if asked for."""
     query: ListResources = call.query
-    snapshot, then = await common.state(call)
+    snapshot, then = await common.state(call, "spec")
     return _view(spec.resources(snapshot.context.spec, query.type), then)
 
 
 async def tools(call: Call) -> Reply:
     """Which tools the current spec allows and blocks."""
-    snapshot, then = await common.state(call)
+    snapshot, then = await common.state(call, "spec")
     return _view(spec.tools(snapshot.context.spec), then)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from contract.client import PEM, Client
+from contract.client import PEM, Answer, Client
 from contract.conftest import Place, Server
 from contract.test_past import at, put
 
@@ -64,6 +66,21 @@ def test_putting_it_again_changes_nothing_and_moving_it_needs_a_precondition(adm
     assert admin.delete(f"{place.at}/snapshots/v1").code == (404, "NOT_FOUND")
     assert at(admin, place, "/memory", "v1").code == (404, "NOT_FOUND")
     assert admin.put(f"{place.at}/snapshots/v1").data["commit"] == second
+
+
+def test_of_many_that_want_one_name_at_once_one_has_it(admin: Client, place: Place) -> None:
+    heads = [put(admin, place, "a", n) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+
+        def ask(head: str) -> Answer:
+            with admin.other() as client:
+                return client.put(f"{place.at}/snapshots/v1", {"at": head})
+
+        answers = list(pool.map(ask, heads))
+    made = [answer.data["commit"] for answer in answers if answer.status == 200]
+    assert len(made) == 1
+    assert [answer.status for answer in answers].count(409) == 7
+    assert admin.get(f"{place.at}/snapshots/v1").data["commit"] == made[0]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from crash.seen import HOME, KEY, OTHER, WHO, View, git, history, plain_git, sound, view
-from gitstore import artifacts, files, joining, memory, publisher, spec, workflows, workspaces
+from gitstore import artifacts, files, joining, memory, publisher, snapshots, spec, workflows, workspaces
 from gitstore.changes import Draft
 from gitstore.checkout import Checkouts
 from gitstore.errors import StorageFailed, Unavailable
@@ -246,6 +246,15 @@ class Trial:
             assert self.disk.tripped.is_set()
             self.refused.append(lambda: self.come_in(step, path, text))
 
+    def name(self, step: Callable[[], object]) -> None:
+        """Something is done to a snapshot, which is there or not if the disk refuses; if not now, then later."""
+        try:
+            step()
+        except StorageFailed:
+            assert self.disk.tripped.is_set()
+            self.refused.append(lambda: self.name(step))
+        self.views[HOME] = view(self.store.load(HOME).visible, self.store)
+
     def look(self) -> None:
         Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20).look("home", None)
 
@@ -456,6 +465,19 @@ def joining_a_commit(t: Trial) -> None:
     t.publish()
 
 
+def naming(t: Trial) -> None:
+    t.put(kept=2)
+    t.name(lambda: snapshots.put(t.store, HOME, "v1", at="now", message="First", who=WHO))
+    t.name(lambda: snapshots.put(t.store, HOME, "v2", at="now", who=WHO))
+    t.name(lambda: unname(t.store, "v1"))
+
+
+def unname(store: Store, name: str) -> None:
+    """Takes a snapshot away, if it is there."""
+    if any(one.name == name for one in snapshots.contents(store, HOME)):
+        snapshots.delete(store, HOME, name)
+
+
 def pushing(t: Trial) -> None:
     onto = t.store.load(HOME).visible.main.oid
     assert onto is not None
@@ -487,7 +509,7 @@ def push(store: Store, onto: Oid, path: str, text: str) -> None:
 OPERATIONS: tuple[Callable[[Trial], None], ...] = (
     creating, memory_set, memory_deleted, spec_put, file_put, file_deleted, artifact_added, secret_sealed, renaming,
     renaming_in_a_circle, deleting, deleting_for_another, checkpointing, folding, stopping, editing, joining_a_commit,
-    pushing,
+    pushing, naming,
 )  # fmt: skip
 
 

@@ -119,6 +119,9 @@ def reads(workspace: Workspace, seed: int) -> None:
     for commit in chance.sample(commits, len(commits)):
         then = past.at(workspace, chance.choice((commit, commit[:16])))
         same_as_git(workspace, folder, commit, then)
+        for part in ("spec", "files"):
+            alone = Past(store).at(workspace, commit, part).snapshot.context
+            assert getattr(alone, part) == getattr(then.snapshot.context, part), (commit, part)
         again = past.at(workspace, commit)
         assert again.snapshot.record() == then.snapshot.record()
         known = recall(store.history, workspace.repository, workspace.id, now=then.snapshot.main.time,
