@@ -17,7 +17,7 @@ from gitstore.errors import GitstoreError, Invalid, SecretFound
 from gitstore.model import Artifact, Task, Workflow
 from gitstore.parsed import text_secrets
 from gitstore.reading import shown
-from gitstore.repository.trees import TreeEntry, TreeView
+from gitstore.repository.trees import Difference, TreeEntry, TreeView
 from gitstore.rules import Policy
 
 Record = Workflow | Task | Artifact | evidence.Gone | evidence.Broken
@@ -102,6 +102,37 @@ def _texts(tree: TreeView, before: TreeView | None) -> Iterator[Fault]:
             credentials.refuse(text_secrets(node.id.hex(), tree.source.blob(node.id)), shown(path))
         except SecretFound as error:
             yield of_error(path, error)
+
+
+def changed_faults(before: TreeView, after: TreeView, changed: Iterable[Difference], policy: Policy) -> list[Fault]:
+    """What in the files that differ keeps `after` from being a context branch, where `before` is one.
+
+    What their documents say is left out: `Context.elsewhere` tells that.
+    """
+    found: list[Fault] = []
+    folders: dict[str, set[str]] = {}
+    for path, _, new in changed:
+        if new is None:
+            continue
+        folder, inside = "", path
+        while inside:
+            name, _, inside = inside.partition("/")
+            folders.setdefault(folder, set()).add(name)
+            folder = f"{folder}/{name}" if folder else name
+        if policy == "refuse" and path.split("/", 1)[0] not in GOVERNED and new.mode & 0o170000 == 0o100000:
+            try:
+                credentials.refuse(text_secrets(new.id.hex(), after.source.blob(new.id)), shown(path))
+            except SecretFound as error:
+                found.append(of_error(path, error))
+    for folder, touched in folders.items():
+        entries = after.entries(folder)
+        if folder.split("/", 1)[0] in GOVERNED:  # whose names the context tells apart
+            entries = [entry for entry in entries if entry.name in touched]
+        faults = list(level(entries, "", folder))
+        if faults:
+            old = set(level(before.entries(folder), "", folder))
+            found += [one for one in faults if one not in old or before.node(one.path) != after.node(one.path)]
+    return found
 
 
 def evidence_faults(workspace: str, tree: TreeView, policy: Policy, now: int) -> list[Fault]:

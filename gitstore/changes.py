@@ -20,6 +20,7 @@ from gitstore.errors import Conflict
 from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
 from gitstore.model import Branch, CommitFacts, Kind, Problem, Provenance, Touch
 from gitstore.pending import Pending
+from gitstore.reading import Overlay
 from gitstore.repository import journal
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.objects import Blob, Object, Oid
@@ -78,11 +79,22 @@ class Draft:
         self.state = "completed"
         self.workflow_id: str | None = None
         self.task_id: str | None = None
+        self.more: dict[str, str] = {}  # further trailers of the commit, by their names without `Gitstore-`
+        self._seen: dict[str, Blob | None] = {}
 
     @property
-    def sealed(self) -> Mapping[str, bytes]:
-        """The secrets sealed for this workspace, by name."""
-        return self._base.sealed
+    def sealed(self) -> Mapping[str, bytes | str]:
+        """The secrets sealed for this workspace, by name; those of this change as they were given."""
+        if not self.seals:
+            return self._base.sealed
+        held: dict[str, bytes | str | None] = {**self._base.sealed, **self.seals}
+        return {name: secret for name, secret in held.items() if secret is not None}
+
+    def proceed(self) -> None:
+        """From here on the context is that which this change has made so far."""
+        fresh = {path: edit for path, edit in self.edits.items() if self._seen.get(path, self) is not edit}
+        self.context = self.context.after(Overlay(self.tree, self.edits), fresh, self.now)
+        self._seen = dict(self.edits)
 
     def read(self, path: str) -> bytes | None:
         """The file as this change leaves it."""
@@ -310,7 +322,14 @@ class Workspace:
 
     def _commit(self, draft: Draft, old: Line, root: Oid) -> Object:
         text = message(
-            draft.kind, draft.name, draft.state, draft.now, draft.provenance, draft.workflow_id, draft.task_id
+            draft.kind,
+            draft.name,
+            draft.state,
+            draft.now,
+            draft.provenance,
+            draft.workflow_id,
+            draft.task_id,
+            draft.more,
         )
         signature = Signature(*author(draft.provenance.actor), draft.now // 1000)
         parents = (old.oid,) if old.oid is not None else ()

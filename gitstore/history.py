@@ -14,8 +14,9 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from gitstore import errors
+from gitstore import causes, errors
 from gitstore.asof import AsOf, FileStat
+from gitstore.causes import Cause
 from gitstore.database import LIMIT, Database, Row, Unpacker, clip, unbind
 from gitstore.intake import LAST_NUMBER, SPEC, Intake, Known
 from gitstore.model import Actor, Branch, ChangedPath, CommitFacts, Op, Stamp, Touch
@@ -84,6 +85,7 @@ _STAMP = "c.id, c.time, c.kind, c.name, c.actor, c.door, c.request, c.workflow, 
 _EVERYTHING = TimelineQuery()
 _HEX = frozenset("0123456789abcdef")
 _TOTALS_KEPT = 1_000
+_TOGETHER = 500
 _changes: Unpacker[tuple[ChangedPath, ...]] = Unpacker(tuple[ChangedPath, ...])
 _FOLDERS = {
     "memory": "memory/",
@@ -249,13 +251,45 @@ class History:
     def commit(self, workspace: str, commit: str) -> CommitFacts | None:
         """Everything known about a commit of either line, all its changes included."""
         row = self._by_id(workspace, commit, commit, _FACTS)
-        if not row:
+        return self._whole(row[0]) if row else None
+
+    def position(self, workspace: str, commit: str) -> int | None:
+        """Where a commit stands on `main`, for `caused` and `touches`: a later one has a higher position."""
+        number = self._known.workspaces.get(workspace)
+        if number is None:
             return None
-        facts = self._facts(row[0])
-        if row[0][13] <= CHANGES_SHOWN:
-            return facts
-        rest = self._database.row("SELECT changes FROM further WHERE seq=?", (row[0][0],))
-        return msgspec.structs.replace(facts, changes=facts.changes + _changes(rest[0])) if rest else None
+        first, beyond = span(line_of(number, "main"))
+        return next((seq for (seq,) in self._by_id(workspace, commit, commit, "c.seq") if first <= seq < beyond), None)
+
+    def caused(self, workspace: str, cause: Cause, until: int) -> Iterator[tuple[int, CommitFacts]]:
+        """The commits of `main` up to the position `until` that have this cause, oldest first, each with its own."""
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return
+        sql, values = causes.caused(number, cause, span(line_of(number, "main"))[0], until)
+        found = [row[0] for row in self._database.rows(sql, values)]
+        for at in range(0, len(found), _TOGETHER):
+            some = found[at : at + _TOGETHER]
+            marks = ",".join("?" * len(some))
+            rows = self._database.rows(f"SELECT {_FACTS} FROM commits c WHERE c.seq IN ({marks}) ORDER BY c.seq", some)  # noqa: S608
+            for row in rows:
+                yield row[0], self._whole(row)
+
+    def touches(self, workspace: str, path: str, until: int) -> list[int]:
+        """The positions of the commits of `main` that changed a path, up to `until`, in their order."""
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return []
+        sql, values = causes.touches(number, path, span(line_of(number, "main"))[0], until)
+        return [row[0] for row in self._database.rows(sql, values)]
+
+    def undoings(self, workspace: str, until: int) -> dict[int, str]:
+        """The reverts and restores of `main` up to a position, by theirs."""
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return {}
+        sql, values = causes.undoings(number, span(line_of(number, "main"))[0], until)
+        return {position: oid.hex() for position, oid in self._database.rows(sql, values)}
 
     def find_commit(self, workspace: str, prefix: str) -> str | None:
         """The commit whose id begins with `prefix` (4 to 40 hexadecimal digits, any case), None when there is none.
@@ -519,6 +553,14 @@ class History:
             self._totals.clear()
         self._totals[key] = (now, total)
         return total
+
+    def _whole(self, row: Row) -> CommitFacts:
+        """The facts with all their changes."""
+        facts = self._facts(row)
+        if row[13] <= CHANGES_SHOWN:
+            return facts
+        rest = self._database.row("SELECT changes FROM further WHERE seq=?", (row[0],))
+        return msgspec.structs.replace(facts, changes=facts.changes + _changes(rest[0])) if rest else facts
 
     def _facts(self, row: Row) -> CommitFacts:
         seq, time, oid, parents, kind, name, actor, door, state, request, workflow, task, changes, _ = row

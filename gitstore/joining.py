@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Literal, NamedTuple
 
 from gitstore import documents, intent
-from gitstore.changes import Change, Outcome, Workspace
+from gitstore.changes import Change, Closed, Outcome, Workspace
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict, Invalid
 from gitstore.facts import author, leads_to, line, message, server_signature, walk
@@ -43,6 +43,19 @@ class Joined(NamedTuple):
     head: str
     clashes: tuple[Clash, ...] = ()
     joined: bool = False
+
+
+class Turn(NamedTuple):
+    """What `main` is to be (all files of it, and what of them is not stored yet), and what its commit says.
+
+    `context` is what the files say, where that is known; else they are read.
+    """
+
+    merged: Merged
+    kind: Kind
+    name: str
+    more: Mapping[str, str] = {}
+    context: Context | None = None
 
 
 def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
@@ -182,6 +195,25 @@ def settle_rewrite(workspace: Workspace, rewrite: Oid, who: Provenance, *, resto
         return arrival.hand_in()
 
 
+def turn(workspace: Workspace, make: Callable[[Snapshot], Turn], who: Provenance) -> Pending[Outcome[Turn]]:
+    """Gives `main` the files that `make` says, in one commit on the newest state, which `make` is given in the lock.
+
+    What it raises is raised here, and then nothing has happened. The files that are there already make no commit.
+    Raises Closed, and Conflict where the slug that they say is taken.
+    """
+    with workspace.lock:
+        if workspace.closed:
+            raise Closed
+        arrival = _Arrival(workspace, "main")
+        made = make(arrival.base)
+        if made.merged.root == arrival.old.root:
+            outcome: Outcome[Turn] = Outcome(made, arrival.base, None)
+            return workspace.settled().then(lambda _: outcome)
+        arrival.settle(made.merged, made.name, who, made.more, kind=made.kind)
+        arrival.known = made.context
+        return arrival.hand_in().then(lambda done: Outcome(made, done.snapshot, done.commit))
+
+
 def conflict(clashes: Iterable[Clash]) -> Conflict:
     """The error that names the places where both sides differ, with both values."""
     found = list(clashes)
@@ -222,6 +254,7 @@ class _Arrival:
         self.kept: Files = {}
         self.taken: Files = {}
         self.joined = False
+        self.known: Context | None = None  # what the files say, where that need not be read
         self._tip: Oid | None = None
         self._root: Oid | None = None
 
@@ -280,11 +313,13 @@ class _Arrival:
         for item, tree in trees:
             self.repository.database.keep_tree(item, tree)
 
-    def settle(self, merged: Merged, name: str, who: Provenance, more: Mapping[str, str]) -> None:
+    def settle(
+        self, merged: Merged, name: str, who: Provenance, more: Mapping[str, str], kind: Kind = "restore"
+    ) -> None:
         """Makes a commit on the old head that has this tree, were it the same."""
         assert self.old.oid is not None
         self._keep(merged.objects, merged.trees)
-        self._commit(merged.root, (self.old.oid,), name, who, more, kind="restore")
+        self._commit(merged.root, (self.old.oid,), name, who, more, kind=kind)
 
     def _commit(
         self,
@@ -308,6 +343,8 @@ class _Arrival:
         """What the tree says, if it is that of `main`."""
         if self.branch != "main":
             return self.base.context
+        if self.known is not None:
+            return self.known
         view = TreeView(self.repository.database, root)
         return Context.load(view, previous=self.base.context, now=self.now, policy=self.base.context.policy)
 

@@ -4,39 +4,50 @@ which stay in its history and are named until somebody brings their content back
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+
 from gitstore import values
 from gitstore.facts import time_of
 from gitstore.history import History, TimelineQuery
 from gitstore.joining import REWRITE, SETTLES
-from gitstore.model import Problem
+from gitstore.model import CommitFacts, Problem
 from gitstore.repository.ancestry import base
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 
 SOURCE = "rewrite"  # whose problems these are (Workspace.tell)
-_LOOKED_AT = 100  # merges, and as many restorations
+_LOOKED_AT = 100  # merges
 _NAMED = 10  # commits that a problem names
 
 
 def standing(history: History, repository: Repository, workspace: str) -> tuple[Problem, ...]:
     """The rewrites that are not settled, oldest first; the id of each is that of the commit that joined it."""
-    joined: list[tuple[str, str]] = []
-    for entry in _entries(history, workspace, "merge"):
-        shown = repository.commit(_oid(entry)).trailers.get(f"Gitstore-{REWRITE}")
+    joined: dict[str, str] = {}
+    since = 0
+    for merge in islice(_entries(history, workspace, "merge"), _LOOKED_AT):
+        shown = repository.commit(_oid(merge.id)).trailers.get(f"Gitstore-{REWRITE}")
         if shown is not None:
-            joined.append((entry, shown))
-    if not joined:
-        return ()
-    settled = {
-        repository.commit(_oid(entry)).trailers.get(f"Gitstore-{SETTLES}")
-        for entry in _entries(history, workspace, "restore")
-    }
-    return tuple(_problem(repository, entry, shown) for entry, shown in reversed(joined) if entry not in settled)
+            joined[merge.id], since = shown, merge.time
+    waiting = set(joined)
+    for restore in _entries(history, workspace, "restore", since):
+        if not waiting:
+            break
+        waiting.discard(repository.commit(_oid(restore.id)).trailers.get(f"Gitstore-{SETTLES}", ""))
+    return tuple(_problem(repository, entry, joined[entry]) for entry in reversed(joined) if entry in waiting)
 
 
-def _entries(history: History, workspace: str, kind: str) -> list[str]:
-    page = history.timeline(workspace, TimelineQuery(kind=kind, per_page=_LOOKED_AT))
-    return [entry.facts.id for entry in page.entries if entry.facts.branch == "main"]
+def _entries(history: History, workspace: str, kind: str, since: int | None = None) -> Iterator[CommitFacts]:
+    """The commits of `main` of a kind, newest first."""
+    query = TimelineQuery(kind=kind, since=since, per_page=_LOOKED_AT)
+    while True:
+        page = history.timeline(workspace, query)
+        yield from (entry.facts for entry in page.entries if entry.facts.branch == "main")
+        if page.next_cursor is None:
+            return
+        query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
 
 def _problem(repository: Repository, join: str, shown: str) -> Problem:

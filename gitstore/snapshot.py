@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gitstore import record, settings
 from gitstore.context import Context
 from gitstore.model import Branch, Problem
+from gitstore.repository.commits import Commit
 from gitstore.repository.objects import EMPTY_TREE, Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView
@@ -91,6 +92,10 @@ class Snapshot:
     def blob(self, blob: str) -> bytes:
         """The content of a blob. Raises Damaged where it is missing."""
         return self._source.database.blob(Oid(bytes.fromhex(blob)))
+
+    def commit(self, commit: str) -> Commit:
+        """A commit of either branch. Raises Damaged for one that is not here."""
+        return self._source.commit(Oid(bytes.fromhex(commit)))
 
     def tree_at(self, commit: str) -> TreeView:
         """The files of a commit of either branch. Raises Damaged for one that is not here."""

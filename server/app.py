@@ -14,6 +14,7 @@ from server.dispatch import App
 from server.http import Raw, Route
 from server.routes import (
     artifacts,
+    changes,
     checkout,
     diff,
     files,
@@ -26,6 +27,7 @@ from server.routes import (
     snapshots,
     spec,
     timeline,
+    undo,
     workflows,
     workspaces,
 )
@@ -47,6 +49,8 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         workflows,
         artifacts,
         timeline,
+        changes,
+        undo,
         diff,
         history,
         problems,

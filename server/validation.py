@@ -132,7 +132,7 @@ def _walk(info: inspect.Type, value: Any, at: str) -> Iterator[Fault]:
         case inspect.Metadata(type=plain):
             yield from _walk(plain, value, at)
         case inspect.UnionType(types=kinds):
-            yield from _walk(next(kind for kind in kinds if _fits(kind, value)), value, at)
+            yield from _choose(kinds, value, at)
         case inspect.StructType(fields=fields):
             for field in fields:
                 if field.encode_name in value:
@@ -163,6 +163,20 @@ def _walk(info: inspect.Type, value: Any, at: str) -> Iterator[Fault]:
                 yield at, f"must be less than {info.lt}, got {value}"
         case _:
             pass
+
+
+def _choose(kinds: tuple[inspect.Type, ...], value: Any, at: str) -> Iterator[Fault]:
+    """The faults of a value that is to be of one of several kinds; objects tell by a field which one they are."""
+    tags = {kind.tag: kind for kind in kinds if isinstance(kind, inspect.StructType) and kind.tag is not None}
+    field = next((kind.tag_field for kind in tags.values()), None)
+    if field is None or not isinstance(value, dict):
+        yield from _walk(next(kind for kind in kinds if _fits(kind, value)), value, at)
+    elif field not in value:
+        yield f"{at}/{field}", "is required"
+    elif not isinstance(value[field], str) or value[field] not in tags:
+        yield f"{at}/{field}", f"expected one of {', '.join(map(str, tags))}, got {value[field]!r:.60}"
+    else:
+        yield from _walk(tags[value[field]], value, at)
 
 
 def _length(info: Any, size: int, unit: str, at: str) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ by that: the commit that joins the lines has both as parents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -49,16 +49,40 @@ def merge(
     submodules are taken whole; where one side has a file and the other a folder, the preferred side's stays.
     Raises Damaged where an object is missing.
     """
-    before, left = repository.tree(since), repository.tree(ours)
     right = right if right is not None else repository.tree(theirs)
-    first, second = (left, right) if prefer == "ours" else (right, left)
-    return _Joining(repository.database, before, first, second, prefer).run()
+    return merge_trees(repository.database, repository.tree(since), repository.tree(ours), right, prefer=prefer)
+
+
+def merge_trees(
+    source: Source,
+    before: TreeView,
+    ours: TreeView,
+    theirs: TreeView,
+    *,
+    prefer: Side = "ours",
+    moves: Callable[[str], bool] = lambda path: True,
+) -> Merged:
+    """`merge` of trees that need not be those of commits; `source` has the objects of all three.
+
+    `moves` says of a path whether it may be that of a file that was renamed.
+    """
+    first, second = (ours, theirs) if prefer == "ours" else (theirs, ours)
+    return _Joining(source, before, first, second, prefer, moves).run()
 
 
 class _Joining:
     """One merge under way: what `second` changed is brought into `first`, which is preferred."""
 
-    def __init__(self, source: Source, before: TreeView, first: TreeView, second: TreeView, prefer: Side) -> None:
+    def __init__(
+        self,
+        source: Source,
+        before: TreeView,
+        first: TreeView,
+        second: TreeView,
+        prefer: Side,
+        moves: Callable[[str], bool],
+    ) -> None:
+        self.moves = moves
         self.source = source
         self.before = before
         self.first = first
@@ -137,11 +161,14 @@ class _Joining:
 
     @cached_property
     def _first_renames(self) -> dict[str, str]:
-        return _renames(compare(self.source, self.before.root, self.first.root))
+        return self._renames(compare(self.source, self.before.root, self.first.root))
 
     @cached_property
     def _second_renames(self) -> dict[str, str]:
-        return _renames(self.changed)
+        return self._renames(self.changed)
+
+    def _renames(self, differences: Iterable[Difference]) -> dict[str, str]:
+        return _renames(one for one in differences if self.moves(one.path))
 
     # -- the tree -------------------------------------------------------------------------------------------------
 
@@ -150,7 +177,7 @@ class _Joining:
             return rewrite(self.source, self.first.root, self.edits)
         except Conflict:
             pass  # a folder on one side is a file on the other
-        layer = _Layer(self.source)
+        layer = Layer(self.source)
         root, made = rewrite(layer, self.first.root, {path: None for path, node in self.edits.items() if node is None})
         layer.trees.update((item.id, tree) for item, tree in made)
         left = TreeView(layer, root)
@@ -167,11 +194,12 @@ class _Joining:
         return root, [*made, *more]
 
 
-class _Layer:
-    """A source with a few trees that are not stored yet."""
+class Layer:
+    """A source with a few trees and blobs that are not stored yet."""
 
     def __init__(self, source: Source) -> None:
         self.trees: dict[Oid, Tree] = {}
+        self.blobs: dict[Oid, bytes] = {}
         self._source = source
 
     def tree(self, oid: Oid) -> Tree:
@@ -180,7 +208,13 @@ class _Layer:
 
     def blob(self, oid: Oid) -> bytes:
         """The content of a blob."""
-        return self._source.blob(oid)
+        held = self.blobs.get(oid)
+        return self._source.blob(oid) if held is None else held
+
+    def add(self, made: Merged) -> None:
+        """Takes in what a merge made."""
+        self.trees.update((item.id, tree) for item, tree in made.trees)
+        self.blobs.update((item.id, item.data) for item in made.objects if item.kind == BLOB)
 
 
 def _fits(view: TreeView, path: str) -> bool:

@@ -100,9 +100,10 @@ async def versions(call: Call) -> Reply:
 def _compare(call: Call, found: Workspace) -> Reply:
     query: CompareSpecs = call.query
     to = query.to if query.to is not None else found.visible.spec_version
-    old, new = _content(call, found, query.start), _content(call, found, to)
+    start = query.start if query.start is not None else max(to - 1, 0)
+    old, new = _content(call, found, start), _content(call, found, to)
     data = values.encode(
-        {"from": query.start, "to": to, "values": [msgspec.to_builtins(one) for one in differences(old, new)]}
+        {"from": start, "to": to, "values": [msgspec.to_builtins(one) for one in differences(old, new)]}
     )
     return Reply(data, etag=values.etag(data))
 

@@ -70,9 +70,9 @@ class SpecEntry(msgspec.Struct):
 
 
 class CompareSpecs(Shape):
-    """Two versions; 0 is the empty spec before the first. `to` is the current one by default."""
+    """Two versions; 0 is the empty spec before the first. By default the current one, and the one before `to`."""
 
-    start: Annotated[int, Meta(ge=0)] = msgspec.field(name="from")
+    start: Annotated[int, Meta(ge=0)] | None = msgspec.field(name="from", default=None)
     to: Annotated[int, Meta(ge=0)] | None = None
 
 

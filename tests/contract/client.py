@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import msgspec
+
+from server.http import Route
+
 API = "/api/v1"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -34,6 +38,15 @@ CODES = {
     429: {"RATE_LIMITED"},
     503: {"SERVICE_UNAVAILABLE"},
 }
+
+
+NEEDED = {"from": "now", "path": "workspace.yaml", "q": "x"}  # for parameters that a route cannot do without
+
+
+def needed(route: Route) -> str:
+    """The query that a route cannot do without, with its `?`; `?` alone if it needs nothing."""
+    fields = msgspec.structs.fields(route.query) if route.query is not None else ()
+    return "?" + "".join(f"{field.encode_name}={NEEDED[field.encode_name]}&" for field in fields if field.required)
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.client import Client, slug
+from contract.client import Client, needed, slug
 from contract.conftest import Place, Server
 from server.http import Route
 
@@ -106,6 +106,8 @@ def scene(server: Server) -> Iterator[tuple[Server, Client, dict[str, str]]]:
             "files": file,
             "artifacts": made,
             "memory": "k",
+            "timeline": place.record["head"],
+            "snapshots": admin.put(f"{place.at}/snapshots/v1").data["name"],
         }
         yield server, admin, names
 
@@ -159,7 +161,7 @@ def test_every_read_is_what_the_document_says(scene: tuple[Server, Client, dict[
         def segment(match: re.Match[str], path: str = route.path) -> str:
             return names[path[: match.start()].rstrip("/").rsplit("/", 1)[-1]]
 
-        answer = admin.root("GET", re.sub(r"\{\w+\+?\}", segment, route.path))
+        answer = admin.root("GET", re.sub(r"\{\w+\+?\}", segment, route.path) + needed(route))
         assert answer.status == 200 or answer.status == 404, (route.path, answer.body)
     for path in ("", "/memory", "/spec", "/files", "/artifacts", "/timeline", "/workflows", "/problems"):
         assert admin.get(f"/workspaces/{names['workspaces']}{path}").status == 200

@@ -82,6 +82,18 @@ def test_search_finds_the_evidence(walk: Walk) -> None:
     assert [row["logical_path"] for row in answer["data"]] == ["trains/2026-12-01/canary.csv"]
 
 
+def test_what_a_workflow_wrote_is_undone(walk: Walk) -> None:
+    made, tried, done, value = walk.answers("dry_run=true")
+    assert [one["changed"] for one in made["data"]["results"]] == [True, True]
+    assert tried["data"]["commit"] is None
+    assert [one["path"] for one in tried["data"]["changes"]] == ["files/freeze.md", "memory/release-policy.yaml"]
+    assert [done["data"][name] for name in ("changes", "reverted", "conflicts")] == [
+        tried["data"][name] for name in ("changes", "reverted", "conflicts")
+    ]
+    assert value["data"]["value"] == {"owner": "release-engineering", "freeze_days": ["2026-12-24"]}
+    assert value["data"]["commit"] == done["data"]["commit"]
+
+
 def test_an_edit_of_the_folder_is_in_the_api(walk: Walk) -> None:
     (answer,) = walk.answers("<<'YAML'")
     assert answer["data"]["value"] == {"this-week": "ada", "next-week": "grace"}
