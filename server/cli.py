@@ -81,10 +81,10 @@ def _greet(place: Place, port: int, made: str | None) -> None:
     click.echo(f"gitstore is ready at {url}")
     click.echo(f"workspaces are folders below {folder}: edit them there, or `git clone {folder}/<slug>`")
     click.echo(f"over the network: git clone {url}/git/<slug>.git (the password is a key)")
-    click.echo(f"pages for people: {url}/ui/ (sign in with a key)")
     if made is not None:
         click.echo(f"admin key (shown this once): {made}")
         click.echo(f"try it: curl -H 'Authorization: Bearer {made}' {url}/api/v1/workspaces")
+    click.echo(f"pages for people: {url}/ui/ (sign in with a key)")
 
 
 def _host(settings: config.Settings) -> str:

@@ -239,12 +239,12 @@ def test_verify_is_1_for_damage_and_reindex_mends_the_indexes(data: Path, folder
 
 def test_the_first_start_makes_a_key_and_shows_it_once(data: Path) -> None:
     served = Served(data)
-    lines = served.more(5)
+    lines = served.more(4)
     assert str(data / "workspaces") in lines[0]
     assert "/git/<slug>.git" in lines[1]
-    match = re.fullmatch(r"admin key \(shown this once\): (gs_admin_\w+)\n", lines[3])
+    match = re.fullmatch(r"admin key \(shown this once\): (gs_admin_\w+)\n", lines[2])
     assert match is not None
-    assert lines[4].startswith("try it: curl ")
+    assert lines[3].startswith("try it: curl ")
     served.key = match[1]
     assert served.ask("GET", "/workspaces")[0] == 200
     code, _, _, err = served.stop()
