@@ -6,6 +6,7 @@ REQUIRE_BROWSER is set, as it is in CI, they fail instead.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -214,8 +215,39 @@ def site(tmp_path_factory: pytest.TempPathFactory, trap: Trap) -> Iterator[Site]
         yield one
 
 
+@contextlib.contextmanager
+def apart() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """What keeps Playwright's event loop from other tests: inside, only the blocks that are asked for see it.
+
+    Its synchronous interface leaves a loop running in this thread for as long as it is open; `asyncio.run` of any other
+    test of this process would be refused meanwhile.
+    """
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+
+    @contextlib.contextmanager
+    def at_work() -> Iterator[None]:
+        asyncio._set_running_loop(loop)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(None)
+
+    try:
+        yield at_work
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+class Chromium(NamedTuple):
+    """The browser, and the block in which it may be spoken to."""
+
+    browser: Browser
+    at_work: Callable[[], contextlib.AbstractContextManager[None]]
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def chromium() -> Iterator[Chromium]:
     if CHROMIUM is None:
         if os.environ.get("REQUIRE_BROWSER"):
             pytest.fail("there is no chromium, and REQUIRE_BROWSER says that there must be one")
@@ -223,7 +255,8 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as driver:
         arguments = ["--no-sandbox"] if os.getuid() == 0 else []
         started = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield started
+        with apart() as at_work:
+            yield Chromium(started, at_work)
         started.close()
 
 
@@ -258,12 +291,14 @@ Opens = Callable[..., Page]
 
 
 @pytest.fixture
-def opens(browser: Browser, site: Site) -> Iterator[Opens]:
+def opens(chromium: Chromium, site: Site) -> Iterator[Opens]:
     """Opens tabs, signed in or not; at the end none of them may have had an error or have asked anybody else."""
     made: list[tuple[BrowserContext, Watch]] = []
 
     def make(scope: str | None = "admin", **options: Any) -> Page:
-        context = browser.new_context(base_url=site.base, **{"viewport": {"width": 1180, "height": 900}, **options})
+        context = chromium.browser.new_context(
+            base_url=site.base, **{"viewport": {"width": 1180, "height": 900}, **options}
+        )
         context.set_default_timeout(_PATIENCE)
         made.append((context, Watch(site, context)))
         if scope is not None:
@@ -276,9 +311,10 @@ def opens(browser: Browser, site: Site) -> Iterator[Opens]:
         page.watch = made[-1][1]  # type: ignore[attr-defined]  # for tests that look at what was asked for
         return page
 
-    yield make
-    for context, _ in made:
-        context.close()
+    with chromium.at_work():
+        yield make
+        for context, _ in made:
+            context.close()
     for _, watch in made:
         watch.check()
 

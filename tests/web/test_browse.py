@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from playwright.sync_api import Page, expect
 
 from web import story
-from web.conftest import Opens, Site
+from web.conftest import Chromium, Opens, Site
 
 W = "/ui/w/platform"
 
@@ -193,3 +194,11 @@ def test_the_evidence_as_it_was(site: Site, page: Page) -> None:
     expect(page.locator(".artifact", has_text="hostile")).to_have_count(0)
     page.get_by_role("link", name="comparison.json").click()
     expect(page.locator(".pastbar")).to_be_visible()
+
+
+def test_the_browser_leaves_other_tests_their_event_loops(chromium: Chromium) -> None:
+    async def nothing() -> int:
+        return 1
+
+    assert chromium.browser.is_connected()
+    assert asyncio.run(nothing()) == 1
