@@ -89,15 +89,27 @@ class Slips:
         for path in self._early:
             was = blob_at(before, path)
             edits[path] = Blob(repository.database.blob(was)) if was is not None else None
-        for path, began in repository.bases.items():
+        for path in repository.begun():
             ours, theirs = blob_at(before, path), blob_at(after, path)
             if path in edits or theirs == ours:
                 continue
+            began = self._began(path, ours, theirs)
             texts = [repository.database.blob(oid) if oid is not None else None for oid in (began, ours, theirs)]
             merged = merge_file(path, texts[0], texts[1], texts[2], prefer="theirs").data
             if merged != texts[2]:
                 edits[path] = Blob(merged) if merged is not None else None
         return edits
+
+    def _began(self, path: str, ours: Oid | None, theirs: Oid | None) -> Oid | None:
+        """What the commit's file began from, where `ours` is what it changed."""
+        repository = self._repository
+        if path in repository.bases:
+            return repository.bases[path]
+        return repository.origin(path, ours, repository.database.blob(theirs) if theirs is not None else None)
+
+    def _newest(self, path: str, blob: Oid | None) -> bool:
+        """Whether what the file says now began from what the commit says, and not from what was written there since."""
+        return self._repository.origin(path, blob, self._repository.work_file(path)) == blob
 
     def taken(self, kept: Files) -> dict[str, Oid | None]:
         """Of the files with edits in them, but those that are `kept`: what of their edits the commit has in it. Of the
@@ -106,8 +118,10 @@ class Slips:
         repository = self._repository
         before, after = repository.tree(self._since), repository.tree(self._found)
         others = {*kept, *self._stale, *self._early}
-        blobs = {path: blob_at(after, path) for path in repository.bases if path not in others}
-        taken = {path: blob for path, blob in blobs.items() if blob != blob_at(before, path)}
+        blobs = {path: blob_at(after, path) for path in repository.begun() if path not in others}
+        taken = {
+            path: blob for path, blob in blobs.items() if blob != blob_at(before, path) and self._newest(path, blob)
+        }
         own = {path: blob.id if blob is not None else None for path, blob in self._stale.items()} | self._early
         return {**taken, **{path: blob for path, blob in own.items() if path not in repository.bases}}
 

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,10 @@ BRANCHES = ".git/refs/heads"  # the path that stands for a branch having moved
 _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
 
 log = logging.getLogger("gitstore.watching")
+
+# A folder that was moved unseen has its watch under its old path: `_add` knows that, and watchdog need not warn of it.
+_TWICE = "Callback with id '.*' already exists"
+warnings.filterwarnings("ignore", _TWICE, RuntimeWarning)
 
 
 class Watching:

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from difflib import SequenceMatcher
 
 from gitstore.errors import Damaged
 from gitstore.repository import bases, journal, refs, tags
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexForeign, IndexLocked
 from gitstore.repository.journal import Record
+from gitstore.repository.likeness import ALIKE, likest
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Foreign, Repository
-from gitstore.repository.trees import Difference, compare
+from gitstore.repository.trees import Difference, compare, encode_path
 from gitstore.repository.worktree import regular
-
-_ALIKE = 0.5  # of its lines a file has in common with what it was made from
-_COMPARED = 64 << 10  # bytes of a file that is compared with others by its lines
 
 
 def booted() -> float:
@@ -101,8 +98,10 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
                         if found.new is None and number >= first:
                             removed.add(found.path)
                         ours.update(node.id for node in (found.old, found.new) if node is not None and regular(node))
-    if foreign is not None or show:
-        repository.note(_began(repository, records, [path for path in also if path not in keep], ours, restarted), {})
+        # A file that was replaced since it was taken, and edited again, did not begin from what was taken.
+        began = _began(repository, records, also - keep.keys(), ours, new, restarted)
+        new = {path: blob for path, blob in new.items() if path not in began}
+        repository.note({}, began)
     if foreign is None:
         try:
             if show and repository.on_main():
@@ -129,38 +128,41 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
 
 
 def _began(
-    repository: Repository, records: Sequence[Record], paths: Iterable[str], ours: Collection[Oid], restarted: bool
+    repository: Repository,
+    records: Sequence[Record],
+    paths: Iterable[str],
+    ours: Collection[Oid],
+    taken: journal.Files,
+    restarted: bool,
 ) -> dict[str, Oid | None]:
     """What the edits in files began from where nothing on the disk says so: of all that the store wrote there in the
-    time of the records, what the file is likest to. Where that is not clear: what was shown, or, where no ref can be
-    relied on, the oldest, for a conflict that is none costs less than an overwritten value.
+    time of the records, or since it took what was there, what the file is likest to. Where that is not clear: what was
+    taken or shown, or, where no ref can be relied on, the oldest, for a conflict that is none costs less than an
+    overwritten value.
     """
-    moves = [move for record in records for move in record.moves if move.branch == "main"]
-    commits = [Oid(move.old) for move in moves[:1] if move.old is not None] + [Oid(move.new) for move in moves]
+    moves = [(number, move) for number, record in enumerate(records) for move in record.moves if move.branch == "main"]
+    commits = [(-1, Oid(move.old)) for _, move in moves[:1] if move.old is not None]
+    commits += [(number, Oid(move.new)) for number, move in moves]
     if not restarted:
-        commits = [oid for oid in (repository.shown["main"],) if oid is not None] + commits[::-1]
-    trees = [repository.tree(oid) for oid in commits]
+        commits = [(-1, oid) for oid in (repository.shown["main"],) if oid is not None] + commits[::-1]
+    trees = [(number, repository.tree(oid)) for number, oid in commits]
+    took = {} if restarted else {path: number for number, record in enumerate(records) for path, _ in record.taken}
     found: dict[str, Oid | None] = {}
     for path in paths:
-        data = repository.work_file(path) if path not in repository.bases else None
+        known = path in repository.bases and path not in taken
+        data = None if known else repository.work_file(path)
         if data is None or identify(BLOB, data) in ours:
             continue
-        nodes = [tree.node(path) for tree in trees]
-        blobs = dict.fromkeys(node.id for node in nodes if node is not None and regular(node))
+        since = took.get(encode_path(path), -1) if path in taken else -1
+        nodes = [tree.node(path) for number, tree in trees if number >= since]
+        blobs = [node.id for node in nodes if node is not None and regular(node)]
+        if (own := taken.get(path)) is not None:
+            blobs.insert(0, own)
         if blobs:
-            likeness = {blob: _likeness(data, repository.database.blob(blob)) for blob in blobs}
-            likest = max(likeness, key=likeness.__getitem__)
-            anew = not restarted and nodes[0] is None and likeness[likest] < _ALIKE
-            found[path] = None if anew else likest
+            found[path], alike = likest(repository.database, data, blobs)
+            if alike < ALIKE and not restarted and nodes[0] is None and own is None:
+                found[path] = None  # made anew
     return found
-
-
-def _likeness(one: bytes, other: bytes) -> float:
-    """How much two files have in common, line by line: 0 to 1."""
-    if max(len(one), len(other)) > _COMPARED:
-        return 0.0
-    lines = (data.decode("latin-1").splitlines() for data in (one, other))
-    return SequenceMatcher(None, next(lines), next(lines), autojunk=False).ratio()
 
 
 def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None]) -> Oid | None:

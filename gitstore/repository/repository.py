@@ -21,6 +21,7 @@ from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
+from gitstore.repository.likeness import likest
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import LARGEST, WorkTree, begins, regular
@@ -58,7 +59,9 @@ class Repository:
         self.database = Database(disk, self.git, cache)
         self.kept: dict[str, Oid | None] = {}
         self.shown: dict[str, Oid | None] = {}
-        self._begun: set[str] = set()  # paths that were checked out for a head that is not shown yet
+        # The files that were looked at for a head that is not shown yet, and what was written into each, one after the
+        # other. The first may be what somebody's edit began from that the next has in it.
+        self._begun: dict[str, list[Oid | None]] = {}
         self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
         self._held: dict[str, Oid | None] = {}  # files to keep in the next publication (hold)
         self._pushed: set[bytes] | None = None
@@ -248,7 +251,7 @@ class Repository:
         """
         shown = self.shown["main"]
         self.check_out(shown, shown, {ours} if ours is not None else (), also=(path,))
-        self._begun = set()  # what is missing from now on was removed by a person
+        self._begun = {}  # what is missing from now on was removed by a person
 
     def settle(self, taken: Mapping[str, Oid | None]) -> None:
         """Brings files of the checkout to what is shown, which has what they said in it; `taken`: see `publish`.
@@ -285,10 +288,10 @@ class Repository:
             self._swap(refs.KEPT[branch], self.kept[branch], new)
             self.kept[branch] = new
             if left == new:
-                if os.path.exists(f"{self.git}/{held}"):
-                    self._disk.unlink(f"{self.git}/{held}")
+                if (stale := refs.read(self.git, held)) is not None:
+                    refs.delete(self._disk, self.git, self.database.scratch, held, stale)
                 if branch == "main":
-                    self._begun = set()
+                    self._begun = {}
 
     def _show(self, branch: str, new: Oid) -> None:
         try:
@@ -333,7 +336,6 @@ class Repository:
             paths.update(path for path, _ in after.walk())
             paths.update(decode_path(path) for path in index.paths())
             paths.update(path for path, _ in before.walk())
-        self._begun = paths
         wanted: dict[str, Node | None] = {}
         known: dict[str, Node | None] = {}
         for path in sorted(paths):
@@ -343,11 +345,22 @@ class Repository:
             if node is None or regular(node):
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
+                self._begun.setdefault(path, [])
         work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
-        self.left_alone = work.update(index, known, wanted, ours, begun=begun, keep=keep, taken=taken, torn=torn)
+        # What an edit began from was there: a file that is not there now was removed by a person, if not by ourselves.
+        there = {**{path: base for path, base in self.bases.items() if path not in begun}, **taken}
+        self.left_alone = work.update(
+            index, known, wanted, ours, begun=begun, keep=keep, there=there, torn=torn, written=self._wrote
+        )
         self._remember(known, wanted, keep, taken)
         if index.changed:
             index.write(self._disk, self.database.scratch)
+
+    def _wrote(self, path: str, blob: Oid | None) -> None:
+        """A file was written, or removed (None), which is not shown yet."""
+        if path in self.bases:
+            self._begun[path].append(self.bases[path])
+        self._begun[path].append(blob)
 
     def _remember(
         self,
@@ -361,11 +374,26 @@ class Repository:
         now = {path: base for path, base in self.bases.items() if path in left or path not in wanted}
         for path in left:
             was = known[path]
-            if path in taken and path not in keep:
-                now[path] = taken[path]
-            else:
-                now.setdefault(path, keep.get(path, was.id if was is not None else None))
+            if path in keep:
+                now.setdefault(path, keep[path])
+            elif path in taken:
+                now[path] = self.origin(path, taken[path], self.work_file(path))
+            elif path not in now:
+                now[path] = self.origin(path, was.id if was is not None else None, self.work_file(path))
         self._set_bases(now)
+
+    def begun(self) -> set[str]:
+        """The files in which an edit may begin from something else than what is shown."""
+        return {*self._begun, *self.bases}
+
+    def origin(self, path: str, usual: Oid | None, data: bytes | None) -> Oid | None:
+        """What `data`, made of a file, began from: the `usual`, or what was written there for a head not shown yet."""
+        written = self._begun.get(path)
+        if path in self.bases or not written:
+            return usual
+        if data is None:
+            return written[-1]
+        return likest(self.database, data, [usual, *written])[0]
 
     def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:
         """The files among these that are not as shown and hold one of our own blobs, or (`removed`) are not there."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
@@ -40,19 +40,20 @@ class WorkTree:
         *,
         begun: Collection[str] = (),
         keep: Collection[str] = (),
-        taken: Mapping[str, Oid | None] | None = None,
+        there: Mapping[str, Oid | None] | None = None,
         torn: bool = False,
+        written: Callable[[str, Oid | None], None] = lambda path, blob: None,
     ) -> list[str]:
         """Brings files and their index entries from `known` to `wanted` (None: no file); the paths left alone.
 
         `ours`: blobs that this store itself may have written into these files without recording it (a crash came in
         between), or that it has taken in. `begun`: paths that it may itself have removed in the same way. `keep`: paths
-        to be left alone in any case. `taken`: what was found in files and is in what is wanted; one that was there then
+        to be left alone in any case. `there`: what a person is known to have seen in files; one that was there then
         and is not now was removed by a person. `torn`: after a power cut, also a file that is the beginning of such a
-        blob is ours.
+        blob is ours. `written` is told what each file that is not left alone has in it from now on, as it is written.
         """
         left: list[str] = []
-        taken = taken or {}
+        there = there or {}
         for path, node in wanted.items():
             *folders, name = path.split("/")
             raw = encode_path(path)
@@ -74,8 +75,8 @@ class WorkTree:
                 state = folder.stat(name)
                 if path in keep:
                     verdict = "theirs"
-                elif state is None and path in taken:
-                    verdict = "ours" if taken[path] is None or node is None else "theirs"
+                elif state is None and path in there:
+                    verdict = "ours" if there[path] is None or node is None else "theirs"
                 elif state is None:
                     verdict = "ours" if was is None or node is None or path in begun else "theirs"
                 else:
@@ -85,6 +86,8 @@ class WorkTree:
                 elif verdict == "theirs" or not self._write(index, folder, name, raw, state, node):
                     self._leave(index, raw, node)
                     left.append(path)
+                    continue
+                written(path, node.id if node is not None else None)
             if node is None:
                 self._prune(folders)
         return left

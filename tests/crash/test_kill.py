@@ -26,8 +26,6 @@ SEED = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange
 pytestmark = [
     pytest.mark.crash,
     pytest.mark.timeout(120 + ROUNDS * 10),
-    # Clients whose server is killed leave sockets to the garbage collector; that says nothing of the server.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
@@ -38,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
     finally:
         server.close()
-        gc.collect()  # what its clients left is found here, not in the next test
+        gc.collect()  # a socket that its clients left open is found here, not in the next test
 
 
 def git(folder: Path, *words: str) -> str:

@@ -52,8 +52,8 @@ class Client:
             sent["Content-Type"] = "application/json"
         try:
             self._connection.request(method, path, json.dumps(body) if body is not None else None, sent)
-            answer = self._connection.getresponse()
-            return Answer(answer.status, answer.read(), answer.headers)
+            with self._connection.getresponse() as answer:  # it has the socket where the server is to close it
+                return Answer(answer.status, answer.read(), answer.headers)
         except BaseException:
             self.close()
             raise
@@ -119,8 +119,9 @@ class Server:
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 with contextlib.closing(connection):
                     connection.request("GET", "/readyz")
-                    if connection.getresponse().status == 200:
-                        return time.monotonic() - began
+                    with connection.getresponse() as answer:
+                        if answer.status == 200:
+                            return time.monotonic() - began
             assert self._process.poll() is None, self.log()
             time.sleep(0.005)
         raise AssertionError(f"it does not get ready: {self.log()}")

@@ -358,8 +358,9 @@ def test_a_commit_by_hand_is_taken_as_it_is(living: Living, shop: Path) -> None:
 
 
 def test_stash_and_pop(living: Living, shop: Path) -> None:
-    save(shop / "memory/policy.yaml", "days: 8\n")
-    git(shop, "stash", "-q")
+    with living.workspace().publishing:  # nobody looks before it is stashed
+        save(shop / "memory/policy.yaml", "days: 8\n")
+        git(shop, "stash", "-q")
     living.set("meanwhile", 1)
     living.rest()
     assert living.memory()["policy"] == {"days": 5, "who": "ada"}

@@ -72,6 +72,18 @@ class Desk:
     def text(self, path: str = SHARED) -> str:
         return (self.folder / path).read_text()
 
+    def take(self) -> None:
+        """Takes in what was saved; the publication of that is still to come."""
+        publish, calls = self.store.publisher.publish, []
+
+        def only_before(workspace: Workspace) -> bool:
+            calls.append(1)
+            return publish(workspace) if len(calls) == 1 else True
+
+        self.store.publisher.publish = only_before  # type: ignore[method-assign]
+        self.look()
+        self.store.publisher.publish = publish  # type: ignore[method-assign]
+
     def look(self) -> None:
         self.checkouts.look("home", None)
 
@@ -357,17 +369,47 @@ def test_a_file_deleted_between_a_kill_and_the_start(tmp_path: Path, quiet: None
             assert desk.workspace.visible.tree().read("notes.md") is None, image
 
 
-class Meanwhile(Disk):
-    """Does something right after the index was put in place, once."""
+def test_a_file_deleted_before_a_kill_that_cut_a_join_short(tmp_path: Path, quiet: None) -> None:
+    """The file was taken in, deleted before that was published, and then somebody's commit came in between."""
 
-    def __init__(self, then: Callable[[], None] | None) -> None:
+    def before(desk: Desk) -> None:
+        desk.save("first\n", "notes.md")
+        desk.take()
+        assert desk.workspace.visible.tree().read("notes.md") == b"first\n"
+        (desk.folder / "notes.md").unlink()
+        desk.save("a: 1\nb: 0\n")
+        desk.git("commit", "-qam", "an edit")
+        desk.put(other=1)
+
+    for image in crashed(tmp_path, before):
+        desk = Desk(image)
+        with desk.store:
+            desk.publish()
+            assert desk.told() == {"shared": {"a": 1, "b": 0}, "other": 1}, image
+            assert desk.workspace.visible.tree().read("notes.md") is None, image
+
+
+class Meanwhile(Disk):
+    """Does something right after the index was put in place, or a file of the checkout was replaced, once."""
+
+    def __init__(self, then: Callable[[], None] | None, *, file: bool = False) -> None:
         self.then = then
+        self._file = file
+
+    def _now(self) -> None:
+        if self.then is not None:
+            then, self.then = self.then, None
+            then()
 
     def rename(self, source: str, target: str) -> None:
         super().rename(source, target)
-        if target.endswith("/.git/index") and self.then is not None:
-            then, self.then = self.then, None
-            then()
+        if target.endswith("/.git/index") and not self._file:
+            self._now()
+
+    def exchange(self, source: str, folder: Folder, name: str) -> None:
+        super().exchange(source, folder, name)
+        if self._file:
+            self._now()
 
 
 def image(tmp_path: Path) -> Path:
@@ -459,3 +501,134 @@ def test_a_commit_from_such_an_index_beside_an_edit(tmp_path: Path, quiet: None)
         desk.put(other=1)
         desk.publish()
         assert desk.told() == {"other": 1, "shared": {"a": 1, "b": 1}}
+
+
+@pytest.mark.parametrize("committed", ["never", "later", "at once", "and edited again"])
+def test_an_edit_of_a_file_that_was_brought_up_to_date_before_the_branch(
+    tmp_path: Path, quiet: None, committed: str
+) -> None:
+    """Files come before the branch too, and where a commit comes in between, they are ahead of what is shown."""
+
+    def work() -> None:
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        assert "b: 1" in desk.text()
+        desk.save(desk.text().replace("a: 0", "a: 1"))
+        if committed in ("at once", "and edited again"):
+            git(desk.folder, "commit", "-qam", "the edit")
+        if committed == "and edited again":
+            desk.save(desk.text().replace("a: 1", "a: 2"))
+        desk.put(shared={"a": 0, "b": 2})
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.put(shared={"a": 0, "b": 1})
+        desk.save("noted\n", "notes.md")
+        disk.then = work
+        desk.publish()
+        if committed == "later":
+            desk.git("commit", "-qam", "the edit")
+        assert shared(desk) == {"a": 2 if committed == "and edited again" else 1, "b": 2}
+
+
+@pytest.mark.parametrize("halfway", [True, False])
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("committing", [True, False])
+def test_an_edit_of_a_file_that_was_taken_in_and_replaced_before_a_kill(
+    tmp_path: Path, quiet: None, committing: bool, shown: bool, halfway: bool
+) -> None:
+    """It began from what it was replaced with, not from what was taken in, and not from what was there before that."""
+
+    def work() -> None:
+        assert "a: 1\nb: 1\n" in desk.text()
+        if committing:
+            git(desk.folder, "add", "notes.md")
+            git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        desk.save(desk.text().replace("a: 1", "a: 2"))
+        desk.put(shared={"a": 1, "b": 2})
+        subprocess.run(["cp", "-a", desk.data, tmp_path / "image"], check=True)
+
+    disk = Meanwhile(None, file=halfway)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save(desk.text().replace("a: 0", "a: 1"))
+        desk.put(shared={"a": 0, "b": 1})
+        if shown:
+            desk.publish()  # beside the edit
+        desk.take()
+        desk.save("noted\n", "notes.md")
+        disk.then = work
+        desk.store.publisher.publish(desk.workspace)
+    desk = Desk(tmp_path / "image")
+    with desk.store:
+        desk.publish()
+        assert shared(desk) == {"a": 2, "b": 2}
+
+
+def test_a_commit_of_a_file_as_it_was_before_it_was_replaced(tmp_path: Path, quiet: None) -> None:
+    """What the commit says is older than what the store wrote there, and the next edit began from that."""
+    early = tmp_path / "index"
+
+    def work() -> None:
+        assert desk.text() == "a: 1\nb: 1\nc: 1\n"
+        desk.git("commit", "-qm", "the edit", index=early)
+        desk.save("a: 1\nb: 1\nc: 2\n")
+        desk.put(shared={"a": 1, "b": 2, "c": 1})
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        shutil.copy(desk.folder / ".git/index", early)
+        desk.git("add", SHARED, index=early)
+        desk.save("a: 1\nb: 0\nc: 1\n")
+        desk.put(shared={"a": 0, "b": 1})
+        desk.take()
+        disk.then = work
+        desk.publish()
+        assert shared(desk) == {"a": 1, "b": 2, "c": 2}
+
+
+def test_an_edit_on_top_of_one_that_was_taken_in_while_a_commit_came_in_between(tmp_path: Path, quiet: None) -> None:
+    """The second attempt to publish knows what the first one wrote there."""
+
+    def work() -> None:
+        assert desk.text() == "a: 1\nb: 1\n"
+        git(desk.folder, "add", "notes.md")
+        git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        desk.save("a: 2\nb: 1\n")
+        desk.put(shared={"a": 1, "b": 2})
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 1\nb: 0\n")
+        desk.put(shared={"a": 0, "b": 1})
+        desk.take()
+        desk.save("noted\n", "notes.md")
+        disk.then = work
+        desk.publish()
+        assert shared(desk) == {"a": 2, "b": 2}
+
+
+def test_where_a_branch_was_left_is_forgotten_though_git_packed_the_ref(desk: Desk) -> None:
+    """`git gc`, which git runs by itself now and then, packs refs: one that is removed goes from there too."""
+    desk.git("checkout", "-qb", "side")
+    desk.save("noted\n", "notes.md")
+    desk.git("add", "notes.md")
+    desk.git("commit", "-qm", "notes")
+    desk.git("checkout", "-q", "main")
+    desk.git("merge", "-q", "--no-ff", "--no-commit", "side")
+    desk.put(other=1)
+    desk.publish()
+    assert desk.git("for-each-ref", "refs/gitstore/shown") != ""
+    desk.git("pack-refs", "--all")
+    desk.git("commit", "-qm", "merge")
+    desk.publish()
+    assert desk.told()["other"] == 1
+    assert desk.git("for-each-ref", "refs/gitstore/shown") == ""
