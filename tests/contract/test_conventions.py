@@ -25,6 +25,13 @@ admin PATCH /api/v1/workspaces/{}
 admin DELETE /api/v1/workspaces/{}
 admin GET /api/v1/workspaces/{}/delete-impact
 agent GET /api/v1/workspaces/{}/timeline
+agent GET /api/v1/workspaces/{}/timeline/{}
+agent GET /api/v1/workspaces/{}/diff
+agent GET /api/v1/workspaces/{}/history
+agent GET /api/v1/workspaces/{}/history/search
+agent GET /api/v1/workspaces/{}/blame
+agent GET /api/v1/workspaces/{}/memory/{}/history
+agent GET /api/v1/workspaces/{}/memory/{}/blame
 agent GET /api/v1/workspaces/{}/spec
 admin PUT /api/v1/workspaces/{}/spec
 agent GET /api/v1/workspaces/{}/spec/versions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -380,6 +381,27 @@ class TestRevert:
         assert admin.get(f"{place.at}/spec").data["spec"] == {}
         assert now["current_spec_version"] == 2
         assert place.published().is_dir()
+
+    def test_a_name_that_is_no_utf_8(self, admin: Client, place: Place) -> None:
+        place.published()
+        name = os.fsencode(place.folder) + b"/caf\xe9.txt"
+        for text in (b"one\n", b"two\n", b"three\n"):
+            with open(name, "wb") as file:
+                file.write(text)
+            place.git("add", "-A")
+            place.git("-c", "user.name=P", "-c", "user.email=p@example.org", "commit", "-qm", text.decode().strip())
+            admin.post(f"{place.at}/checkout/commit", {})
+        commits = [one["id"] for one in admin.get(f"{place.at}/timeline?kind=edit").data]
+        answer = admin.post(f"{place.at}/revert", {"commits": [commits[1]]})
+        assert answer.code == (409, "CONFLICT")
+        assert conflicts(answer) == [
+            {"path": "caf\ufffd.txt", "pointer": "", "line": 1, "before": "one\n", "written": "two\n", "now": "three\n"}
+        ]
+        twice(admin, f"{place.at}/revert", {"commits": [commits[1]], "on_conflict": "force"})
+        twice(admin, f"{place.at}/restore", {"at": commits[1]})
+        place.published()
+        with open(name, "rb") as file:
+            assert file.read() == b"two\n"
 
     def test_a_folder_in_the_way(self, admin: Client, place: Place) -> None:
         place.published()
