@@ -10,7 +10,8 @@ from typing import Any
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Malformed
 
-_HEAD = re.compile(rb"""([A-Za-z0-9_\x80-\xff](?:[^:#\n]|:(?=[^ \n]))*?|"[^"\\\n]*"|'[^'\n]*') *:(?= |$)""")
+_HEAD = re.compile(rb"""([A-Za-z0-9_\x80-\xff](?:[^:#\n]|:(?=[^ \n]))*?|"[^"\\\n]*"|'[^'\n]*') *:(?=[ \n]|$)""")
+_KEY_LINE = re.compile(rb"\n(?=[^ #\n\t])")
 _WITH_MARKS = re.compile(rb"""^.*["'\[\]{}].*$""", re.MULTILINE)
 
 
@@ -60,10 +61,28 @@ def window(older: bytes, newer: bytes) -> tuple[int, int, int]:
 
 def apart(older: bytes, newer: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The members of two documents that may differ. Raises NotPlain where the whole of them must be looked at."""
-    if not (_is_plain(older) and _is_plain(newer)):
+    if older[-1:] != b"\n" or newer[-1:] != b"\n" or not (_is_plain(older) and _is_plain(newer)):
         raise NotPlain
-    start, old_end, new_end = window(older, newer)
-    return members(older[start:old_end]), members(newer[start:new_end])
+    before, after = _texts(older), _texts(newer)
+    gone = b"".join(text for key, text in before.items() if after.get(key) != text)
+    come = b"".join(text for key, text in after.items() if before.get(key) != text)
+    return members(gone), members(come)
+
+
+def _texts(data: bytes) -> dict[bytes, bytes]:
+    """Each key's lines, by what stands before its first colon and blank; what is above the first key is left out."""
+    starts = [0] if data[:1] not in b" #\n\t" else []
+    starts += [found.start() + 1 for found in _KEY_LINE.finditer(data)]
+    if not starts:
+        raise NotPlain  # an empty document, which is no mapping
+    ends = [*starts[1:], len(data)]
+    texts: dict[bytes, bytes] = {}
+    for start, end in zip(starts, ends, strict=True):
+        head = _HEAD.match(data, start)
+        if head is None:
+            raise NotPlain
+        texts[head[1]] = data[start:end]
+    return texts
 
 
 def _is_plain(data: bytes) -> bool:
