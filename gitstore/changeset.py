@@ -18,7 +18,7 @@ from gitstore.context import SETTINGS, WORKSPACE, Context
 from gitstore.errors import Conflict, GitstoreError, Invalid, PreconditionFailed, WrongShape
 from gitstore.facts import COMMITTER_EMAIL, line, trailer
 from gitstore.model import CommitFacts, Provenance, Touch
-from gitstore.operations import Operation
+from gitstore.operations import Operation, set_together, together
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository.commits import Commit
@@ -132,18 +132,40 @@ def _run(draft: Draft, wanted: ChangeSet) -> tuple[list[_Done], dict[str, Touch 
                 operation.precondition.check(_current(draft, operation))
     done: list[_Done] = []
     kinds: set[str] = set()
-    for at, operation in enumerate(wanted.operations):
-        with placed(at, operation.op, operation.inside):
-            key = _key(draft.context, draft.workspace, operation)
-            changed = operation.run(draft)
-        if changed:
+    alone = 0  # up to where it is one by one
+    while len(done) < len(wanted.operations):
+        at = len(done)
+        count = together(wanted.operations[at:]) if at >= alone else 0
+        if count > 1:
+            some = wanted.operations[at : at + count]
+            changes = _at_once(draft, some)
+            if changes is None:
+                alone = at + count  # which of them is wrong, and where, is found out now
+                continue
+            done += [_Done(one, changed, one.key) for one, changed in zip(some, changes, strict=True)]
+        else:
+            operation = wanted.operations[at]
+            with placed(at, operation.op, operation.inside):
+                key = _key(draft.context, draft.workspace, operation)
+                changes = [operation.run(draft)]
+            done.append(_Done(operation, changes[0], key))
+        if any(changes):
             kinds.add(draft.kind)
             draft.proceed()
-        done.append(_Done(operation, changed, key))
     draft.name = names.one_line(wanted.message)
     draft.kind = kinds.pop() if len(kinds) == 1 else "changes"
     paths = {path for one in done for path in _paths(draft.context, one)}
     return done, {path: draft.last_touch(path) for path in paths}
+
+
+def _at_once(draft: Draft, some: Sequence[Operation]) -> list[bool] | None:
+    """Several keys set at once, for each look at a large memory costs; None, and nothing done, where one is wrong."""
+    before = dict(draft.edits)
+    try:
+        return set_together(draft, some)
+    except GitstoreError:
+        draft.edits = before
+        return None
 
 
 @contextmanager

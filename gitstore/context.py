@@ -144,6 +144,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if self.faults.get("memory"):
             return None
         memory, folded, size = self.memory.copy(), self.memory_names, self.memory_size
+        added: list[MemoryEntry] = []
         for path, blob in blobs.items():
             folder, _, name = path.partition("/")
             if folder != "memory" or "/" in name:
@@ -154,7 +155,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 if old is None or old.path != path:
                     return None
                 del memory[old.key]
-                folded = {fold: held for fold, held in folded.items() if held != path}
+                folded = folded if folded is not self.memory_names else folded.copy()
+                folded.pop(names.fold(name), None)  # there are no twins in a sound memory
                 size -= len(old.item) + 1
                 continue
             found = cached(blob)
@@ -175,13 +177,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 continue
             if (fold := names.fold(name)) in folded:
                 return None
-            folded = {**folded, fold: path}
-            keys, entries = list(memory), list(memory.values())
-            at = bisect_left(keys, entry.key)  # code points sort as their UTF-8 bytes do
-            keys.insert(at, entry.key)
-            entries.insert(at, entry)
-            memory = dict(zip(keys, entries, strict=True))
+            folded = folded if folded is not self.memory_names else folded.copy()
+            folded[fold] = path
+            added.append(entry)
+            memory[entry.key] = entry
             size += len(entry.item) + 1
+        if len(added) == 1 and memory.pop(added[0].key, None) is not None:
+            keys, entries = list(memory), list(memory.values())
+            at = bisect_left(keys, added[0].key)  # code points sort as their UTF-8 bytes do
+            keys.insert(at, added[0].key)
+            entries.insert(at, added[0])
+            memory = dict(zip(keys, entries, strict=True))
+        elif added:
+            memory = dict(sorted(memory.items()))
         size = 2 if not memory else size if self.memory else size - 1
         if size > MEMORY_MAX_BYTES:
             return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from gitstore import files, memory, record, rules, settings, spec, values, workspaces
 from gitstore.files import Upload
@@ -31,11 +32,32 @@ class Operation(msgspec.Struct, frozen=True):
     key: str = ""
     precondition: Precondition = NONE
     inside: str = ""
+    value: Any = UNSET
 
 
 def set_memory(key: str, value: Any, precondition: Precondition = NONE) -> Operation:
     """Sets one key of the memory."""
-    return Operation("memory.set", "memory", lambda draft: bool(memory.set(draft, {key: value})), key, precondition)
+
+    def run(draft: Draft) -> bool:
+        return bool(memory.set(draft, {key: value}))
+
+    return Operation("memory.set", "memory", run, key, precondition, value=value)
+
+
+def together(operations: Sequence[Operation]) -> int:
+    """How many of the first operations set keys of the memory, each another one: `set_together` does them at once."""
+    keys: set[str] = set()
+    for operation in operations:
+        if operation.value is UNSET or operation.key in keys:
+            break
+        keys.add(operation.key)
+    return len(keys)
+
+
+def set_together(draft: Draft, operations: Sequence[Operation]) -> list[bool]:
+    """Sets the keys; of each whether it is different. What it raises does not say which of them was wrong."""
+    changed = set(memory.set(draft, {operation.key: operation.value for operation in operations}))
+    return [operation.key in changed for operation in operations]
 
 
 def delete_memory(key: str, precondition: Precondition = NONE) -> Operation:

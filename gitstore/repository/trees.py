@@ -88,23 +88,27 @@ class Tree:
         """The tree with some names set or removed, as an object to store; None when nothing is left."""
         keys, entries = self.keys.copy(), self.entries.copy()
         spans: list[tuple[int, int, bytes]] = []
+        single = len(edits) == 1  # where a span is, is only asked then
         for name, node in edits.items():
             is_tree = node is not None and node.mode == 0o40000
             key, other = (name + b"/", name) if is_tree else (name, name + b"/")
             for gone in (other, key) if node is None else (other,):
                 at = bisect_left(keys, gone)
                 if at < len(keys) and keys[at] == gone:
-                    spans.append(_span(entries, at, at + 1, b""))
+                    if single:
+                        spans.append(_span(entries, at, at + 1, b""))
                     del keys[at], entries[at]
             if node is None:
                 continue
             entry = (_DIRECTORY if is_tree else b"%o " % node.mode) + name + b"\0" + node.id
             at = bisect_left(keys, key)
             if at < len(keys) and keys[at] == key:
-                spans.append(_span(entries, at, at + 1, entry))
+                if single:
+                    spans.append(_span(entries, at, at + 1, entry))
                 entries[at] = entry
             else:
-                spans.append(_span(entries, at, at, entry))
+                if single:
+                    spans.append(_span(entries, at, at, entry))
                 keys.insert(at, key)
                 entries.insert(at, entry)
         if not entries:

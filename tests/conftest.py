@@ -1,0 +1,35 @@
+"""In which order the tests are run."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+import pytest
+
+# Those that take longest, in this order: a process that got one of them last would be waited for.
+LONG = ("crash/test_kill", "crash/test_doors", "crash/test_powercut", "git/test_memory", "crash/", "web/", "cli/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each process gets an equal row of the tests (pytest-xdist, `worksteal`): the long ones are dealt out to the
+    beginnings of the rows. The others keep their order, so that a module's server is started once.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    dealt: list[list[pytest.Item]] = [[] for _ in range(count)]
+    ranked = sorted(((_rank(item), number, item) for number, item in enumerate(items)), key=lambda one: one[:2])
+    for at, (_, _, item) in enumerate(one for one in ranked if one[0] < len(LONG)):
+        dealt[at % count].append(item)
+    rest = deque(item for rank, _, item in ranked if rank == len(LONG))
+    left = len(items)
+    for number, row in enumerate(dealt):
+        size = left // (count - number)
+        left -= size
+        while len(row) < size and rest:
+            row.append(rest.popleft())
+    items[:] = [item for row in dealt for item in row] + list(rest)
+
+
+def _rank(item: pytest.Item) -> int:
+    place = item.nodeid.removeprefix("tests/")
+    return next((rank for rank, start in enumerate(LONG) if place.startswith(start)), len(LONG))
