@@ -84,7 +84,7 @@ class Retrospect:
         self._store = store
         self._past = past
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, Branch, str], _Found] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Branch, str, str], _Found] = OrderedDict()
         self._size = 0
 
     # -- stories ------------------------------------------------------------------------------------------------------
@@ -221,14 +221,16 @@ class Retrospect:
         return story(history, workspace.repository, workspace.id, branch, commit).story(path)
 
     def _blame(self, workspace: Workspace, branch: Branch, path: str, first: Turn, turns: Iterator[Turn]) -> _Found:
-        place = (workspace.id, branch, path)
+        place = (workspace.id, branch, path, first.commit)
         held = self._known.get(place)
-        if held is None or held.commit != first.commit:
-            held = self._work_out(workspace, branch, path, first, turns, held)
+        if held is None:
             with self._lock:
-                old = self._known.pop(place, None)
-                self._known[place] = held
-                self._size += held.size - (old.size if old is not None else 0)
+                before = [one for key, one in self._known.items() if key[:3] == place[:3]]
+            held = self._work_out(workspace, branch, path, first, turns, before)
+            with self._lock:
+                if place not in self._known:
+                    self._known[place] = held
+                    self._size += held.size
                 while self._size > _KEPT and len(self._known) > 1:
                     self._size -= self._known.popitem(last=False)[1].size
         return held
@@ -240,9 +242,9 @@ class Retrospect:
         path: str,
         first: Turn,
         turns: Iterator[Turn],
-        before: _Found | None,
+        before: list[_Found],
     ) -> _Found:
-        known = {before.commit: before.by} if before is not None else {}
+        known = {one.commit: one.by for one in before}
 
         def versions() -> Iterator[Version]:
             yield Version(first.commit, newest)

@@ -7,18 +7,17 @@ more for each version than the key that was changed in it. Else the whole docume
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gitstore.blame.versions import VERSIONS_MAX, Version
+from gitstore.diff.members import NotPlain, heads, members, window
 from gitstore.diff.structure import step
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Malformed
 from gitstore.merging.sequences import Steps, changes
 from gitstore.merging.values import Numbers, identity
 
-_HEAD = re.compile(rb"""([A-Za-z0-9_\x80-\xff](?:[^:#\n]|:(?=[^ \n]))*?|"[^"\\\n]*"|'[^'\n]*') *:(?= |$)""")
 _STEPS = 2_000_000
 
 
@@ -28,10 +27,6 @@ class Leaf(NamedTuple):
     pointer: str
     value: Any
     commit: str | None
-
-
-class _Plain(Exception):
-    """The document is not one that can be taken apart by lines."""
 
 
 def blame_leaves(
@@ -114,7 +109,7 @@ class _Blame:
         if version.data != self._data:
             try:
                 changed = self._by_lines(version.data)
-            except _Plain:
+            except NotPlain:
                 try:
                     value = load(version.data)
                 except (DocumentError, Malformed):
@@ -218,99 +213,21 @@ class _Blame:
     def _is_block(self) -> bool:
         """Whether the top-level keys are what stands at the beginning of lines."""
         try:
-            return type(self._value) is dict and bool(self._value) and _heads(self._data) == list(self._value)
-        except _Plain:
+            return type(self._value) is dict and bool(self._value) and heads(self._data) == list(self._value)
+        except NotPlain:
             return False
 
     def _by_lines(self, older: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The members of both versions around what differs, parsed apart from the rest. Raises _Plain.
-
-        What is before and behind them is the same, and begins and ends where a key does: so it says the same too.
-        """
+        """The members of both versions around what differs, parsed apart from the rest. Raises NotPlain."""
         newer = self._data
-        if not self._whole or older[-1:] != b"\n" or newer[-1:] != b"\n":
-            raise _Plain
-        start = _line_before(newer, _common(older, newer))
-        shared = _common_end(older, newer, start)
-        end = _line_behind(newer, len(newer) - shared)
-        old = _members(older[start : len(older) - (len(newer) - end)])
-        new = {key: self._value.pop(key) for key in _heads(newer[start:end])}
+        if not self._whole:
+            raise NotPlain
+        start, old_end, end = window(older, newer)
+        old = members(older[start:old_end])
+        new = {key: self._value.pop(key) for key in heads(newer[start:end])}
         if not self._value.keys().isdisjoint(old) or not (self._value or old):
             self._value.update(new)
-            raise _Plain  # a key twice, or an empty document: which is no mapping
+            raise NotPlain  # a key twice, or an empty document: which is no mapping
         self._value.update(old)
         self._data = older
         return old, new
-
-
-def _common(one: bytes, other: bytes) -> int:
-    """How many bytes two texts have in common at their beginning."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _common_end(one: bytes, other: bytes, start: int) -> int:
-    """How many they have in common at their end, leaving the first `start` bytes alone."""
-    low, high = 0, min(len(one), len(other)) - start
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _line_before(data: bytes, at: int) -> int:
-    """The beginning of the last line with a key that begins before `at`. Raises _Plain."""
-    while at > 0:
-        start = data.rfind(b"\n", 0, at - 1) + 1
-        if data[start : start + 1] not in b" #\n\t":
-            return start
-        at = start
-    raise _Plain
-
-
-def _line_behind(data: bytes, at: int) -> int:
-    """The beginning of the first line with a key that begins behind `at`, or the end."""
-    while 0 <= at < len(data):
-        start = data.find(b"\n", at) + 1
-        if start == 0 or start >= len(data):
-            break
-        if data[start : start + 1] not in b" #\n\t":
-            return start
-        at = start
-    return len(data)
-
-
-def _heads(data: bytes) -> list[str]:
-    """The keys at the beginning of lines. Raises _Plain where something else is."""
-    if b"\r" in data:
-        raise _Plain  # it may end a line too
-    found = []
-    for line in data.split(b"\n"):
-        if line and line[:1] not in b" #\t":
-            head = _HEAD.match(line)
-            if head is None:
-                raise _Plain
-            found.append(head[1].strip(b"\"'").decode("utf-8", "replace"))
-    return found
-
-
-def _members(data: bytes) -> dict[str, Any]:
-    """Some members of a block mapping. Raises _Plain where it is not certain that they are nothing else."""
-    if not data:
-        return {}
-    try:
-        value = load(data)
-    except (DocumentError, Malformed):
-        raise _Plain from None
-    if type(value) is not dict or list(value) != _heads(data):
-        raise _Plain
-    return value

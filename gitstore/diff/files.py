@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from gitstore import names, values
 from gitstore.diff.hunks import Hunk, hunks
+from gitstore.diff.members import NotPlain, apart
 from gitstore.diff.structure import ValueDiff, differences
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Malformed
@@ -24,6 +25,7 @@ from gitstore.repository.trees import compare as compare_trees
 
 SUBMODULE = 0o160000
 _DOCUMENTS = (".yaml", ".yml")
+_LARGE = 2000  # bytes of two documents from which on not all of them is parsed
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -152,7 +154,7 @@ class _Comparison:
             return
         self._document -= size
         try:
-            was, now = _document(one.old, old), _document(one.new, new)
+            was, now = _documents(one, old, new)
         except (DocumentError, Malformed):
             return
         self._show_values(_places(was, now, self._steps), found)
@@ -224,6 +226,16 @@ def text(data: bytes | None) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _documents(one: Move, old: bytes | None, new: bytes | None) -> tuple[Any, Any]:
+    """The values that both sides hold, of large documents less what is the same. Raises DocumentError, Malformed."""
+    if old is not None and new is not None and len(old) + len(new) > _LARGE:
+        try:
+            return apart(old, new)
+        except NotPlain:
+            pass  # then the whole of them
+    return _document(one.old, old), _document(one.new, new)
 
 
 def _document(node: Node | None, data: bytes | None) -> Any:

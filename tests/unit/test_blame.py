@@ -13,6 +13,7 @@ from gitstore import documents
 from gitstore.blame import Leaf, Line, Version, blame_leaves, blame_lines
 from gitstore.blame import leaves as leaves_module
 from gitstore.blame.leaves import leaves
+from gitstore.diff import members as members_module
 
 KEYS = ["a", "b", "c/d", "1:2", "é", "it's", '"', "null", "long key with words"]
 
@@ -96,13 +97,14 @@ def test_leaves_are_those_of_a_replay(story: list[tuple[str, Any]], middle: int)
 
 def parsed_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
-    real = leaves_module.load
+    real = documents.load
 
     def load(data: bytes) -> Any:
         sizes.append(len(data))
         return real(data)
 
     monkeypatch.setattr(leaves_module, "load", load)
+    monkeypatch.setattr(members_module, "load", load)
     return sizes
 
 
