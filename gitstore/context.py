@@ -101,6 +101,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         parts = {_part(path) for path in edits}
         if "workspace" in parts:
             parts.add("settings")  # whether storage can be `git_remote` depends on the repository URL
+        if any("/" not in path for path in edits):
+            parts.add("root")  # a link at the top is told there, whatever its name
         return _read(Overlay(tree, edits), self, self, now, [part for part in PARTS if part in parts])
 
     def elsewhere(self, tree: Tree, differences: Iterable[Difference], now: int) -> Context:
@@ -117,6 +119,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 memory[path] = new.id.hex() if new is not None else None
             else:
                 parts.add(part)
+            if "/" not in path:
+                parts.add("root")  # as in `after`
         if "workspace" in parts:
             parts.add("settings")
         context = self

@@ -404,8 +404,9 @@ def conflicting(living: Living, shop: Path) -> None:
     save(shop / "memory/policy.yaml", "days: 30\nwho: ada\n")
     git(shop, "commit", "-qam", "thirty")
     git(shop, "checkout", "-q", "main")
-    save(shop / "memory/policy.yaml", "days: 7\nwho: ada\n")
-    git(shop, "commit", "-qam", "seven")
+    with living.workspace().publishing:  # nobody looks before it is committed
+        save(shop / "memory/policy.yaml", "days: 7\nwho: ada\n")
+        git(shop, "commit", "-qam", "seven")
     until(lambda: living.memory()["policy"]["days"] == 7)
     living.rest()
 

@@ -22,7 +22,7 @@ from gitstore import documents, memory, names, parsed, values
 from gitstore.context import Context
 from gitstore.model import MEMORY_MAX_BYTES
 from gitstore.repository.objects import Blob
-from gitstore.repository.trees import TreeEntry
+from gitstore.repository.trees import Difference, Node, TreeEntry
 
 HEADER = f"id: {WORKSPACE}\nname: Payments\nslug: payments\n".encode()
 TOKEN = "glpat-" + "Zq7Rk2Vn9Xw4Tb6Lp3Hs"  # in the form of a GitLab token, valid nowhere
@@ -374,3 +374,14 @@ def _seconds(call: Callable[[], object]) -> float:
     for _ in range(50):
         call()
     return (time.perf_counter() - start) / 50
+
+
+def test_a_link_in_the_place_of_the_settings_is_told_where_only_that_differs() -> None:
+    sound = MemoryTree({"workspace.yaml": HEADER})
+    link = MemoryTree({"workspace.yaml": HEADER, "settings.yaml": b"/etc/passwd"}, {"settings.yaml": LINK_MODE})
+    before = Context.load(sound, previous=None, now=START)
+    there = Node(LINK_MODE, Blob(b"/etc/passwd").id)
+    after = before.elsewhere(link, [Difference("settings.yaml", None, there)], START)
+    assert only(after) == ("settings.yaml", "not_a_file")
+    assert only(after) == only(Context.load(link, previous=before, now=START))
+    assert after.after(link, {"settings.yaml": b"zone: eu\n"}, START).problems == ()

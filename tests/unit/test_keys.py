@@ -168,7 +168,7 @@ def test_one_text_for_every_refusal(store):
                 "\ud800",
                 "\0",
                 token[:-1],
-                token[:-7] + "A" + token[-6:],
+                token[:-7] + ("A" if token[-7] != "A" else "B") + token[-6:],
                 "gs_token_",
                 "gs_token_" + "A" * 78,
                 "gs_token_" + "!" * 78,
