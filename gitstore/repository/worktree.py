@@ -58,10 +58,10 @@ class WorkTree:
             *folders, name = path.split("/")
             raw = encode_path(path)
             was = known.get(path)
+            removed = there.get(path) is not None  # by a person, and perhaps its folder with it, if it is not there
+            create = node is not None and not removed and (was is None or path in begun)
             try:
-                folder = self._disk.folder(
-                    self._root, folders, create=node is not None and (was is None or path in begun)
-                )
+                folder = self._disk.folder(self._root, folders, create=create)
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise

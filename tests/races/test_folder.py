@@ -172,6 +172,18 @@ def test_a_file_made_again_after_its_deletion_was_taken_in(desk: Desk, monkeypat
     assert shared(desk) == {"a": 2}
 
 
+def test_a_folder_removed_after_its_files_were_taken_in(desk: Desk) -> None:
+    for name in ("one/a.md", "two/b.md"):
+        (desk.folder / "files" / name).parent.mkdir(parents=True)
+        desk.save("x\n", f"files/{name}")
+    desk.take()
+    shutil.rmtree(desk.folder / "files")
+    desk.publish()
+    assert not (desk.folder / "files").exists()
+    desk.told()
+    assert "files/one/a.md" not in {path for path, _ in desk.workspace.visible.tree().walk()}
+
+
 def test_an_edit_that_main_has_already_among_others(desk: Desk) -> None:
     desk.save(desk.text().replace("a: 0", "a: 1"))
     desk.put(shared={"a": 1, "b": 1})
