@@ -151,7 +151,12 @@ def _rows(server: Server, root: Path) -> Iterator[Row]:
     seen = [
         (_asked(server, [f"{_ONE}/diff?from={a}&to={b}"]), _git(root, "diff", "--name-status", a, b)) for a, b in ids
     ]
-    yield _row(f"two commits {_APART} apart, 20 files of it shown", seen, "git diff --name-status", "≤ 2 ×")
+    yield _row(f"two commits {_APART} apart, what differs in 20 files", seen, "git diff --name-status", "–")
+    names = [
+        (_asked(server, [f"{_ONE}/diff?from={a}&to={b}&name_status=true&per_page=100"]), theirs)
+        for (a, b), (_, theirs) in zip([[_commit(root, f"{one}~1") for one in pair] for pair in ids], seen, strict=True)
+    ]
+    yield _row(f"two commits {_APART} apart, which files differ", names, "git diff --name-status", "≤ 2 ×")
     again = [
         (_asked(server, [f"{_ONE}/diff?from={a}&to={b}"]), theirs)
         for (a, b), (_, theirs) in zip(ids, seen, strict=True)
