@@ -66,14 +66,14 @@ class Moment(msgspec.Struct):
     time: Time
 
 
-class DifferingFile(FileName, kw_only=True):
+class DifferingFile(FileName, frozen=True, kw_only=True):
     """One file that differs; with `name_status` only what it is called and what happened to it."""
 
     type: Literal["values", "text", "binary"] | UnsetType = UNSET
     values: list[ValueDiff] | UnsetType = UNSET
     hunks: list[Hunk] | UnsetType = UNSET
-    old: Content | None | UnsetType = UNSET
-    new: Content | None | UnsetType = UNSET
+    old: Content | UnsetType | None = UNSET
+    new: Content | UnsetType | None = UNSET
     truncated: bool | UnsetType = UNSET
 
 
