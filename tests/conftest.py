@@ -1,11 +1,16 @@
-"""In which order the tests are run."""
+"""In which order the tests are run, and what the processes find that they start."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 
 import pytest
+
+# Hundreds of processes are started: what Python has compiled once it keeps, whatever this machine is set up for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.
 LONG = ("crash/test_kill", "crash/test_doors", "crash/test_powercut", "git/test_memory", "crash/", "web/", "cli/")
