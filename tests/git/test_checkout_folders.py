@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import started
 from unit.folders import ID, plain
 
 from gitstore import workspaces
@@ -299,10 +298,7 @@ def test_commands_beside_a_running_server(tmp_path: Path) -> None:
         folder = plain(tmp_path / "outside")
 
         def gitstore(*words: str) -> tuple[int, str]:
-            done = subprocess.run(
-                [sys.executable, "-m", "server", *words], capture_output=True, text=True, cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            )  # fmt: skip
+            done = started.run(*words, cwd=tmp_path)
             return done.returncode, done.stdout + done.stderr
 
         code, said = gitstore("import", str(folder), "--data", str(living.data))
