@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     dealt: list[list[pytest.Item]] = [[] for _ in range(count)]
     ranked = sorted(((_rank(item), number, item) for number, item in enumerate(items)), key=lambda one: one[:2])
     for at, (_, _, item) in enumerate(one for one in ranked if one[0] < len(LONG)):
-        dealt[at % count].append(item)
+        dealt[1 % count if item.nodeid.startswith("tests/web/") else at % count].append(item)  # one browser is enough
     rest = deque(item for rank, _, item in ranked if rank == len(LONG))
     left = len(items)
     for number, row in enumerate(dealt):

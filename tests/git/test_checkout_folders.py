@@ -17,6 +17,7 @@ from unit.folders import ID, plain
 
 from gitstore import workspaces
 from gitstore.live import Live
+from gitstore.watching import _below
 
 from .living import API, SETTLE, Living, git, save, sound, until
 
@@ -397,7 +398,8 @@ def test_watches_follow_the_folders(tmp_path: Path) -> None:
         shop, watching = living.make(), living.live.watching
         assert watching is not None
         living.rest()
-        before = watching.watched
+        before = len(list(_below(os.fsencode(living.store.layout.workspaces), b"")))  # the last may not be known yet
+        until(lambda: watching.watched == before, what=lambda: watching.watched)
         for number in range(20):
             save(shop / f"files/a{number}/b/c.txt", "x\n")
         until(lambda: watching.watched == before + 41)
