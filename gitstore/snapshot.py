@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gitstore import record, settings
 from gitstore.context import Context
+from gitstore.lfs import Objects
 from gitstore.model import Branch, Problem
 from gitstore.repository.commits import Commit
 from gitstore.repository.objects import EMPTY_TREE, Oid
@@ -92,6 +93,11 @@ class Snapshot:
     def blob(self, blob: str) -> bytes:
         """The content of a blob. Raises Damaged where it is missing."""
         return self._source.database.blob(Oid(bytes.fromhex(blob)))
+
+    @property
+    def objects(self) -> Objects:
+        """The large objects of the workspace; they are those of now, whatever the moment."""
+        return self._source.objects
 
     def commit(self, commit: str) -> Commit:
         """A commit of either branch. Raises Damaged for one that is not here."""

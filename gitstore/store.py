@@ -27,6 +27,8 @@ from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
 from gitstore.layout import Layout
+from gitstore.lfs import Objects
+from gitstore.lfs.objects import sweep
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
@@ -112,6 +114,7 @@ class Store:
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
         self.search = Search(layout.derived / "search")
         self.derived = Derived(self._history, self._catalog, self.search)
+        sweep(self.disk, str(layout.large))
         recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
         self.journal = journal.Journal(self.disk, str(layout.journal), self._settled)
@@ -490,6 +493,13 @@ class Store:
             who = Provenance(SYSTEM, "disk")
             workspace.apply("main", lambda draft: workspaces.name_after_folder(draft, folder), who)
         return workspace
+
+    def objects(self, reference: str) -> Objects:
+        """The large objects of a workspace. Raises NotFound, Damaged."""
+        workspace = self.hot(reference) or self.load(reference)
+        if not os.path.exists(f"{workspace.repository.git}/HEAD"):
+            self.publisher.publish(workspace)  # it was made a moment ago, and its folder follows
+        return workspace.repository.objects
 
     def _joined(self, workspace: Workspace) -> None:
         """A branch was taken in that somebody's git had moved."""

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import started
+from started import PIPE, Started
 
 COMMAND = Path(sys.executable).with_name("gitstore")
 ID = "8f4c1c52-6a0d-4b7e-9d35-1f0a7b7c2e10"
@@ -29,9 +31,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def gitstore(*words: object, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, env=environment(**more)
-    )
+    done = started.run(*words, env=environment(**more))
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done
@@ -51,11 +51,10 @@ class Served:
     """A server that was started as a person starts it."""
 
     def __init__(self, data: Path, *words: object, **more: str) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, "serve", "--data", data, "--port", "0", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self.process = Started(
+            ["serve", "--data", str(data), "--port", "0", *map(str, words)],
+            stdout=PIPE,
+            stderr=PIPE,
             env=environment(**more),
         )
         assert self.process.stdout is not None
@@ -83,7 +82,7 @@ class Served:
         began = time.monotonic()
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, time.monotonic() - began, out, err
+        return self.process.wait(), time.monotonic() - began, out, err
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -26,6 +24,7 @@ from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from started import DEVNULL, PIPE, Started
 
 from web import story
 
@@ -153,9 +152,9 @@ def running(data: Path, keys: dict[str, str], **settings: str) -> Iterator[Site]
     """`gitstore serve` over a store, as a process of its own."""
     port = _free_port()
     given = {f"GITSTORE_{name.upper()}": value for name, value in settings.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", str(port)],
-        cwd=story.ROOT, env={**os.environ, **given}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    process = Started(
+        ["serve", "--data", str(data), "--port", str(port)],
+        cwd=story.ROOT, env={**os.environ, **given}, stdout=DEVNULL, stderr=PIPE,
     )  # fmt: skip
     site = Site(port, data, keys)
     try:
