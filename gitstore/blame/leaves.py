@@ -38,7 +38,8 @@ def blame_leaves(
 
     A member of an object is known by its key, an item of a list as a diff knows it. A version that cannot be read is
     passed over: what it broke went on being what it was. `known`: of commits on the way, what came out for the version
-    that each made, by pointer. `value`: what the newest version holds, where it was read already. Raises DocumentError or Malformed where the newest version is no document.
+    that each made, by pointer. `value`: what the newest version holds, where it was read already. Raises
+    DocumentError or Malformed where the newest version is no document.
     """
     every = iter(versions)
     newest = next(every, None)
