@@ -282,6 +282,11 @@ def expired(artifact: Artifact, now: int) -> bool:
     return artifact.expires_at is not None and artifact.expires_at <= now
 
 
+def expiry(artifact: Artifact) -> str | None:
+    """When a `retained` artifact expires, in ISO-8601; None: never."""
+    return None if artifact.expires_at is None else values.iso(artifact.expires_at)
+
+
 # --- how it is shown ------------------------------------------------------------------------------------------------
 
 
@@ -326,7 +331,7 @@ def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = Non
         "checksum_sha256": artifact.sha256,
         "metadata": artifact.metadata,
         "retention_policy": artifact.retention,
-        "expires_at": None if artifact.expires_at is None else values.iso(artifact.expires_at),
+        "expires_at": expiry(artifact),
         "created_at": values.iso(artifact.created_at),
         "download_url": download,
         "preview_url": f"{download}/preview" if eligible else None,

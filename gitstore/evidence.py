@@ -290,6 +290,15 @@ def pinned_document(artifact: Artifact, path: str, base: bytes | None) -> bytes:
     return documents.edit(base, wanted, current=current)
 
 
+def is_pinned(tree: TreeView, folder: str) -> bool:
+    """Whether the `artifact.yaml` of a folder says that it is kept for good; one that cannot be read counts as such."""
+    path = f"{folder}/{ARTIFACT_DOCUMENT}"
+    try:
+        return _flag(_record(path, tree.read(path) or b""), "pinned")
+    except Invalid:
+        return True
+
+
 def read_artifact(
     workspace: str, tree: TreeView, folder: str, *, time: int, commit: str | None = None
 ) -> Artifact | None:
