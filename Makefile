@@ -13,10 +13,10 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
 	touch $(STAMP)
 
-# Imports the sample workspaces into .demo/ (a new folder each time) and serves them.
+# Imports the sample workspaces into .demo/ (a new folder each time), one with a past of some weeks, and serves them.
 demo: install
 	rm -rf .demo
-	$(BIN)/gitstore import sample-workspaces/* --data .demo
+	$(BIN)/python -m server.demo sample-workspaces .demo
 	$(BIN)/gitstore serve --data .demo --demo
 
 test: check

@@ -12,6 +12,10 @@ from gitstore.errors import Malformed
 
 _HEAD = re.compile(rb"""([A-Za-z0-9_\x80-\xff](?:[^:#\n]|:(?=[^ \n]))*?|"[^"\\\n]*"|'[^'\n]*') *:(?=[ \n]|$)""")
 _KEY_LINE = re.compile(rb"\n(?=[^ #\n\t])")
+_SIMPLE = re.compile(  # lines without marks, or with one pair of brackets that holds none
+    rb"""(?>[^"'\[\]{}\n]*\n"""
+    rb"""|[^"'\[\]{}#\\\n]*(?:\{[^"'\[\]{}#\\\n]*\}|\[[^"'\[\]{}#\\\n]*\])[^"'\[\]{}#\\\n]*\n)*+"""
+)
 _WITH_MARKS = re.compile(rb"""^.*["'\[\]{}].*$""", re.MULTILINE)
 
 
@@ -95,6 +99,8 @@ def _is_plain(data: bytes) -> bool:
     keys = heads(data)
     if len(set(keys)) != len(keys):
         return False
+    if _SIMPLE.fullmatch(data):
+        return True
     for found in _WITH_MARKS.finditer(data):
         line = found[0]
         kinds = [mark in line for mark in (b'"', b"'")] + [any(mark in line for mark in (b"[", b"]", b"{", b"}"))]

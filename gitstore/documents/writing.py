@@ -188,12 +188,8 @@ def _text(value: str, pad: str) -> str:
     if _plain(value):
         return value
     # A block may end in one line break or in none: blank lines at its end would run into what follows.
-    if (
-        "\n" in value
-        and _forms(value).block.fullmatch(value)
-        and not value.endswith("\n\n")
-        and not _BLANK.search(value)
-    ):
+    fits = "\n" in value and _forms(value).block.fullmatch(value)
+    if fits and not value.endswith("\n\n") and not _BLANK.search(value):
         lines = value.split("\n")
         head = "|-"
         if not lines[-1]:
