@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test check crash bench clean
+.PHONY: install demo test check crash soak bench clean
 
 install: $(STAMP)
 
@@ -30,6 +30,9 @@ check: install
 
 crash: install
 	CRASH_ROUNDS=500 $(BIN)/pytest -q -m crash --timeout 7200
+
+soak: install
+	SOAK_SECONDS=1800 $(BIN)/pytest -q -s tests/crash/test_soak.py --timeout 7200
 
 bench: install
 	$(BIN)/python -m bench

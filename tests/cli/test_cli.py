@@ -377,3 +377,22 @@ def test_delete_restore_purge(served: Served, data: Path) -> None:
     assert answer("workspace", "purge", "shop", "--data", data)["purged"][0]["id"] == ID
     assert list((data / "trash").iterdir()) == []
     gitstore("workspace", "restore", "shop", "--data", data, code=1)
+
+
+def test_gc_says_what_why_and_how_much(data: Path, folder: Path) -> None:
+    gitstore("import", folder, "--data", data)
+    oid = "ab" * 32
+    place = data / "large/ab/ab" / oid
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"nobody has it")
+    os.utime(place, (1e9, 1e9))
+    assert (
+        "(store): object " + oid + ", 13 bytes: no workspace has had it"
+        in gitstore("gc", "--dry-run", "--data", data).stdout
+    )
+    assert place.exists()
+    done = answer("gc", "--data", data)
+    assert (done["bytes"], done["dry_run"], [one["id"] for one in done["reclaimed"]]) == (13, False, [oid])
+    assert not place.exists()
+    assert "freed 0 bytes, 0 pieces" in gitstore("gc", "shop", "--data", data).stdout
+    gitstore("gc", "nowhere", "--data", data, code=1)

@@ -45,18 +45,25 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        sent = {"Authorization": f"Bearer {ADMIN}", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        sent = {name.replace("_", "-"): text for name, text in headers.items()}
         if body is not None:
             sent["Content-Type"] = "application/json"
+        return self._ask(method, path, json.dumps(body).encode() if body is not None else None, sent)
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            self._connection.request(method, path, json.dumps(body) if body is not None else None, sent)
+            self._connection.request(method, path, body, {"Authorization": f"Bearer {ADMIN}", **headers})
             with self._connection.getresponse() as answer:  # it has the socket where the server is to close it
                 return Answer(answer.status, answer.read(), answer.headers)
         except BaseException:
             self.close()
             raise
+
+    def send(self, path: str, content: bytes) -> Answer:
+        """POSTs bytes as they are."""
+        return self._ask("POST", path, content, {"Content-Type": "application/octet-stream"})
 
     def read(self, path: str) -> Any:
         """The data of a GET that must succeed."""
@@ -124,6 +131,12 @@ class Server:
             assert self._process.poll() is None, self.log()
             time.sleep(0.005)
         raise AssertionError(f"it does not get ready: {self.log()}")
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     def work(self) -> float:
         """Seconds of processor time that it has used (proc(5)): unlike the clock they do not tell of other programs."""
