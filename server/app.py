@@ -13,6 +13,7 @@ from server.call import Call
 from server.dispatch import App
 from server.http import Raw, Route
 from server.routes import (
+    archives,
     artifacts,
     changes,
     checkout,
@@ -29,6 +30,7 @@ from server.routes import (
     spec,
     timeline,
     undo,
+    uploads,
     workflows,
     workspaces,
 )
@@ -48,6 +50,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         spec,
         files,
         workflows,
+        archives,
         artifacts,
         timeline,
         changes,
@@ -68,7 +71,12 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     about = Route(
         "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
     )
-    doors = (*health.routes(settings.metrics_open), *git_http.routes(settings), *pages.routes(settings))
+    doors = (
+        *health.routes(settings.metrics_open),
+        *git_http.routes(settings),
+        *pages.routes(settings),
+        *uploads.routes(settings),
+    )
     table = (*doors, *(route for one in resources for route in one.ROUTES), *more, about)
     text = msgspec.json.encode(openapi.document(table, settings.public_url))
     tag = values.etag(text)

@@ -11,6 +11,7 @@ from gitstore.keys import Keys
 from gitstore.live import Live
 from gitstore.remotes import Means, Ssh
 from gitstore.store import Options, Store
+from gitstore.uploads import Bounds, Uploads
 from server.config import Settings
 
 
@@ -57,6 +58,12 @@ def open_live(settings: Settings, store: Store) -> Live:
         watch=settings.checkout_watch,
         file_limit=settings.max_file_bytes,
     )
+
+
+def open_uploads(settings: Settings, store: Store) -> Uploads:
+    """The resumable uploads of an open store. Raises StorageFailed."""
+    bounds = Bounds(settings.max_uploads, settings.max_uploads_bytes, settings.upload_hours * 3600)
+    return Uploads(store.layout.uploads, bounds, store.disk)
 
 
 def open_keys(settings: Settings, store: Store) -> Keys:

@@ -112,6 +112,22 @@ class Objects:
                 sink.write(data)
             return sink.finish()
 
+    def place(self, path: str, pointer: Pointer) -> Pointer:
+        """Makes an object of a whole, synced file of the store that is known to be what `pointer` says.
+
+        The file keeps its name as well, and nobody may write to it any more. Raises StorageFailed.
+        """
+        folder = f"{self.pool}/{INCOMING}" if self.pool is not None else f"{self._git}/lfs/tmp"
+        temporary = f"{folder}/{uuid.uuid4().hex}"
+        try:
+            self._folders(folder)
+            os.chmod(path, 0o444)
+            self._name(path, temporary)
+            self._keep(temporary, pointer)
+        except OSError as error:
+            raise _failed(error) from error
+        return pointer
+
     def adopt(self, oid: str) -> bool:
         """Makes an object that somebody put into the folder one of the store's, shared with `<data>/large`.
 
