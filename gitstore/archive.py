@@ -68,7 +68,7 @@ def zip_names(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
         count = counts.get(asked, 1)
         while count > 1 or not _free(names.fold(name), files, folders):
             count += 1
-            name = _numbered(safe, count)
+            name = _renamed(safe, count, files)
             if _free(names.fold(name), files, folders):
                 break
         counts[asked] = count
@@ -100,6 +100,12 @@ def _numbered(path: str, number: int | None) -> str:
     mark = "" if number is None else f" ({number})"
     room = _NAME_MAX - len(f"{mark}{dot}{extension}".encode())
     return f"{folder}{slash}{stem.encode()[:room].decode('utf-8', 'ignore')}{mark}{dot}{extension}"
+
+
+def _renamed(path: str, number: int, files: set[str]) -> str:
+    """The path with a number: in its last step, or in that which would be a folder where a file is."""
+    above = next((above for above in _above(path) if names.fold(above) in files), None)
+    return _numbered(path, number) if above is None else _numbered(above, number) + path[len(above) :]
 
 
 def _free(folded: str, files: set[str], folders: set[str]) -> bool:

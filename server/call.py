@@ -165,7 +165,7 @@ class Call:
                 yield piece
         except TimeoutError:
             raise errors.Malformed(f"the body did not arrive: nothing came for {patience:g} seconds") from None
-        except web.RequestPayloadError:
+        except (web.RequestPayloadError, ConnectionError):
             raise errors.Malformed("the body cannot be read: it is cut off, or its encoding is wrong") from None
 
     async def parts(self) -> AsyncIterator[Part]:
@@ -205,6 +205,7 @@ class Call:
             LookupError,
             RuntimeError,
             web.RequestPayloadError,
+            ConnectionError,
             HttpProcessingError,
         ) as e:
             # What aiohttp's reader raises for boundaries, headers and encodings that are wrong: all of it was sent.

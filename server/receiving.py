@@ -42,8 +42,8 @@ class Receipt:
 
     @property
     def large(self) -> bool:
-        """Whether the content is on the disk."""
-        return self._sink is not None
+        """Whether the content goes to the disk."""
+        return self.size > self._held
 
     async def __aenter__(self) -> Receipt:
         return self
@@ -70,7 +70,7 @@ class Receipt:
             self._buffer += piece
             if self.size > self._held and len(self._buffer) >= _PIECE:
                 await self._flush()
-        if self._sink is None:
+        if not self.large:
             if self._digests:
                 data = bytes(self._buffer)
                 await self._call.carry(self._digests.update, data)

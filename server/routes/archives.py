@@ -142,7 +142,7 @@ def _of_files(call: Call, snapshot: Snapshot, then: Then | None) -> Stream:
 
 
 async def of_files(call: Call) -> Answer:
-    """All files as a zip archive. Where a file has the key `archive`, it is meant unless Accept names `application/zip`."""
+    """All files as a zip archive. A file with the key `archive` is meant, unless Accept names `application/zip`."""
     snapshot, then = await common.state(call, "files")
     if "archive" in snapshot.context.files and _ZIP not in (call.header("Accept") or ""):
         call.params = {**call.params, "file": "archive"}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from gitstore import values
-from gitstore.errors import ChecksumMismatch, Forbidden, Invalid, Malformed, NotFound, TooLarge
+from gitstore.errors import ChecksumMismatch, Conflict, Forbidden, Invalid, Malformed, NotFound, TooLarge
 from gitstore.lfs import Pointer
 from gitstore.uploads import CHUNK, Upload
 from server import tus
@@ -105,6 +105,11 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
     What arrived before a connection broke is kept, unless it has a checksum that cannot hold any more.
     """
     uploads, now = call.app.uploads, call.app.clock.now
+    upload = uploads.find(upload.workspace, upload.id, now())  # as it is, now that nobody else is at it
+    if upload.resource is not None:
+        if offset == upload.length and call.headers.get("Content-Length") == "0":
+            return upload  # the same last piece again
+        raise Conflict("the upload is finished", details={"offset": upload.length, "resource": upload.resource})
     running = check.running if check is not None else None
     piece = await call.carry(uploads.append, upload, offset, running)
     try:
@@ -193,7 +198,9 @@ async def state(call: Call) -> Reply:
     upload = await _find(call)
     if upload.offset == upload.length and upload.resource is None:
         with call.app.uploads.alone(upload):  # the server was killed right before it made what this is for
-            upload = await _finished(call, upload)
+            upload = call.app.uploads.find(upload.workspace, upload.id, call.app.clock.now())
+            if upload.resource is None:
+                upload = await _finished(call, upload)
     headers = [("Upload-Length", str(upload.length)), *_told(call, upload)]
     if upload.sent:
         headers.append(("Upload-Metadata", upload.sent))
