@@ -46,16 +46,19 @@ from gitstore.secrets import Vault, decode_file
 from gitstore.snapshot import NOWHERE, Line, Snapshot
 
 T = TypeVar("T")
+LARGE_BYTES = 4 << 20
 log = logging.getLogger("gitstore.store")
 
 
 class Options(msgspec.Struct, frozen=True):
     """What a store is told when it is opened. `secrets` is what happens to text that is certainly a
-    credential, `hot` how many workspaces stay in memory."""
+    credential, `hot` how many workspaces stay in memory, `large_bytes` the bytes over which content is a large object.
+    """
 
     secret_key: str | None = None
     secrets: Policy = "refuse"
     hot: int = 512
+    large_bytes: int = LARGE_BYTES
 
 
 class Store:
@@ -274,7 +277,7 @@ class Store:
                 return True
             if repository.occupied() is not None:
                 return False
-            found = status(self.disk, repository, limit=limit)
+            found = status(self.disk, repository, limit=limit, large_bytes=self.large_bytes)
             return bool(found.edits or found.troubles or repository.bases)
         finally:
             repository.database.close()
@@ -318,6 +321,7 @@ class Store:
                 repository.open()
                 if repository.kept["main"] is not None:
                     replay.heal(self.disk, repository, since)
+                    repository.furnish()
                 if repository.kept["main"] is None:
                     log.warning("%s is not a workspace of this store: gitstore import takes it in", path)
                     continue
@@ -479,6 +483,7 @@ class Store:
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
+            repository.furnish()
             sources = self._sources.setdefault(identity, {})
             sources[rewrites.SOURCE] = rewrites.standing(self.history, repository, identity)
             workspace = Workspace(
@@ -493,6 +498,11 @@ class Store:
             who = Provenance(SYSTEM, "disk")
             workspace.apply("main", lambda draft: workspaces.name_after_folder(draft, folder), who)
         return workspace
+
+    @property
+    def large_bytes(self) -> int:
+        """Content of more bytes than this is kept out of git, as a large object."""
+        return self.options.large_bytes
 
     def objects(self, reference: str) -> Objects:
         """The large objects of a workspace. Raises NotFound, Damaged."""

@@ -188,7 +188,7 @@ class Objects:
         except OSError as error:
             if error.errno not in _ELSEWHERE:
                 raise
-            copy(self._disk, source, aside)
+            self._disk.copy(source, aside, 0o444)
         self._disk.rename(aside, target)
 
     def _above(self, folder: str) -> str:
@@ -329,19 +329,6 @@ def sweep(disk: Disk, pool: str) -> None:
         return
     for name in left:
         disk.unlink(f"{pool}/{INCOMING}/{name}")
-
-
-def copy(disk: Disk, source: str, target: str) -> None:
-    """A synced copy of a file under a name that is free."""
-    with open(source, "rb") as file:
-        fd = disk.open_append(target)
-        try:
-            while data := file.read(CHUNK):
-                disk.append(fd, target, data)
-            os.fchmod(fd, 0o444)
-            disk.sync_data(fd, target)
-        finally:
-            disk.close(fd)
 
 
 def _names(folder: str, length: int) -> list[str]:
