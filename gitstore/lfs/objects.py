@@ -81,6 +81,13 @@ class Objects:
                 yield held
                 held = following
 
+    def touch(self, oid: str) -> None:
+        """Says that an object is in use now, or is about to be: what is unused is reclaimed only after a while."""
+        try:
+            os.utime(self.path(oid))
+        except OSError:
+            pass  # gone, or not ours to change: then whoever needs it is told that it is missing
+
     def oids(self) -> Iterator[str]:
         """Every object that this workspace has, sorted."""
         yield from listed(self.root)
@@ -111,6 +118,22 @@ class Objects:
             while data := source.read(CHUNK):
                 sink.write(data)
             return sink.finish()
+
+    def place(self, path: str, pointer: Pointer) -> Pointer:
+        """Makes an object of a whole, synced file of the store that is known to be what `pointer` says.
+
+        The file keeps its name as well, and nobody may write to it any more. Raises StorageFailed.
+        """
+        folder = f"{self.pool}/{INCOMING}" if self.pool is not None else f"{self._git}/lfs/tmp"
+        temporary = f"{folder}/{uuid.uuid4().hex}"
+        try:
+            self._folders(folder)
+            os.chmod(path, 0o444)
+            self._name(path, temporary)
+            self._keep(temporary, pointer)
+        except OSError as error:
+            raise _failed(error) from error
+        return pointer
 
     def adopt(self, oid: str) -> bool:
         """Makes an object that somebody put into the folder one of the store's, shared with `<data>/large`.

@@ -199,6 +199,10 @@ class Disk:
         """A new file to append to; its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
+    def reopen_append(self, path: str) -> int:
+        """A file that is there, to append to; its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
     def append(self, fd: int, path: str, data: bytes) -> None:
         """Appends all of `data`."""
         _write_all(fd, data)
