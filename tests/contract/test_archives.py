@@ -35,7 +35,9 @@ def fill(agent: Client, place: Place) -> dict[str, str]:
     """Path → id of some artifacts, oldest first."""
     made = {}
     for path, data in (("logs/a.txt", b"one"), ("logs/b.txt", b"two"), ("big.bin", BIG), ("ключ/π.md", b"three")):
-        made[path] = agent.post(f"{place.at}/artifacts?role={_quoted(path[0])}&path=" + _quoted(path), data, headers=KIND).data["id"]
+        made[path] = agent.post(
+            f"{place.at}/artifacts?role={_quoted(path[0])}&path=" + _quoted(path), data, headers=KIND
+        ).data["id"]
     return made
 
 
