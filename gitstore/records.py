@@ -213,7 +213,7 @@ class Records:
         for row in list(self._rows.values()):
             task = self._tasks.get(row.task_id or "")
             flow = today.get(row.workflow_id or (task.workflow_id if task is not None else None) or "")
-            expires = artifacts.retention(row.created_at, flow)[1]
+            expires = artifacts.retention(row.created_at, flow, row.pinned)[1]
             if expires is not None and expires <= now:
                 del self._rows[row.id]
                 self._own.pop(row.id, None)
@@ -263,4 +263,5 @@ def _row(artifact: Artifact) -> ArtifactRow:
         artifact.stage_name,
         artifact.role,
         artifact.expires_at,
+        artifact.pinned,
     )

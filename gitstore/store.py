@@ -28,6 +28,7 @@ from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed,
 from gitstore.history import History
 from gitstore.layout import Layout
 from gitstore.lfs import Objects
+from gitstore.lfs.locks import Locks
 from gitstore.lfs.objects import sweep
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
@@ -510,6 +511,12 @@ class Store:
         if not os.path.exists(f"{workspace.repository.git}/HEAD"):
             self.publisher.publish(workspace)  # it was made a moment ago, and its folder follows
         return workspace.repository.objects
+
+    def locks(self, reference: str) -> Locks:
+        """The locks of a workspace's files. Raises NotFound, Damaged."""
+        self.objects(reference)  # so that it has its folder
+        workspace = self.hot(reference) or self.load(reference)
+        return Locks(self.disk, workspace.repository.git)
 
     def _joined(self, workspace: Workspace) -> None:
         """A branch was taken in that somebody's git had moved."""

@@ -33,7 +33,7 @@ from server.answer import Context, failure, raw, reply, stream
 from server.bridge import Bridge
 from server.call import Call
 from server.cors import Cors
-from server.data import means, open_live, open_uploads
+from server.data import means, open_live, open_maintenance, open_uploads
 from server.digests import Digests
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
@@ -125,6 +125,8 @@ class App:
         self._sightings = Sightings(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
+        #: What looks after the disk, if anything does.
+        self.maintenance = open_maintenance(settings, store) if store is not None else None
         self._uploads = open_uploads(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
@@ -229,6 +231,8 @@ class App:
             self._live.start()
         if self._following is not None:
             self._following.start()
+        if self.maintenance is not None:
+            self.maintenance.start()
 
     def halt(self) -> None:
         """Takes no new requests, and breaks off what would keep those under way waiting for other hosts."""
@@ -238,6 +242,8 @@ class App:
 
     def close(self) -> None:
         """Ends the threads; call it after the last request."""
+        if self.maintenance is not None:
+            self.maintenance.stop()
         if self._following is not None:
             self._following.stop()
         if self._live is not None:

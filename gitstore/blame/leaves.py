@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
+
 from gitstore.blame.versions import VERSIONS_MAX, Version
 from gitstore.diff.members import NotPlain, heads, members, window
 from gitstore.diff.structure import step
@@ -30,19 +32,20 @@ class Leaf(NamedTuple):
 
 
 def blame_leaves(
-    versions: Iterable[Version], known: Mapping[str, Mapping[str, str | None]] | None = None
+    versions: Iterable[Version], known: Mapping[str, Mapping[str, str | None]] | None = None, value: Any = UNSET
 ) -> list[Leaf]:
     """The leaves of the newest version in their order, each with the commit that made it what it is.
 
     A member of an object is known by its key, an item of a list as a diff knows it. A version that cannot be read is
     passed over: what it broke went on being what it was. `known`: of commits on the way, what came out for the version
-    that each made, by pointer. Raises DocumentError or Malformed where the newest version is no document.
+    that each made, by pointer. `value`: what the newest version holds, where it was read already. Raises
+    DocumentError or Malformed where the newest version is no document.
     """
     every = iter(versions)
     newest = next(every, None)
     if newest is None or newest.data is None:
         return []
-    blame = _Blame(newest.commit, newest.data, known or {})
+    blame = _Blame(newest.commit, newest.data, load(newest.data) if value is UNSET else value, known or {})
     for _ in range(VERSIONS_MAX - 1):
         if blame.done:
             break
@@ -73,10 +76,10 @@ class _Blame:
     newest one.
     """
 
-    def __init__(self, commit: str, data: bytes, known: Mapping[str, Mapping[str, str | None]]) -> None:
+    def __init__(self, commit: str, data: bytes, value: Any, known: Mapping[str, Mapping[str, str | None]]) -> None:
         self.commit = commit
         self._data = data
-        self._value: Any = load(data)
+        self._value: Any = dict(value) if type(value) is dict else value  # its members come and go
         self._known = known
         self._leaves = dict(leaves(self._value))
         self._found: dict[str, str | None] = {}

@@ -81,6 +81,13 @@ class Objects:
                 yield held
                 held = following
 
+    def touch(self, oid: str) -> None:
+        """Says that an object is in use now, or is about to be: what is unused is reclaimed only after a while."""
+        try:
+            os.utime(self.path(oid))
+        except OSError:
+            pass  # gone, or not ours to change: then whoever needs it is told that it is missing
+
     def oids(self) -> Iterator[str]:
         """Every object that this workspace has, sorted."""
         yield from listed(self.root)

@@ -99,6 +99,7 @@ class Artifact(msgspec.Struct):
     preview_mode: PreviewMode
     storage_backend: str
     commit: Oid | None
+    pinned: bool
 
 
 class Permalink(msgspec.Struct):

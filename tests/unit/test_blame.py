@@ -81,7 +81,7 @@ def versions(story: list[tuple[str, Any]]) -> list[Version]:
 
 
 @given(stories(), st.integers(0, 10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_leaves_are_those_of_a_replay(story: list[tuple[str, Any]], middle: int) -> None:
     wanted = replayed(story)
     every = versions(story)
@@ -174,7 +174,7 @@ def test_nothing_is_told_of_no_file_and_of_no_document() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 3)), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_lines_are_those_of_a_replay(edits: list[tuple[int, int, int]]) -> None:
     numbers = iter(range(10_000))
     lines = [(f"line {next(numbers)}", "c0") for _ in range(6)]

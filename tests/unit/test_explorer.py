@@ -578,7 +578,7 @@ def expected(world, query, now):
     return sorted(kept, key=order[query.sort])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     world=worlds,
     asked=st.lists(st.one_of(queries, sparse), min_size=1, max_size=4),
