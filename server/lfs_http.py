@@ -45,7 +45,7 @@ class Batch(msgspec.Struct):
 
     operation: Literal["download", "upload"]
     objects: list[Wanted]
-    transfers: list[str] = ["basic"]
+    transfers: tuple[str, ...] = ("basic",)
     hash_algo: str = "sha256"
 
 
