@@ -112,14 +112,21 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
         raise Conflict("the upload is finished", details={"offset": upload.length, "resource": upload.resource})
     running = check.running if check is not None else None
     piece = await call.carry(uploads.append, upload, offset, running)
+    writing: asyncio.Future[None] | None = None  # what came before is written while more arrives
     try:
         try:
             async for data in _gathered(call.chunks()):
-                await call.carry(piece.write, data, now())
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(call.carry(piece.write, data, now()))
         except (Malformed, ConnectionError, asyncio.CancelledError):  # it broke off
             if check is None:
+                if writing is not None:
+                    await writing
                 await call.carry(piece.finish, now())
             raise
+        if writing is not None:
+            await writing
         if check is not None and check.running.digest() != check.digest:
             sent, got = (base64.b64encode(one).decode() for one in (check.digest, check.running.digest()))
             raise ChecksumMismatch(
@@ -128,6 +135,8 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
             )
         upload = await call.carry(piece.finish, now())
     finally:
+        if writing is not None:
+            await asyncio.wait([writing])
         await call.carry(piece.abort)
     if upload.offset == upload.length and upload.resource is None:
         upload = await _finished(call, upload)

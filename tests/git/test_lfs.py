@@ -79,9 +79,7 @@ def test_a_clone_gets_what_the_api_stored_and_its_push_gives_the_api_what_it_cha
     assert (read.data["size_bytes"], read.data["checksum_sha256"]) == (len(changed), digest(changed))
     sent = admin.request("GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content")
     assert sent.body == changed
-    part = admin.request(
-        "GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content", headers={"Range": "bytes=-3"}
-    )
+    part = admin.request("GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content", headers={"Range": "bytes=-3"})
     assert (part.status, part.body) == (206, changed[-3:])
     diff = admin.get(f"/api/v1/workspaces/{place.id}/diff?from={mine.git('rev-parse', 'HEAD~1')}&to={mine.head}")
     (one,) = diff.data["files"]
