@@ -17,6 +17,7 @@ from server.call import Call
 from server.digests import NAMES, Digests
 
 _PIECE: Final = 1 << 20
+_SYNC: Final = 32 << 20  # so much is left to the sync at the end; what came before it is on the disk by then
 # Credentials are looked for in text of up to so many bytes, which must be in memory for that.
 _HELD: Final = 1 << 20
 
@@ -36,9 +37,12 @@ class Receipt:
         self._digests = Digests(headers)
         self._large = call.app.store.large_bytes
         self._held = max(self._large, _HELD)
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._gathered = 0
+        self._unsynced = 0
         self._sink: Sink | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._syncing: asyncio.Task[None] | None = None
 
     @property
     def large(self) -> bool:
@@ -51,10 +55,11 @@ class Receipt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._buffer.clear()
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-            self._writing.exception()  # looked at, so that nobody reports it: what ended the block goes before it
+        self._pieces.clear()
+        for left in (self._writing, self._syncing):
+            if left is not None:
+                await asyncio.wait([left])
+                left.exception()  # looked at, so that nobody reports it: what ended the block goes before it
         if self._sink is not None:
             await self._call.carry(self._sink.abort)  # after `keep` it takes nothing back
 
@@ -67,41 +72,57 @@ class Receipt:
                     f"the content is larger than the {self._limit} bytes that are allowed",
                     details={"limit": self._limit},
                 )
-            self._buffer += piece
-            if self.size > self._held and len(self._buffer) >= _PIECE:
+            self._pieces.append(piece)
+            self._gathered += len(piece)
+            if self.size > self._held and self._gathered >= _PIECE:
                 await self._flush()
         if not self.large:
             if self._digests:
-                data = bytes(self._buffer)
-                await self._call.carry(self._digests.update, data)
+                await self._call.carry(self._digests.update, b"".join(self._pieces))
         else:
             await self._flush()
             await self._written()
+            await self._synced()
         self._digests.check()
 
     async def keep(self) -> bytes | Pointer:
         """The content as the library takes it: the bytes or, where they are many, the large object they are now."""
         if self._sink is not None:
             return await self._call.carry(self._sink.finish)
-        return bytes(self._buffer)
+        return b"".join(self._pieces)
 
     async def _flush(self) -> None:
         """Hands what was gathered to a thread, and goes on receiving meanwhile."""
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        pieces, self._pieces = self._pieces, []
+        self._unsynced += self._gathered
+        self._gathered = 0
         await self._written()
-        self._writing = asyncio.ensure_future(self._call.carry(self._write, data))
+        if self._unsynced >= _SYNC:
+            await self._synced()
+            self._unsynced = 0
+            self._syncing = asyncio.ensure_future(self._call.carry(self._sync))
+        self._writing = asyncio.ensure_future(self._call.carry(self._write, pieces))
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
 
-    def _write(self, data: bytes) -> None:
+    async def _synced(self) -> None:
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            await syncing
+
+    def _write(self, pieces: list[bytes]) -> None:
         if self._sink is None:
             self._sink = self._call.app.store.objects(self._workspace).receive()
-        self._digests.update(data)
-        self._sink.write(data)
+        for piece in pieces:
+            self._digests.update(piece)
+            self._sink.write(piece)
+
+    def _sync(self) -> None:
+        assert self._sink is not None
+        self._sink.sync()
 
 
 def whole(call: Call) -> None:

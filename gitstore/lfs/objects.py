@@ -269,6 +269,18 @@ class Sink:
             self.abort()
             raise _failed(error) from error
 
+    def sync(self) -> None:
+        """Makes durable what was written until now, beside further writes, so that less is left to the end.
+
+        May be called in another thread. Raises StorageFailed.
+        """
+        fd = self._fd
+        if fd is not None:
+            try:
+                self._disk.sync_data(fd, self._path)
+            except OSError as error:
+                raise _failed(error) from error
+
     def finish(self) -> Pointer:
         """Makes it an object of the workspace, durably. Raises Invalid where another was expected, StorageFailed."""
         fd = self._fd

@@ -112,14 +112,21 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
         raise Conflict("the upload is finished", details={"offset": upload.length, "resource": upload.resource})
     running = check.running if check is not None else None
     piece = await call.carry(uploads.append, upload, offset, running)
+    writing: asyncio.Future[None] | None = None  # what came before is written while more arrives
     try:
         try:
             async for data in _gathered(call.chunks()):
-                await call.carry(piece.write, data, now())
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(call.carry(piece.write, data, now()))
         except (Malformed, ConnectionError, asyncio.CancelledError):  # it broke off
             if check is None:
+                if writing is not None:
+                    await writing
                 await call.carry(piece.finish, now())
             raise
+        if writing is not None:
+            await writing
         if check is not None and check.running.digest() != check.digest:
             sent, got = (base64.b64encode(one).decode() for one in (check.digest, check.running.digest()))
             raise ChecksumMismatch(
@@ -128,6 +135,8 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
             )
         upload = await call.carry(piece.finish, now())
     finally:
+        if writing is not None:
+            await asyncio.wait([writing])
         await call.carry(piece.abort)
     if upload.offset == upload.length and upload.resource is None:
         upload = await _finished(call, upload)
@@ -151,9 +160,17 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(held)
 
 
+async def _asked(call: Call) -> str:
+    """The id of the workspace, for a client that speaks this version. Raises NotFound, PreconditionFailed."""
+    workspace = (await common.workspace(call)).id
+    if call.request.method != "GET":
+        tus.version(call.headers)
+    return workspace
+
+
 async def _find(call: Call) -> Upload:
     """The upload that the path names, for a key that is no weaker than the one that began it. Raises NotFound, Gone."""
-    workspace = (await common.workspace(call)).id
+    workspace = await _asked(call)
     found = call.app.uploads.find(workspace, call.params["upload"], call.app.clock.now())
     assert call.grant is not None
     if RANK[call.grant.scope] < RANK[found.scope]:
@@ -166,7 +183,7 @@ async def _find(call: Call) -> Upload:
 
 async def create(call: Call) -> Reply:
     """Begins an upload; its first piece may come with it."""
-    tus.version(call.headers)
+    workspace = await _asked(call)
     if "Upload-Defer-Length" in call.headers:
         raise Invalid("the length must be known when an upload begins: send Upload-Length")
     length = tus.number(call.headers, "Upload-Length")
@@ -177,7 +194,6 @@ async def create(call: Call) -> Reply:
     limit = settings.max_file_bytes if kind == "file" else settings.max_artifact_bytes
     if length > limit:
         raise TooLarge(f"the {kind} would have {length} bytes; {limit} are allowed", details={"limit": limit})
-    workspace = (await common.workspace(call)).id
     assert call.grant is not None
     now = call.app.clock.now()
     draft = Upload("", workspace, kind, call.grant.scope, length, fields, sent, now, now)
@@ -193,8 +209,6 @@ async def create(call: Call) -> Reply:
 
 async def state(call: Call) -> Reply:
     """How far an upload is."""
-    if call.request.method == "HEAD":
-        tus.version(call.headers)
     upload = await _find(call)
     if upload.offset == upload.length and upload.resource is None:
         with call.app.uploads.alone(upload):  # the server was killed right before it made what this is for
@@ -209,10 +223,9 @@ async def state(call: Call) -> Reply:
 
 async def append(call: Call) -> Reply:
     """Adds the next piece, at the offset where the upload stands."""
-    tus.version(call.headers)
+    upload = await _find(call)
     offset = tus.number(call.headers, "Upload-Offset")
     check = tus.checksum(call.headers)
-    upload = await _find(call)
     with call.app.uploads.alone(upload):
         upload = await _send(call, upload, offset, check)
     return Reply(status=204, headers=_told(call, upload))
@@ -220,7 +233,6 @@ async def append(call: Call) -> Reply:
 
 async def end(call: Call) -> Reply:
     """Ends an upload and gives up what came of it; what was made of a finished one stays."""
-    tus.version(call.headers)
     upload = await _find(call)
     with call.app.uploads.alone(upload):
         await call.carry(call.app.uploads.end, upload)

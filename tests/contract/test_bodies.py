@@ -222,7 +222,7 @@ def test_a_body_that_stands_still_is_given_up(second: Callable[..., AbstractCont
         # A client that takes nothing of its answer is cut off.
         url = admin.post(f"{place.at}/artifacts?path=a.bin", BIG * 3, headers=KIND).data["download_url"]
         lazy = raw(server, f"GET {url}", b"\r\n", key="admin")
-        lazy.recv(1)
+        until(lambda: bool(held(server)))
         until(lambda: not held(server))
         received = 0
         with contextlib.suppress(ConnectionError):
