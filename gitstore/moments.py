@@ -14,7 +14,7 @@ from gitstore import facts, names, values
 from gitstore.changes import Workspace
 from gitstore.errors import Damaged, Invalid, NotFound
 from gitstore.history import History
-from gitstore.model import Branch
+from gitstore.model import Branch, CommitFacts
 from gitstore.repository import refs, tags
 from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.check import peel
@@ -75,6 +75,25 @@ def look_up(store: Store, workspace: Workspace, at: str) -> tuple[Moment, bool]:
         f"the workspace has no commit, snapshot or tag `{names.one_line(at, 80)}`, and it is no time such as "
         "2026-11-24T03:00:00.000Z"
     )
+
+
+def commit_facts(store: Store, workspace: Workspace, digits: str) -> CommitFacts:
+    """What is known of the commit of either branch whose id begins so; of one that a merge brought in, what git has.
+
+    Raises NotFound, Invalid where several commits begin so.
+    """
+    history, repository = store.history, workspace.repository
+    if not (ID.fullmatch(digits) or _SHORT.fullmatch(digits)):
+        raise NotFound(f"`{names.one_line(digits, 80)}` is no commit: give 4 to 40 digits of its id")
+    commit = history.find_commit(workspace.id, digits) or _commit(history, repository, workspace.id, digits.lower())
+    known = history.commit(workspace.id, commit) if commit is not None else None
+    if known is not None:
+        return known
+    oid = Oid(bytes.fromhex(commit)) if commit is not None else None
+    branch = _reached(history, repository, workspace.id, oid) if oid is not None else None
+    if oid is None or branch is None:
+        raise NotFound(f"the workspace has no commit {digits.lower()}")
+    return next(facts.walk(repository, branch, [(oid, repository.commit(oid))], 0))
 
 
 def _of_time(history: History, workspace: str, at: str, time: int) -> Moment:

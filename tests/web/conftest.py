@@ -131,6 +131,16 @@ class Site:
         self.api("POST", "/workspaces", {"name": f"Try {slug}", "slug": slug, "memory": memory})
         return slug
 
+    def conflict(self) -> str:
+        """A fresh workspace in which an edit in the folder and one through the API stand against each other."""
+        slug = self.workspace(policy={"limit": 2})
+        file = self.data / "workspaces" / slug / "memory" / "policy.yaml"
+        poll(file.exists)
+        file.write_text("limit: 10\n")
+        self.api("PATCH", f"/workspaces/{slug}/memory", {"key": "policy", "value": {"limit": 20}})
+        poll(lambda: self.api("GET", f"/workspaces/{slug}/problems"))
+        return slug
+
 
 def poll(look: Callable[[], Any], seconds: float = 30) -> Any:
     """What `look` gives once it gives something."""

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from web import story
-from web.conftest import Opens, Site, poll
+from web.conftest import Opens, Site
 
 W = "/ui/w/platform"
 
@@ -86,7 +86,7 @@ def addresses(site: Site) -> list[str]:
     )
     old = site.api("GET", "/workspaces/platform/timeline?key=release-policy")[-2]["id"]
     artifacts = {one["logical_path"]: one["id"] for one in site.api("GET", "/workspaces/platform/artifacts")}
-    slug = _troubled(site)
+    slug = site.conflict()
     return [
         "/ui/", W, f"{W}?at={old}", f"{W}/timeline", f"{W}/timeline?workflow_id={story.WORKFLOW}",
         f"{W}/changes/{commit}", f"{W}/compare?from={old}", f"{W}/memory/release-policy",
@@ -97,17 +97,6 @@ def addresses(site: Site) -> list[str]:
         f"{W}/artifacts/{artifacts['trains/2026-11-26/canary.md']}", f"/ui/w/{slug}/problems", f"/ui/w/{slug}",
         f"{W}/snapshots", f"{W}/sync", "/ui/keys", "/ui/health",
     ]  # fmt: skip
-
-
-def _troubled(site: Site) -> str:
-    """A workspace in which something is wrong."""
-    slug = site.workspace(policy={"limit": 2})
-    file = site.data / "workspaces" / slug / "memory" / "policy.yaml"
-    poll(file.exists)
-    file.write_text("limit: 10\n")
-    site.api("PATCH", f"/workspaces/{slug}/memory", {"key": "policy", "value": {"limit": 20}})
-    poll(lambda: site.api("GET", f"/workspaces/{slug}/problems"))
-    return slug
 
 
 def _faults(page: Page, addresses: list[str], *looks: str) -> dict[str, Any]:
