@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gitstore import documents, names, rewrites, values, workspaces
+from gitstore import absent, documents, names, rewrites, values, workspaces
 from gitstore.catalog import Catalog
 from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
@@ -487,6 +487,8 @@ class Store:
             repository.furnish()
             sources = self._sources.setdefault(identity, {})
             sources[rewrites.SOURCE] = rewrites.standing(self.history, repository, identity)
+            now, known = int(time.time() * 1000), sources.get(absent.SOURCE, ())
+            sources[absent.SOURCE] = absent.standing(repository, repository.kept["main"], now, known)
             workspace = Workspace(
                 self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault,
                 sources,
@@ -521,6 +523,17 @@ class Store:
     def _joined(self, workspace: Workspace) -> None:
         """A branch was taken in that somebody's git had moved."""
         workspace.tell(rewrites.SOURCE, rewrites.standing(self.history, workspace.repository, workspace.id))
+        self._missed(workspace)
+
+    def received(self, reference: str) -> None:
+        """Large objects came: what is told of those that were missing is told anew."""
+        workspace = self.hot(reference)
+        if workspace is not None and workspace.sources.get(absent.SOURCE):
+            self._missed(workspace)
+
+    def _missed(self, workspace: Workspace) -> None:
+        known, head = workspace.sources.get(absent.SOURCE, ()), workspace.visible.main.oid
+        workspace.tell(absent.SOURCE, absent.standing(workspace.repository, head, int(time.time() * 1000), known))
 
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
@@ -536,6 +549,9 @@ class Store:
                 if loaded is not None:
                     with loaded.publishing:
                         self._catch_up(identity, loaded.repository)
+        for workspace in list(self._hot.values()):
+            if workspace.sources.get(absent.SOURCE) and not workspace.closed:
+                self._missed(workspace)
         self.make_room()
 
     def make_room(self) -> None:

@@ -162,6 +162,7 @@ class Door:
             if held:
                 await call.carry(sink.write, bytes(held))
             await call.carry(sink.finish)
+            await call.offload(call.app.store.received, _name(call))
         finally:
             await call.carry(sink.abort)
         return _json({})

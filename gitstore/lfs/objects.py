@@ -152,6 +152,17 @@ class Objects:
             return False
         return True
 
+    def link(self, source: str, oid: str) -> None:
+        """Gives an object that is known to be whole its name in this workspace: the same file where that can be.
+
+        Durable on return. Raises OSError.
+        """
+        own = self.path(oid)
+        if not _same_file(source, own):
+            self._folders(os.path.dirname(own))
+            self._name(source, own)
+            self._sync(os.path.dirname(own))
+
     def _keep(self, temporary: str, pointer: Pointer) -> None:
         """Gives a whole, synced file its names: in `<data>/large` first, then in the workspace."""
         own, source = self.path(pointer.oid), temporary

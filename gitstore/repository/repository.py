@@ -12,13 +12,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from gitstore.errors import Damaged, Invalid
 from gitstore.lfs.attributes import Attributes, may_be_large
 from gitstore.lfs.objects import Objects
-from gitstore.lfs.pointer import Pointer, decode
+from gitstore.lfs.pointer import Pointer, decode, spellings
 from gitstore.repository import bases, filters, refs
 from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
@@ -216,6 +216,25 @@ class Repository:
     def work_attributes(self) -> Attributes:
         """What the checkout's own files say of which paths are large objects."""
         return work_attributes(lambda folders: self._disk.folder(self.root, folders))
+
+    def large(self, blobs: Collection[Oid]) -> list[Pointer]:
+        """The large objects of the workspace to which one of these blobs is a pointer, sorted."""
+        objects, found = self.objects, []
+        for oid in objects.oids():
+            pointer = Pointer(oid, objects.size(oid) or 0)
+            if any(identify(BLOB, text) in blobs for text in spellings(pointer)):
+                found.append(pointer)
+        return found
+
+    def pointers(self, commit: Oid | None) -> Iterator[tuple[str, Pointer]]:
+        """The files of a commit that are large objects, here or not, by path."""
+        tree = self.tree(commit)
+        attributes = Attributes(tree.read)
+        for path, node in tree.walk():
+            if regular(node) and attributes.covers(path):
+                pointer = decode(self.database.blob(node.id))
+                if pointer is not None:
+                    yield path, pointer
 
     def adopt(self, old: Oid | None, new: Oid | None) -> None:
         """Makes the large objects that somebody's git or git-lfs put into the folder ones of the store's, as far as a

@@ -198,6 +198,9 @@ def sound(method: str, target: str, answer: Answer) -> None:
         assert not answer.body
         return
     if answer.status >= 400:
+        if headers["Content-Type"] == "application/vnd.git-lfs+json" and "/info/lfs/" in target:
+            assert answer.json["message"]  # which git-lfs shows to its person
+            return
         if target.startswith("/git/") and answer.status != 405:
             assert headers["Content-Type"] == "text/plain; charset=utf-8"  # which a git client shows to its person
             return

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gitstore import content, files
+from gitstore import artifacts, backup, content, exporting, files, importing, verify
 from gitstore.lfs import Pointer
 from gitstore.lfs.pointer import decode
-from gitstore.store import Options
+from gitstore.store import Options, Store
 
 from .living import API, Living, git, save, sound, until
 
@@ -208,3 +209,85 @@ def test_the_filter_is_found_again_after_the_store_or_its_program_moved(tmp_path
         sound(living.folder("moved-shop"))
     finally:
         living.stop()
+
+
+# -- other ways in and out -----------------------------------------------------------------------------------------
+
+
+def test_large_objects_travel_with_exports_copies_and_backups(living: Living, shop: Path, tmp_path: Path) -> None:
+    data, proof = big("travels"), big("travels as evidence")
+    path = put(living, shop, "travels.bin", data)
+    new = artifacts.check(artifacts.New("out/proof.bin", proof))
+    made = living.store.apply(shop.name, "evidence", lambda draft: artifacts.add(draft, new), API).result().value
+    living.publish(shop.name)
+    out = tmp_path / "out"
+    exporting.export_workspace(living.data, shop.name, out)
+    assert (out / path).read_bytes() == data
+    (shown,) = out.glob("evidence/artifacts/*/*/*/proof.bin")
+    assert shown.read_bytes() == proof
+    git(out, "fsck", "--strict")
+    copied = importing.import_folder(living.store, out, slug=f"copy-of-{shop.name}", new_id=True)
+    assert copied.notes == ()
+    folder = living.folder(copied.slug)
+    assert (folder / path).read_bytes() == data
+    sound(folder)
+    one, other = living.store.objects(shop.name), living.store.objects(copied.slug)
+    for held in (data, proof):
+        assert os.path.samefile(one.path(pointer(held).oid), other.path(pointer(held).oid))
+    snapshot = living.workspace(copied.slug).visible
+    (row,) = [facts for facts in living.store.catalog.artifacts(copied.id) if facts.path == made.path]
+    found = content.of(snapshot, row)
+    assert (row.size, row.sha256, b"".join(found.chunks())) == (len(proof), pointer(proof).oid, proof)
+    assert list(verify.verify(living.data)) == []
+    file = tmp_path / "backup.tar"
+    held = backup.write(living.data, file)
+    assert held.format == 2
+    with tarfile.open(file) as tar:
+        members = [member.name for member in tar if member.name.startswith("large/")]
+    assert len(members) == len(set(members))
+    assert f"large/{pointer(proof).oid}" in members
+    backup.restore(file, tmp_path / "restored")
+    restored = tmp_path / "restored/workspaces"
+    assert (restored / shop.name / path).read_bytes() == data
+    Store.open(tmp_path / "restored").close()
+    assert list(verify.verify(tmp_path / "restored")) == []
+    places = [restored / name / f".git/lfs/objects/{pointer(data).oid[:2]}/{pointer(data).oid[2:4]}/{pointer(data).oid}"
+              for name in (shop.name, copied.slug)]  # fmt: skip
+    assert os.path.samefile(*places)
+    places[0].unlink()
+    places[1].chmod(0o644)
+    places[1].write_bytes(data[:-1] + b"?")
+    said = {finding.place: finding.message for finding in verify.verify(tmp_path / "restored")}
+    assert "is missing" in said[f"workspaces/{shop.name}:{path}"]
+    assert any("damaged large object" in text for text in said.values())
+
+
+def test_plain_folders_and_clones_with_large_files_are_taken_in(living: Living, shop: Path, tmp_path: Path) -> None:
+    data, proof = big("plain"), big("plain proof")
+    plain = tmp_path / "plain-shop"
+    (plain / "files").mkdir(parents=True)
+    (plain / "files/a.bin").write_bytes(data)
+    (plain / "evidence/artifacts/run").mkdir(parents=True)
+    (plain / "evidence/artifacts/run/proof.bin").write_bytes(proof)
+    (plain / "evidence/artifacts/run/artifact.yaml").write_text("path: out/proof.bin\n")
+    taken = importing.import_folder(living.store, plain)
+    folder = living.folder(taken.slug)
+    assert attributes(folder) == ["/files/a.bin"]
+    assert in_main(living, folder, "files/a.bin") == pointer(data)
+    (row,) = living.store.catalog.artifacts(taken.id)
+    assert (row.path, row.size, row.sha256) == ("out/proof.bin", len(proof), pointer(proof).oid)
+    sound(folder)
+    dropped = living.store.layout.workspaces / f"dropped-{shop.name}"
+    shutil.copytree(folder, tmp_path / "aside", symlinks=True)
+    shutil.rmtree(tmp_path / "aside/.git/gitstore")
+    text = (tmp_path / "aside/workspace.yaml").read_text()
+    (tmp_path / "aside/workspace.yaml").write_text(text.replace(taken.id, "11111111-2222-4333-8444-555555555555"))
+    git(tmp_path / "aside", "update-ref", "-d", "refs/heads/evidence")
+    shutil.rmtree(tmp_path / "aside/.git/refs/gitstore")
+    git(tmp_path / "aside", "-c", "user.name=R", "-c", "user.email=r@x", "commit", "-qm", "mine", "workspace.yaml")
+    os.rename(tmp_path / "aside", dropped)
+    until(lambda: dropped.name in living.slugs(), seconds=30)
+    assert (dropped / "files/a.bin").read_bytes() == data
+    assert os.stat(living.store.objects(dropped.name).path(pointer(data).oid)).st_nlink == 3
+    living.rest(dropped.name)
+    sound(dropped)

@@ -53,7 +53,7 @@ def at(slug: str, rest: str) -> str:
 
 
 def ask(client: Client, slug: str, rest: str, body: Any) -> Any:
-    return client.request("POST", at(slug, rest), body=json.dumps(body).encode(), headers=MEDIA)
+    return client.root("POST", at(slug, rest), body=json.dumps(body).encode(), headers=MEDIA)
 
 
 def test_a_clone_gets_what_the_api_stored_and_its_push_gives_the_api_what_it_changed(
@@ -61,7 +61,7 @@ def test_a_clone_gets_what_the_api_stored_and_its_push_gives_the_api_what_it_cha
 ) -> None:
     data = big("api", 5 << 20)
     body = {"file_name": "model.bin", "content_base64": base64.b64encode(data).decode()}
-    made = admin.post(f"/api/v1/workspaces/{place.id}/files", body)
+    made = admin.post(f"/workspaces/{place.id}/files", body)
     assert made.status == 201, made.body
     assert made.data["checksum_sha256"] == digest(data)
     plain = clone()
@@ -75,13 +75,13 @@ def test_a_clone_gets_what_the_api_stored_and_its_push_gives_the_api_what_it_cha
     done = mine.push()
     assert done.code == 0, done.text
     assert mine.git("lfs", "fsck") == "Git LFS fsck OK"
-    read = admin.get(f"/api/v1/workspaces/{place.id}/files/model-bin")
+    read = admin.get(f"/workspaces/{place.id}/files/model-bin")
     assert (read.data["size_bytes"], read.data["checksum_sha256"]) == (len(changed), digest(changed))
-    sent = admin.request("GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content")
+    sent = admin.root("GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content")
     assert sent.body == changed
-    part = admin.request("GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content", headers={"Range": "bytes=-3"})
+    part = admin.root("GET", f"/api/v1/workspaces/{place.id}/files/model-bin/content", headers={"Range": "bytes=-3"})
     assert (part.status, part.body) == (206, changed[-3:])
-    diff = admin.get(f"/api/v1/workspaces/{place.id}/diff?from={mine.git('rev-parse', 'HEAD~1')}&to={mine.head}")
+    diff = admin.get(f"/workspaces/{place.id}/diff?from={mine.git('rev-parse', 'HEAD~1')}&to={mine.head}")
     (one,) = diff.data["files"]
     assert (one["type"], one["old"], one["new"]) == (
         "binary",
@@ -116,7 +116,7 @@ def test_evidence_comes_with_a_clone_and_by_a_push(
     place: Place, clone: Callable[..., Clone], lfs: Callable[[Clone], Clone], admin: Client
 ) -> None:
     data = big("evidence", 5 << 20)
-    made = admin.request(
+    made = admin.root(
         "POST",
         f"/api/v1/workspaces/{place.id}/artifacts?path=runs/video.mp4",
         body=data,
@@ -138,13 +138,13 @@ def test_evidence_comes_with_a_clone_and_by_a_push(
     mine.commit()
     done = mine.push("HEAD:evidence")
     assert done.code == 0, done.text
-    rows = admin.get(f"/api/v1/workspaces/{place.id}/artifacts").data
+    rows = admin.get(f"/workspaces/{place.id}/artifacts").data
     assert {row["logical_path"]: row["size_bytes"] for row in rows} == {
         "runs/video.mp4": len(data),
         "drawing.psd": 100_000,
     }
     (row,) = [row for row in rows if row["logical_path"] == "drawing.psd"]
-    assert admin.request("GET", row["download_url"]).body == big("pushed")
+    assert admin.root("GET", row["download_url"]).body == big("pushed")
 
 
 def test_objects_are_those_of_one_workspace_and_only_what_they_say(
@@ -158,38 +158,38 @@ def test_objects_are_those_of_one_workspace_and_only_what_they_say(
     assert row["actions"]["upload"]["href"] == f"http://127.0.0.1:{server.port}" + at(other.slug, f"objects/{oid}")
     path = at(other.slug, f"objects/{oid}")
     for wrong, why in ((data[:-1] + b"?", "announced"), (data[:-1], "announced"), (b"", "announced")):
-        refused = admin.request("PUT", path, body=wrong, headers={"Content-Type": "application/octet-stream"})
+        refused = admin.root("PUT", path, body=wrong, headers={"Content-Type": "application/octet-stream"})
         assert refused.status == 422, refused.body
         assert why in refused.json["message"]
     assert ask(admin, other.slug, "verify", {"oid": oid, "size": len(data)}).status == 404
-    assert admin.request("PUT", path, body=data).status == 200
-    assert admin.request("PUT", path, body=data).status == 200
+    assert admin.root("PUT", path, body=data).status == 200
+    assert admin.root("PUT", path, body=data).status == 200
     assert ask(admin, other.slug, "verify", {"oid": oid, "size": len(data)}).status == 200
     assert ask(admin, other.slug, "verify", {"oid": oid, "size": 1}).status == 404
-    assert admin.request("GET", path).body == data
-    assert admin.request("GET", path, headers={"Range": "bytes=5-9"}).body == data[5:10]
-    head = admin.request("HEAD", path)
+    assert admin.root("GET", path).body == data
+    assert admin.root("GET", path, headers={"Range": "bytes=5-9"}).body == data[5:10]
+    head = admin.root("HEAD", path)
     assert (head.status, head.headers["Content-Length"]) == (200, str(len(data)))
     # Knowing the id is not having the bytes.
     download = {"operation": "download", "objects": [{"oid": oid, "size": len(data)}]}
     (row,) = ask(admin, place.slug, "objects/batch", download).json["objects"]
     assert row["error"]["code"] == 404
-    assert admin.request("GET", at(place.slug, f"objects/{oid}")).status == 404
+    assert admin.root("GET", at(place.slug, f"objects/{oid}")).status == 404
     (row,) = ask(admin, other.slug, "objects/batch", download).json["objects"]
     assert "download" in row["actions"]
     (row,) = ask(admin, other.slug, "objects/batch", asked).json["objects"]
     assert "actions" not in row
-    for odd in ("../../../config", "..%2f..%2fconfig", "A" * 64, "%2e%2e"):
-        assert admin.request("GET", at(other.slug, f"objects/{odd}")).status in (404, 422)
-        assert admin.request("PUT", at(other.slug, f"objects/{odd}"), body=b"x").status in (404, 405, 422)
+    for odd in ("..%2f..%2fconfig", "A" * 64, "%2e%2e", oid[:-1], oid + "%00"):
+        assert admin.root("GET", at(other.slug, f"objects/{odd}")).status == 422
+        assert admin.root("PUT", at(other.slug, f"objects/{odd}"), body=b"x").status == 422
     bad = {"operation": "download", "objects": [{"oid": "../../config", "size": 1}, {"oid": oid, "size": 1}]}
     assert [row["error"]["code"] for row in ask(admin, other.slug, "objects/batch", bad).json["objects"]] == [422, 422]
     assert ask(admin, other.slug, "objects/batch", {"operation": "eat", "objects": []}).status == 422
     assert ask(admin, "nowhere", "objects/batch", download).status == 404
     with server.client("agent") as agent:
-        assert agent.request("GET", path).body == data
+        assert agent.root("GET", path).body == data
         assert ask(agent, other.slug, "objects/batch", asked).status == 403
-        assert agent.request("PUT", path, body=data).status == 403
+        assert agent.root("PUT", path, body=data).status == 403
         assert ask(agent, other.slug, "locks", {"path": "a"}).status == 403
 
 
@@ -216,7 +216,7 @@ def test_locks_are_those_of_git_lfs(
 
 
 def locks(client: Client, place: Place) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.request("GET", at(place.slug, "locks")).json["locks"]
+    found: list[dict[str, Any]] = client.root("GET", at(place.slug, "locks")).json["locks"]
     return found
 
 
