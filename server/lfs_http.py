@@ -143,7 +143,6 @@ class Door:
 
     async def upload(self, call: Call) -> Stream:
         """Takes an object in, if its bytes are what its name says."""
-        self._may_push(call)
         oid, length = _oid(call), call.header("Content-Length")
         if length is None:
             raise errors.Invalid("an object needs a Content-Length: how many bytes it has is part of what is checked")
@@ -179,7 +178,6 @@ class Door:
 
     async def lock(self, call: Call) -> Stream:
         """Locks a path."""
-        self._may_push(call)
         asked = await _body(call, Locking)
         if not 1 <= len(asked.path) <= 4096:
             raise errors.Invalid("the path of a lock has 1 to 4096 characters")
@@ -204,7 +202,6 @@ class Door:
 
     async def locks_to_verify(self, call: Call) -> Stream:
         """The locks of whoever asks, and those of others: what a client looks at before it pushes."""
-        self._may_push(call)
         asked = await _body(call, Listing)
         every = await call.offload((await _locks(call)).all)
         page, cursor = _page(every, asked.cursor, asked.limit)
@@ -214,7 +211,6 @@ class Door:
 
     async def unlock(self, call: Call) -> Stream:
         """Ends a lock."""
-        self._may_push(call)
         asked = await _body(call, Unlocking)
         locks = await _locks(call)
         try:
@@ -235,16 +231,17 @@ def routes(settings: Settings) -> tuple[Route, ...]:
     """These routes; `{name}` is a workspace's slug or id, with or without `.git`."""
     door = Door(settings)
     at = "/git/{name}/info/lfs"
-    shared: dict[str, Any] = {"tag": "git", "basic": True, "hidden": True, "media": MEDIA}
+    shared: dict[str, Any] = {"tag": "git", "basic": True, "plain": True, "hidden": True, "media": MEDIA}
+    may_push = settings.git_push_scope
     return (
         Route("POST", f"{at}/objects/batch", "agent", _told(door.batch), "Objects, for Git LFS", **shared),
         Route("GET", f"{at}/objects/{{oid}}", "agent", _told(door.download), "Download an object", **shared),
-        Route("PUT", f"{at}/objects/{{oid}}", "agent", _told(door.upload), "Upload an object", limit="none", **shared),
+        Route("PUT", f"{at}/objects/{{oid}}", may_push, _told(door.upload), "Upload an object", limit="none", **shared),
         Route("POST", f"{at}/verify", "agent", _told(door.verify), "Verify an upload", **shared),
         Route("GET", f"{at}/locks", "agent", _told(door.locks), "Locks, for Git LFS", **shared),
-        Route("POST", f"{at}/locks", "agent", _told(door.lock), "Lock a path", **shared),
-        Route("POST", f"{at}/locks/verify", "agent", _told(door.locks_to_verify), "Locks before a push", **shared),
-        Route("POST", f"{at}/locks/{{lock}}/unlock", "agent", _told(door.unlock), "End a lock", **shared),
+        Route("POST", f"{at}/locks", may_push, _told(door.lock), "Lock a path", **shared),
+        Route("POST", f"{at}/locks/verify", may_push, _told(door.locks_to_verify), "Locks before a push", **shared),
+        Route("POST", f"{at}/locks/{{lock}}/unlock", may_push, _told(door.unlock), "End a lock", **shared),
     )
 
 
