@@ -1,4 +1,4 @@
-"""Large content up and down against `cp` with a sync, with the memory that takes; and small artifacts, as many as can be.
+"""Large content up and down against `cp` with a sync, and the memory that takes; small artifacts, as many as can be.
 
 `BENCH_MIB` is the size of the large content in MiB, 1024 by default.
 """
@@ -125,7 +125,7 @@ def large() -> Iterator[Row]:
                     raise RuntimeError("what came down is not what went up")
                 got.unlink()
         for name, rounds in seen.items():
-            taken, reference, memory = (statistics.median(column) for column in zip(*rounds, strict=True))
+            taken, reference, _ = (statistics.median(column) for column in zip(*rounds, strict=True))
             yield (
                 f"{_MIB} MiB {name}",
                 f"{_MIB / taken:.0f} MiB/s, {max(one[2] for one in rounds):.0f} MiB above idle",

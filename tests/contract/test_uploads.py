@@ -259,7 +259,7 @@ def _until(done: Callable[[], bool]) -> None:
 def test_one_at_a_time_and_what_came_before_a_break_is_kept(server: Server, tus: Tus) -> None:
     tus.create(len(BIG), path="a.bin")
     busy = _begun(server, tus, len(BIG), BIG[: 3 * MIB])
-    _until(lambda: tus.patch(0, b"x").status == 423)
+    _until(lambda: tus.patch(1, b"x").status == 423)  # 409 until the other one is at it
     assert tus.end().code == (423, "LOCKED")
     busy.close()
     _until(lambda: tus.offset > 0)
