@@ -546,6 +546,9 @@ class Store:
             log.warning("the search index was damaged; it is being made again from git")
             self.derived.stale.update(self._catalog.workspaces())
         self._follow()
+        for workspace in list(self._hot.values()):
+            if workspace.sources.get(absent.SOURCE) and not workspace.closed:
+                self._missed(workspace)
         self.make_room()
 
     def _follow(self) -> None:
@@ -558,9 +561,6 @@ class Store:
                 if loaded is not None:
                     with loaded.publishing:
                         self._catch_up(identity, loaded.repository)
-        for workspace in list(self._hot.values()):
-            if workspace.sources.get(absent.SOURCE) and not workspace.closed:
-                self._missed(workspace)
 
     def make_room(self) -> None:
         """Lets the workspaces that were not asked for lately leave memory, as far as nothing is under way in them."""
