@@ -87,15 +87,39 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry:
-    """A record on its way, with what to do once it is durable or has failed."""
+    """A record on its way, with what to do once it is durable or has failed.
 
-    __slots__ = ("done", "failed", "payload", "segment")
+    Once it was told, it lets go of both and of its bytes: they lead back to it, and what is in such a circle stays in
+    memory until somebody looks for garbage, which a server seldom does.
+    """
+
+    __slots__ = ("_on_done", "_on_failed", "payload", "segment")
 
     def __init__(self, payload: bytes, done: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
         self.payload = payload
-        self.done = done
-        self.failed = failed
+        self._on_done = done
+        self._on_failed = failed
         self.segment = -1
+
+    def done(self) -> None:
+        """It is durable. Called once."""
+        tell = self._on_done
+        self._let_go()
+        tell()
+
+    def failed(self, error: BaseException) -> None:
+        """It is not, and will not be. Called once."""
+        tell = self._on_failed
+        self._let_go()
+        tell(error)
+
+    def _let_go(self) -> None:
+        self.payload = b""
+        self._on_done = self._on_failed = _told
+
+
+def _told(*_: object) -> None:
+    raise RuntimeError("a record is told only once what became of it")
 
 
 _encoder = msgspec.msgpack.Encoder()

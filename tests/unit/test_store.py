@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from gitstore import artifacts, evidence, memory, publisher, settings, spec, workflows, workspaces
-from gitstore.changes import Outcome
+from gitstore.changes import Change, Outcome
 from gitstore.checkout import Checkouts
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
@@ -445,3 +446,22 @@ def test_a_query_waits_for_what_another_thread_is_taking_in(store: Store, monkey
     other.join(10)
     reader.join(10)
     assert seen == [2]
+
+
+def test_a_change_that_was_told_and_published_is_freed_without_a_look_for_garbage(tmp_path: Path) -> None:
+    """A server looks for garbage seldom, and a change holds all that was uploaded with it three times."""
+    with Store.open(tmp_path / "data") as store:
+        fields = {"name": "shop", "slug": "shop"}
+        store.create("shop", lambda d: workspaces.create(d, fields), WHO).result()
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(5):
+                store.apply("shop", "main", lambda d, n=number: memory.set(d, {f"k{n}": "x" * 1000}), WHO).result()
+            assert store.publisher.publish(store.load("shop"))
+            until = time.monotonic() + 10
+            while left := [one for one in gc.get_objects() if type(one) is Change]:
+                assert time.monotonic() < until, left
+                time.sleep(0.01)
+        finally:
+            gc.enable()
