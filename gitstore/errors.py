@@ -15,6 +15,7 @@
     ├── RateLimited           RATE_LIMITED              429
     ├── Unavailable           SERVICE_UNAVAILABLE       503   try again later; nothing is wrong with the request
     │   ├── StoreBusy         SERVICE_UNAVAILABLE       503   another process holds the store
+    │   ├── TooSlow           SERVICE_UNAVAILABLE       503   a search past its time limit
     │   └── StorageFailed     SERVICE_UNAVAILABLE       503   the disk refused; the change was not acknowledged
     └── Damaged               INTERNAL_ERROR            500   the repository contradicts itself
         └── FormatUnknown     INTERNAL_ERROR            500   written by a newer release
@@ -159,6 +160,10 @@ class Unavailable(GitstoreError):
 
 class StoreBusy(Unavailable):
     """Another process holds the store's lock."""
+
+
+class TooSlow(Unavailable):
+    """A search took longer than one may; a narrower one may get through."""
 
 
 class StorageFailed(Unavailable):

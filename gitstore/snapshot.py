@@ -93,6 +93,10 @@ class Snapshot:
         """The content of a blob. Raises Damaged where it is missing."""
         return self._source.database.blob(Oid(bytes.fromhex(blob)))
 
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here."""
+        return self._source.database.has(Oid(bytes.fromhex(commit)))
+
     def commit(self, commit: str) -> Commit:
         """A commit of either branch. Raises Damaged for one that is not here."""
         return self._source.commit(Oid(bytes.fromhex(commit)))

@@ -25,6 +25,7 @@ from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed, StoreBusy
+from gitstore.feeding import Feeder
 from gitstore.history import History
 from gitstore.layout import Layout
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
@@ -110,8 +111,8 @@ class Store:
         self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
-        self.search = Search(layout.derived / "search")
-        self.derived = Derived(self._history, self._catalog, self.search)
+        self._search = Search(layout.derived / "search", catalog=layout.derived / "catalog.sqlite")
+        self.derived = Derived(self._history, self._catalog, self._search)
         recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
         self.journal = journal.Journal(self.disk, str(layout.journal), self._settled)
@@ -126,10 +127,15 @@ class Store:
         )
         self.journal.start()
         self.publisher.start()
+        self.feeder = Feeder(
+            self._catalog, self._history, self._search, self.derived, lambda identity: self.load(identity).visible
+        )
+        self.feeder.start()
 
     def close(self) -> None:
         """Finishes what was promised, then lets go of the folder."""
         try:
+            self.feeder.stop()
             self.journal.stop()
             self.publisher.stop()
             self.derived.flush()
@@ -138,7 +144,7 @@ class Store:
             except OSError as error:
                 log.warning("the journal keeps what it has for the next start: %s", error)
         finally:
-            self.search.close()
+            self._search.close()
             self._catalog.close()
             self._history.close()
             for workspace in self._hot.values():
@@ -156,6 +162,12 @@ class Store:
         """The catalog, up to everything that is durable."""
         self.derived.flush()
         return self._catalog
+
+    @property
+    def search(self) -> Search:
+        """The search index, told of everything that is durable."""
+        self.derived.flush()
+        return self._search
 
     # -- folders --------------------------------------------------------------------------------------------------
 
@@ -306,7 +318,6 @@ class Store:
     def _find_workspaces(self) -> None:
         """Reads where every branch is, and brings the indexes of those that moved up to date."""
         alive = set()
-        rebuild = self.search.claim_rebuild()
         since = replay.booted()
         for folder in self._own_folders():
             path = str(self.layout.workspaces / folder)
@@ -331,8 +342,10 @@ class Store:
                 row = self.catalog.workspace(workspace)
                 if row is not None and row.slug != folder:
                     moved = True  # the folder was renamed, and its name is the slug
-                if moved or rebuild or self.derived.behind(workspace, heads):
+                if moved or self.derived.behind(workspace, heads):
                     self._catch_up(workspace, repository)
+                elif self.derived.hungers(workspace, heads):
+                    self.derived.starve((workspace,))
             except Damaged as error:
                 log.error("%s cannot be opened: %s", path, error)
             finally:
@@ -498,9 +511,6 @@ class Store:
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
         self.derived.flush()
-        if self.search.claim_rebuild():
-            log.warning("the search index was damaged; it is being made again from git")
-            self.derived.stale.update(self._catalog.workspaces())
         for identity in list(self.derived.stale):
             workspace = self._hot.get(identity)
             if workspace is None or not workspace.unpublished:

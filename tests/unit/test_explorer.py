@@ -12,7 +12,7 @@ from gitstore.errors import Invalid, WrongShape
 from gitstore.explorer import Explorer, ExplorerQuery, explore, parse_query
 from gitstore.model import Artifact, Task, Workflow, WorkItem
 from gitstore.rows import Heads
-from gitstore.search import Search
+from gitstore.search import Document, Search
 
 WS = "7a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c21"
 OTHER = "8a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c22"
@@ -46,7 +46,7 @@ def fill(home, *made, workflows=(), tasks=()):
             catalog.put_task(WS, one)
         for one, content in made:
             catalog.put_artifact(WS, one)
-            search.put(WS, one.id, content)
+            search.put(WS, Document("artifact", one.id, one.path, content))
 
 
 def ids(home, now=NOW, **query):
@@ -265,7 +265,7 @@ def test_another_workspace_is_another_world(home):
     catalog, search = home
     one, _ = artifact(1, "secret.txt")
     catalog.put_artifact(OTHER, one)
-    search.put(OTHER, one.id, "word")
+    search.put(OTHER, Document("artifact", one.id, one.path, "word"))
     fill(home, artifact(2, "mine.txt", "word"))
     assert ids(home, q="word") == [2]
     assert ids(home) == [2]

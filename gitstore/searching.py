@@ -1,0 +1,18 @@
+"""The search process of a store: the full-text index and the explorer's columns. See `search.client`."""
+
+from __future__ import annotations
+
+import signal
+from typing import NoReturn
+
+import msgspec
+
+from gitstore.search.worker import Options, run
+
+
+def main(descriptor: int, options: str) -> NoReturn:
+    """Serves the socket with this descriptor until the other end closes it."""
+    # Whoever stops a whole group of processes means the store, which stops this one in its own time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    run(descriptor, msgspec.json.decode(options, type=Options), None)
