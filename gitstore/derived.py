@@ -236,10 +236,7 @@ class Derived:
                 for kind, id_ in findable.keys(change.snapshot.context, paths, old):
                     newest[workspace, kind, id_] = (change, fact.time)
         for (workspace, kind, id_), (change, time) in newest.items():
-            read = change.snapshot.blob
-            found = findable.of_context(
-                change.snapshot.context, kind, id_, time, lambda type_, blob, read=read: _text(read, type_, blob)
-            )
+            found = findable.of_context(change.snapshot.context, kind, id_, time, _reading(change.snapshot))
             if found is not None:
                 self._put(workspace, found)
             else:
@@ -404,8 +401,8 @@ def blob_text(read: Callable[[Oid], bytes], content_type: str, blob: str) -> str
     return text_of(content_type, read(Oid(bytes.fromhex(blob)))) or ""
 
 
-def _text(read: Callable[[str], bytes], content_type: str, blob: str) -> str:
-    return text_of(content_type, read(blob)) or ""
+def _reading(snapshot: Snapshot) -> findable.Text:
+    return lambda content_type, blob: text_of(content_type, snapshot.blob(blob)) or ""
 
 
 def _before(snapshot: Snapshot, fact: CommitFacts) -> Callable[[str], bytes | None]:
