@@ -56,8 +56,8 @@ def verify(
 ) -> Iterator[Finding]:
     """Everything that is wrong with the store in `data`, as it is found.
 
-    `search`: also every document in git against every document in the search index. `secret_key` is the master key, if it is given in the configuration. Raises NotFound where there is no store,
-    FormatUnknown for a newer one.
+    `search`: also every document in git against every document in the search index. `secret_key` is the master key, if
+    it is given in the configuration. Raises NotFound where there is no store, FormatUnknown for a newer one.
     """
     tell = progress or (lambda *_: None)
     layout = Layout(data.absolute())
