@@ -202,3 +202,15 @@ def test_the_browser_leaves_other_tests_their_event_loops(chromium: Chromium) ->
 
     assert chromium.browser.is_connected()
     assert asyncio.run(nothing()) == 1
+
+
+def test_everything_is_searched_from_any_page(page: Page) -> None:
+    page.goto("/ui/health")
+    page.get_by_label("Search everything").fill("canary")
+    page.keyboard.press("Enter")
+    expect(page.locator("mark").first).to_contain_text("canary", ignore_case=True)
+    page.get_by_role("complementary").get_by_role("link", name="task").click()
+    expect(page.locator(".rows .tag").first).to_have_text("task")
+    page.get_by_label("What to look for").fill('"canary')
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#f-faults")).to_contain_text("not closed")
