@@ -140,7 +140,7 @@ def test_two_moments_are_compared(page: Page) -> None:
 
 def test_artifacts_are_searched_and_narrowed_down(page: Page) -> None:
     page.goto(f"{W}/artifacts")
-    page.get_by_role("searchbox").fill("percent of the traffic")
+    page.get_by_role("main").get_by_role("searchbox").fill("percent of the traffic")
     page.get_by_role("button", name="Search").click()
     expect(page.locator(".artifact mark").first).to_be_visible()
     page.goto(f"{W}/artifacts")
@@ -176,7 +176,7 @@ def test_an_agent_sees_no_form_of_an_admin(opens: Opens) -> None:
 def test_history_is_searched_for_what_a_file_once_said(page: Page) -> None:
     page.goto(f"{W}/timeline")
     page.get_by_role("link", name="Search through history …").click()
-    page.get_by_role("searchbox").fill("keep_images: 5")
+    page.get_by_role("main").get_by_role("searchbox").fill("keep_images: 5")
     page.get_by_role("button", name="Search").click()
     row = page.locator("li.artifact", has_text="release-policy")
     expect(row.locator("mark")).to_have_text("keep_images: 5")
