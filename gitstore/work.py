@@ -18,7 +18,6 @@ from gitstore.errors import Conflict, NotFound
 from gitstore.model import Artifact, Provenance, Task, Workflow
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
-from gitstore.search import text_of
 from gitstore.store import Store
 
 T = TypeVar("T")
@@ -213,7 +212,8 @@ class Work:
 
     def text(self, workspace: str) -> Callable[[Artifact], str | None]:
         """What gives the searchable text of an artifact's content, for highlights."""
-        return lambda artifact: text_of(artifact.content_type, self.content(workspace, artifact))
+        read = self._store.extraction.reader(self._store.load(workspace).read_blob)
+        return lambda artifact: read(artifact.content_type, artifact.blob) or None
 
     def add_artifact(
         self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False
