@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -19,6 +19,7 @@ from gitstore.extraction.child import Child
 from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, plain
 from gitstore.extraction.kept import Entry, Kept, Waiting
 from gitstore.extraction.worker import Result
+from gitstore.model import Artifact
 from gitstore.search.documents import Document, Kind
 
 log = logging.getLogger("gitstore.extraction")
@@ -70,21 +71,32 @@ class Extraction:
         if how != "text":
             return self._kept.text(blob, how) or Extracted("", "pending")
         found = plain(content_type, read(blob))
-        if found.indexed == "none" and self._kept.indexed(blob, how) is None:
+        if found.indexed == "none" and not self._kept.indexed([blob]):
             self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found
 
-    def indexed(self, content_type: str, blob: str, size: int) -> Indexed:
-        """How far search has the text of a blob, without reading it."""
-        how = form(content_type)
-        if how is None:
-            return "none"
-        known = self._kept.indexed(blob, how)
-        if known is not None:
-            return known
-        if how != "text":
-            return "pending"
-        return "full" if size <= TEXT_MAX else "partial"
+    def indexed(self, contents: Sequence[tuple[str, str, int]]) -> list[Indexed]:
+        """How far search has the texts of (content type, blob, size in bytes), without reading any."""
+        known = self._kept.indexed([blob for content_type, blob, _ in contents if form(content_type) is not None])
+        found: list[Indexed] = []
+        for content_type, blob, size in contents:
+            how = form(content_type)
+            if how is None:
+                found.append("none")
+            elif (blob, how) in known:
+                found.append(known[blob, how])
+            elif how != "text":
+                found.append("pending")
+            else:
+                found.append("full" if size <= TEXT_MAX else "partial")
+        return found
+
+    def tell(self, rows: Sequence[dict[str, Any]], find: Callable[[str], Artifact | None]) -> None:
+        """Says in rows (JSON) of artifacts how far search has each content, as `content_indexed`."""
+        known = [(row, found) for row in rows if (found := find(row["id"])) is not None]
+        indexed = self.indexed([(one.content_type, one.blob, one.size) for _, one in known])
+        for (row, _), how in zip(known, indexed, strict=True):
+            row["content_indexed"] = how
 
     def reader(self, read: Callable[[str], bytes]) -> Reader:
         """What gives the text of one document's content, and says whether it has to be waited for."""
@@ -123,7 +135,7 @@ class Extraction:
 
     def pause(self) -> None:
         """Read nothing more: what waits, and what is still put, is read after the next start."""
-        self._stop.set()
+        self._stop.set()  # first: who clears the other looks at this one before it waits
         self._work.set()
         self._child.kill()
         if self._thread.ident is not None:
@@ -155,7 +167,7 @@ class Extraction:
                     log.warning("texts cannot be extracted now, it is tried again: %s", error)
                     self._stop.wait(_RETRY)
                     continue
-                if not self._work.wait(_IDLE):
+                if not self._stop.is_set() and not self._work.wait(_IDLE):
                     self._child.close()
                     self._work.wait()
         finally:

@@ -7,6 +7,7 @@ is durable before anybody is told that it was put: a document is never left with
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -29,6 +30,7 @@ CREATE TABLE waiting (
 );
 CREATE INDEX waiting_blob ON waiting (blob);
 """
+_AT_ONCE: Final = 500
 _FORMS: Final[tuple[Form, ...]] = get_args(Form)
 _INDEXED: Final[tuple[Indexed, ...]] = get_args(Indexed)
 _document: Unpacker[Document] = Unpacker(Document)
@@ -67,12 +69,15 @@ class Kept:
         )
         return Extracted(zlib.decompress(row[1]).decode(), _INDEXED[row[0]]) if row is not None else None
 
-    def indexed(self, blob: str, form: Form) -> Indexed | None:
-        """How far it was."""
-        row = self._database.row(
-            "SELECT indexed FROM texts WHERE blob = ? AND form = ?", (bytes.fromhex(blob), _FORMS.index(form))
-        )
-        return _INDEXED[row[0]] if row is not None else None
+    def indexed(self, blobs: Sequence[str]) -> dict[tuple[str, Form], Indexed]:
+        """How far what was extracted from these blobs reaches, by blob and form."""
+        found: dict[tuple[str, Form], Indexed] = {}
+        for at in range(0, len(blobs), _AT_ONCE):
+            asked = [bytes.fromhex(blob) for blob in blobs[at : at + _AT_ONCE]]
+            marks = ",".join("?" * len(asked))
+            sql = f"SELECT blob, form, indexed FROM texts WHERE blob IN ({marks})"  # noqa: S608
+            found.update(((row[0].hex(), _FORMS[row[1]]), _INDEXED[row[2]]) for row in self._database.rows(sql, asked))
+        return found
 
     def keep(self, blob: str, form: Form, found: Extracted) -> None:
         """Keeps what was extracted."""

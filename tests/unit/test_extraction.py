@@ -297,10 +297,10 @@ def kept(tmp_path: Path) -> Iterator[Texts]:
 
 def test_a_document_is_there_at_once_and_its_text_when_it_was_read(kept: Texts) -> None:
     kept.put("one", A, text="said ")
-    assert (kept.text("one"), kept.texts.indexed("text/html", A, 8)) == ("said ", "pending")
+    assert (kept.text("one"), kept.texts.indexed([("text/html", A, 8)])) == ("said ", ["pending"])
     kept.texts.start()
     kept.settle()
-    assert (kept.text("one"), kept.texts.indexed("text/html", A, 8)) == ("said \nalpha", "full")
+    assert (kept.text("one"), kept.texts.indexed([("text/html", A, 8)])) == ("said \nalpha", ["full"])
     kept.put("two", A)
     assert (kept.text("two"), kept.texts.backlog, kept.child.read) == ("alpha", 0, 1)
 
@@ -343,8 +343,8 @@ def test_nothing_waits_for_a_workspace_that_is_gone(kept: Texts) -> None:
 
 
 def test_how_far_a_text_is_indexed(kept: Texts) -> None:
-    assert kept.texts.indexed("text/plain", A, 10) == "full"
-    assert kept.texts.indexed("text/plain", A, TEXT_MAX + 1) == "partial"
-    assert kept.texts.indexed("image/png", A, 10) == "none"
+    assert kept.texts.indexed([("text/plain", A, 10)]) == ["full"]
+    assert kept.texts.indexed([("text/plain", A, TEXT_MAX + 1)]) == ["partial"]
+    assert kept.texts.indexed([("image/png", A, 10)]) == ["none"]
     assert kept.texts.of("text/plain", B, lambda _: b"\xff").indexed == "none"
-    assert kept.texts.indexed("text/plain", B, 10) == "none"
+    assert kept.texts.indexed([("text/plain", B, 10)]) == ["none"]
