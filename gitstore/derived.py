@@ -20,13 +20,14 @@ from gitstore.context import WORKSPACE
 from gitstore.directory import OldSlug, WorkspaceRow
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Damaged
+from gitstore.extraction import Extraction, Reader, Waiting
 from gitstore.facts import catch_up
 from gitstore.history import History, TimelineQuery
 from gitstore.model import Artifact, Branch, CommitFacts, Task, Touch, Workflow
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView, compare
-from gitstore.search import Document, Kind, Search, text_of
+from gitstore.search import Document, Kind, Search
 from gitstore.search.documents import Standing
 from gitstore.snapshot import Snapshot
 
@@ -48,10 +49,11 @@ def _urgent(change: Change) -> bool:
 class Derived:
     """History, catalog and search of one store. `apply` and `catch_up` are called by one thread at a time."""
 
-    def __init__(self, history: History, catalog: Catalog, search: Search) -> None:
+    def __init__(self, history: History, catalog: Catalog, search: Search, extraction: Extraction) -> None:
         self._history = history
         self._catalog = catalog
         self._search = search
+        self.extraction = extraction
         self._lock = threading.RLock()
         self._waiting: list[Change] = []
         self._flushing = False
@@ -182,7 +184,9 @@ class Derived:
                 self._put(workspace, findable.of_task(found))
             elif isinstance(found, Artifact):
                 self._catalog.put_artifact(workspace, found)
-                self._put(workspace, findable.of_artifact(found, self._text(tree, found)))
+                text = self._reader(tree.source.blob)
+                document = findable.of_artifact(found, text(found.content_type, found.blob))
+                self._put(workspace, document, text.waiting)
             elif isinstance(found, evidence.Gone):
                 if found.part == "artifact":
                     self._catalog.remove_artifact(workspace, found.id)
@@ -194,19 +198,18 @@ class Derived:
             else:
                 log.warning("workspace %s: %s cannot be read: %s", workspace, found.path, found.error)
 
-    @staticmethod
-    def _text(tree: TreeView, artifact: Artifact) -> str:
-        return blob_text(tree.source.blob, artifact.content_type, artifact.blob)
+    def _reader(self, read: Callable[[Oid], bytes]) -> Reader:
+        return self.extraction.reader(lambda blob: read(Oid(bytes.fromhex(blob))))
 
     # -- search ---------------------------------------------------------------------------------------------------
 
-    def _put(self, workspace: str, document: Document) -> None:
+    def _put(self, workspace: str, document: Document, waiting: Waiting | None = None) -> None:
         self._noted(workspace, document.kind, document.id)
-        self._search.put(workspace, document)
+        self.extraction.put(workspace, document, waiting)
 
     def _remove(self, workspace: str, kind: Kind, id_: str) -> None:
         self._noted(workspace, kind, id_)
-        self._search.remove(workspace, kind, id_)
+        self.extraction.remove(workspace, kind, id_)
 
     def _noted(self, workspace: str, kind: Kind, id_: str) -> None:
         if kind in findable.EVIDENCE:
@@ -236,9 +239,10 @@ class Derived:
                 for kind, id_ in findable.keys(change.snapshot.context, paths, old):
                     newest[workspace, kind, id_] = (change, fact.time)
         for (workspace, kind, id_), (change, time) in newest.items():
-            found = findable.of_context(change.snapshot.context, kind, id_, time, _reading(change.snapshot))
+            text = self.extraction.reader(change.snapshot.blob)
+            found = findable.of_context(change.snapshot.context, kind, id_, time, text)
             if found is not None:
-                self._put(workspace, found)
+                self._put(workspace, found, text.waiting)
             else:
                 self._remove(workspace, kind, id_)
         for workspace, (first, last) in spans.items():
@@ -256,15 +260,17 @@ class Derived:
             with self._handing:
                 self._since[workspace] = set()
 
-    def feed(self, workspace: str, kind: Kind, id_: str, document: Document | None) -> None:
+    def feed(
+        self, workspace: str, kind: Kind, id_: str, document: Document | None, waiting: Waiting | None = None
+    ) -> None:
         """Puts a document as it was when feeding began (None: removes it), unless it has changed since."""
         with self._handing:
             if (kind, id_) in self._since.get(workspace, ()):
                 return
             if document is not None:
-                self._search.put(workspace, document)
+                self.extraction.put(workspace, document, waiting)
             else:
-                self._search.remove(workspace, kind, id_)
+                self.extraction.remove(workspace, kind, id_)
 
     def end_feeding(self, workspace: str, before: dict[Branch, str | None] | None) -> None:
         """Everything was fed, given that the markers were these; None: it was not."""
@@ -390,19 +396,10 @@ class Derived:
             self._flush()
             self._history.forget(workspace)
             self._catalog.remove_workspace(workspace)
-            self._search.forget(workspace)
+            self.extraction.forget(workspace)
             self._search.tell("touched", msgspec.msgpack.encode((workspace, None)))
             self.stale.discard(workspace)
             self.unfed.discard(workspace)
-
-
-def blob_text(read: Callable[[Oid], bytes], content_type: str, blob: str) -> str:
-    """The searchable text of a blob; empty where it has none."""
-    return text_of(content_type, read(Oid(bytes.fromhex(blob)))) or ""
-
-
-def _reading(snapshot: Snapshot) -> findable.Text:
-    return lambda content_type, blob: text_of(content_type, snapshot.blob(blob)) or ""
 
 
 def _before(snapshot: Snapshot, fact: CommitFacts) -> Callable[[str], bytes | None]:

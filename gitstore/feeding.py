@@ -14,10 +14,11 @@ from gitstore import evidence, findable, names
 from gitstore.catalog import Catalog
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import GitstoreError, NotFound
+from gitstore.extraction import Waiting
 from gitstore.history import History
 from gitstore.model import Branch
 from gitstore.repository.trees import compare
-from gitstore.search import Away, Document, Kind, Search, text_of
+from gitstore.search import Away, Document, Kind, Search
 from gitstore.snapshot import Snapshot
 
 log = logging.getLogger("gitstore.feeding")
@@ -27,6 +28,7 @@ _RETRY = 5.0  # seconds until a workspace that could not be fed is tried again
 _WAITING = 20_000  # documents that may wait for the disk before feeding pauses; the rest of the room is the writers'
 _BREATH = 64  # documents between two pauses for everybody else
 Pair = tuple[Kind, str]
+Made = tuple[Document | None, Waiting | None]
 _REQUEST = "reindex"
 
 
@@ -137,10 +139,10 @@ class Feeder:
             markers: dict[Branch, str | None] = {branch: search.marker(workspace, branch) for branch in BRANCHES}
             for branch in BRANCHES:
                 if markers[branch] is not None and not snapshot.has(markers[branch] or ""):
-                    search.forget(workspace)
+                    derived.extraction.forget(workspace)
             markers = {branch: search.marker(workspace, branch) for branch in BRANCHES}
             if not any(markers.values()):
-                search.forget(workspace)
+                derived.extraction.forget(workspace)
             if self._put_all(workspace, snapshot, markers):
                 before = markers
         finally:
@@ -161,7 +163,7 @@ class Feeder:
                     self._stop.wait(0.05)
                 if self._stop.wait(0.001) or self._search.rebuild_needed:
                     return False
-            self._derived.feed(workspace, *pair, made())
+            self._derived.feed(workspace, *pair, *made())
         self._derived.fed = 1.0
         return True
 
@@ -169,7 +171,7 @@ class Feeder:
 
     def _context(
         self, workspace: str, snapshot: Snapshot, marker: str | None
-    ) -> Iterator[tuple[Pair, Callable[[], Document | None]]]:
+    ) -> Iterator[tuple[Pair, Callable[[], Made]]]:
         context = snapshot.context
         if marker is None:
             pairs = set(findable.all_of(context))
@@ -178,11 +180,10 @@ class Feeder:
             differences = compare(then.source, then.root, snapshot.tree("main").root)
             pairs = findable.keys(context, (one.path for one in differences), then.read)
 
-        def text(content_type: str, blob: str) -> str:
-            return text_of(content_type, snapshot.blob(blob)) or ""
-
-        def make(kind: Kind, id_: str) -> Document | None:
-            return findable.of_context(context, kind, id_, self._time(workspace, snapshot, kind, id_), text)
+        def make(kind: Kind, id_: str) -> Made:
+            text = self._derived.extraction.reader(snapshot.blob)
+            time = self._time(workspace, snapshot, kind, id_)
+            return findable.of_context(context, kind, id_, time, text), text.waiting
 
         for kind, id_ in sorted(pairs):
             yield (kind, id_), lambda kind=kind, id_=id_: make(kind, id_)  # type: ignore[misc]
@@ -203,7 +204,7 @@ class Feeder:
 
     def _evidence(
         self, workspace: str, snapshot: Snapshot, marker: str | None
-    ) -> Iterator[tuple[Pair, Callable[[], Document | None]]]:
+    ) -> Iterator[tuple[Pair, Callable[[], Made]]]:
         catalog = self._catalog
         if marker is None:
             pairs: set[Pair] = {("workflow", one.id) for one in catalog.workflows(workspace)}
@@ -225,15 +226,15 @@ class Feeder:
                 lambda kind=kind, id_=id_: self._record(workspace, snapshot, kind, id_),  # type: ignore[misc]
             )
 
-    def _record(self, workspace: str, snapshot: Snapshot, kind: Kind, id_: str) -> Document | None:
+    def _record(self, workspace: str, snapshot: Snapshot, kind: Kind, id_: str) -> Made:
         if kind == "artifact":
             artifact = self._catalog.artifact(workspace, id_, now=0)
             if artifact is None:
-                return None
-            text = text_of(artifact.content_type, snapshot.blob(artifact.blob)) or ""
-            return findable.of_artifact(artifact, text)
+                return None, None
+            text = self._derived.extraction.reader(snapshot.blob)
+            return findable.of_artifact(artifact, text(artifact.content_type, artifact.blob)), text.waiting
         if kind == "workflow":
             flow = self._catalog.workflow(id_)
-            return findable.of_workflow(flow[1]) if flow is not None and flow[0] == workspace else None
+            return (findable.of_workflow(flow[1]) if flow is not None and flow[0] == workspace else None), None
         task = self._catalog.task(id_)
-        return findable.of_task(task[1]) if task is not None and task[0] == workspace else None
+        return (findable.of_task(task[1]) if task is not None and task[0] == workspace else None), None

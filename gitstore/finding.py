@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from gitstore import artifacts, files, findable
 from gitstore.changes import Workspace
-from gitstore.derived import blob_text
 from gitstore.errors import NotFound
+from gitstore.extraction import Reader
 from gitstore.search import Document, Kind, snippet
 from gitstore.search.documents import Hit, Order, Standing
 from gitstore.search.query import Query, wanted
@@ -106,6 +106,9 @@ class _Reading:
             hit.score, document.time,
         )  # fmt: skip
 
+    def _text(self, workspace: Workspace) -> Reader:
+        return self._store.extraction.reader(workspace.read_blob)
+
     def _workspace(self, id_: str) -> Workspace | None:
         if id_ not in self._workspaces:
             try:
@@ -126,7 +129,7 @@ class _Reading:
                 return None
             known = catalog.task(artifact.task_id) if artifact.task_id is not None else None
             url = artifacts.url(hit.workspace, artifact.id, artifact.task_id if known is not None else None)
-            text = blob_text(workspace.visible.tree("evidence").source.blob, artifact.content_type, artifact.blob)
+            text = self._text(workspace)(artifact.content_type, artifact.blob)
             return findable.of_artifact(artifact, text), url
         if hit.kind == "workflow":
             found = catalog.workflow(hit.id)
@@ -143,11 +146,7 @@ class _Reading:
         path = held.path if hit.kind != "spec" and held is not None else f"spec/{hit.id}.yaml"
         touch = self._store.last_touch(hit.workspace, "main", path)
         time = touch.time if touch is not None else workspace.visible.updated_at
-
-        def read(content_type: str, blob: str) -> str:
-            return blob_text(workspace.visible.tree().source.blob, content_type, blob)
-
-        document = findable.of_context(context, hit.kind, hit.id, time, read)
+        document = findable.of_context(context, hit.kind, hit.id, time, self._text(workspace))
         if document is None:
             return None
         if hit.kind == "file":

@@ -15,10 +15,11 @@ from typing import Literal
 from gitstore import evidence, findable
 from gitstore.context import Context
 from gitstore.errors import GitstoreError
+from gitstore.extraction.forms import form, plain
 from gitstore.model import Artifact, Branch, Task, Workflow
 from gitstore.repository.objects import Oid
 from gitstore.repository.trees import TreeView
-from gitstore.search import Document, Kind, Search, text_of
+from gitstore.search import Document, Kind, Search
 from gitstore.search.stamps import proof
 from gitstore.search.state import STATE
 from gitstore.survey import BRANCHES, Standing, Survey
@@ -63,7 +64,7 @@ def _copied(folder: Path, target: Path) -> None:
 
 
 def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Search) -> Iterator[Note]:
-    wanted: dict[tuple[Kind, str], int] = {}
+    wanted: dict[tuple[Kind, str], int | None] = {}
     place = f"derived/search ({one.folder})"
     known: set[Kind] = set()
     for branch in BRANCHES:
@@ -80,7 +81,8 @@ def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Se
         known.update(findable.CONTEXT if branch == "main" else findable.EVIDENCE)
         try:
             tree = one.repository.tree(Oid(bytes.fromhex(marker)))
-            wanted.update(((made.kind, made.id), proof(made)) for made in _documents(one, branch, tree))
+            for made, exact in _documents(one, branch, tree):
+                wanted[made.kind, made.id] = proof(made) if exact else None
         except GitstoreError as error:
             yield "error", place, f"the commit {marker[:12]} of {branch} cannot be read: {error.message}", _REINDEX
             return
@@ -94,24 +96,33 @@ def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Se
             yield "error", place, f"{name} is in the index and not in git", _REINDEX
         elif held[key] is None:
             yield "error", place, f"the words of {name} contradict each other within the index", _REINDEX
-        elif held[key] != wanted[key]:
+        elif wanted[key] is not None and held[key] != wanted[key]:
             yield "error", place, f"{name} is in the index with other words than in git", _REINDEX
 
 
-def _documents(one: Standing, branch: Branch, tree: TreeView) -> Iterator[Document]:
+def _documents(one: Standing, branch: Branch, tree: TreeView) -> Iterator[tuple[Document, bool]]:
+    """Every document, and whether its words can be told from git alone: not where they were extracted."""
+
     def text(content_type: str, blob: str) -> str:
-        return text_of(content_type, tree.source.blob(Oid(bytes.fromhex(blob)))) or ""
+        nonlocal exact
+        how = form(content_type)
+        exact = how is None or how == "text"
+        return plain(content_type, tree.source.blob(Oid(bytes.fromhex(blob)))).text if how == "text" else ""
+
+    exact = True
 
     if branch == "main":
         context = Context.load(tree, previous=None, now=0)
         for kind, id_ in findable.all_of(context):
+            exact = True
             if (made := findable.of_context(context, kind, id_, 0, text)) is not None:
-                yield made
+                yield made, exact
         return
     for record in evidence.changed(one.id, tree, (path for path, _ in tree.walk()), time=0):
         if isinstance(record, Artifact):
-            yield findable.of_artifact(record, text(record.content_type, record.blob))
+            said = text(record.content_type, record.blob)
+            yield findable.of_artifact(record, said), exact
         elif isinstance(record, Workflow):
-            yield findable.of_workflow(record)
+            yield findable.of_workflow(record), True
         elif isinstance(record, Task):
-            yield findable.of_task(record)
+            yield findable.of_task(record), True

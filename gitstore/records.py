@@ -43,7 +43,9 @@ class Evidence:
     def explore(self, workspace: Workspace, moment: Moment, query: ExplorerQuery, now: int) -> ExplorerPage:
         """What `Explorer.explore` would have answered at a moment. Raises Damaged."""
         records, explorer = self._records(workspace, moment, now)
-        return explorer.explore(workspace.id, query, now, records.text)
+        page = explorer.explore(workspace.id, query, now, records.text)
+        self._store.extraction.tell(page.rows, lambda id_: records.artifact(workspace.id, id_, now=0))
+        return page
 
     def artifact(self, workspace: Workspace, moment: Moment, identity: str) -> Artifact:
         """An artifact that was there at a moment, and has not expired. Raises NotFound, Invalid, Damaged."""

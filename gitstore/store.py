@@ -25,6 +25,7 @@ from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed, StoreBusy
+from gitstore.extraction import Extraction
 from gitstore.feeding import Feeder
 from gitstore.history import History
 from gitstore.layout import Layout
@@ -50,11 +51,12 @@ log = logging.getLogger("gitstore.store")
 
 class Options(msgspec.Struct, frozen=True):
     """What a store is told when it is opened. `secrets` is what happens to text that is certainly a
-    credential, `hot` how many workspaces stay in memory."""
+    credential, `hot` how many workspaces stay in memory, `search_limit` the seconds that a search may take."""
 
     secret_key: str | None = None
     secrets: Policy = "refuse"
     hot: int = 512
+    search_limit: float = 2.0
 
 
 class Store:
@@ -111,8 +113,16 @@ class Store:
         self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
-        self._search = Search(layout.derived / "search", catalog=layout.derived / "catalog.sqlite")
-        self.derived = Derived(self._history, self._catalog, self._search)
+        self._search = Search(
+            layout.derived / "search", catalog=layout.derived / "catalog.sqlite", limit=self.options.search_limit
+        )
+        self.extraction = Extraction(
+            layout.derived / "texts.sqlite", self._search, lambda identity, blob: self.load(identity).read_blob(blob)
+        )
+        if self.extraction.opened_empty:  # what waited for a text is not known any more
+            for identity in self._search.workspaces():
+                self._search.forget(identity)
+        self.derived = Derived(self._history, self._catalog, self._search, self.extraction)
         recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
         self.journal = journal.Journal(self.disk, str(layout.journal), self._settled)
@@ -136,11 +146,13 @@ class Store:
             layout.derived,
         )
         self.feeder.start()
+        self.extraction.start()
 
     def close(self) -> None:
         """Finishes what was promised, then lets go of the folder."""
         try:
             self.feeder.stop()
+            self.extraction.pause()
             self.journal.stop()
             self.publisher.stop()
             self.derived.flush()
@@ -149,6 +161,7 @@ class Store:
             except OSError as error:
                 log.warning("the journal keeps what it has for the next start: %s", error)
         finally:
+            self.extraction.stop()
             self._search.close()
             self._catalog.close()
             self._history.close()

@@ -8,17 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gitstore import artifacts, evidence, names, workflows
 from gitstore.changes import Draft, Outcome
 from gitstore.errors import Conflict, NotFound
+from gitstore.extraction import Indexed
 from gitstore.model import Artifact, Provenance, Task, Workflow
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
-from gitstore.search import text_of
 from gitstore.store import Store
 
 T = TypeVar("T")
@@ -213,7 +213,17 @@ class Work:
 
     def text(self, workspace: str) -> Callable[[Artifact], str | None]:
         """What gives the searchable text of an artifact's content, for highlights."""
-        return lambda artifact: text_of(artifact.content_type, self.content(workspace, artifact))
+        read = self._store.extraction.reader(self._store.load(workspace).read_blob)
+        return lambda artifact: read(artifact.content_type, artifact.blob) or None
+
+    def indexed(self, shown: Sequence[Artifact]) -> list[Indexed]:
+        """How far search has the content of each."""
+        return self._store.extraction.indexed([(one.content_type, one.blob, one.size) for one in shown])
+
+    def tell_indexed(self, workspace: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Says in rows of the explorer how far search has each content, as `content_indexed`."""
+        catalog = self._store.catalog
+        self._store.extraction.tell(rows, lambda id_: catalog.artifact(workspace, id_, now=0))
 
     def add_artifact(
         self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False

@@ -16,7 +16,7 @@ from server.config import Settings
 
 def options(settings: Settings) -> Options:
     """What a store is told of the settings."""
-    return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
+    return Options(secret_key=settings.secret_key, secrets=settings.secret_policy, search_limit=settings.search_timeout)
 
 
 def policy(settings: Settings) -> AddressPolicy:
