@@ -103,13 +103,13 @@ def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Se
 def _documents(one: Standing, branch: Branch, tree: TreeView) -> Iterator[tuple[Document, bool]]:
     """Every document, and whether its words can be told from git alone: not where they were extracted."""
 
+    exact = True
+
     def text(content_type: str, blob: str) -> str:
         nonlocal exact
         how = form(content_type)
         exact = how is None or how == "text"
         return plain(content_type, tree.source.blob(Oid(bytes.fromhex(blob)))).text if how == "text" else ""
-
-    exact = True
 
     if branch == "main":
         context = Context.load(tree, previous=None, now=0)
