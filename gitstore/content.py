@@ -108,3 +108,12 @@ def at(source: Source, tree: Tree, path: str) -> Content | None:
     if pointer is not None and not Attributes(tree.read).covers(path):
         pointer = None
     return Content(source.objects, pointer, data)
+
+
+def begun(source: Source, blob: str, most: int) -> bytes:
+    """What search reads of a blob: all of what stands in git, up to `most` bytes of a large object. Raises Damaged."""
+    found = of(source, blob)
+    if found.pointer is None:
+        return found.read()
+    with found.open() as file:
+        return file.read(most)

@@ -5,29 +5,34 @@ Everything here can be thrown away while the store is closed; `catch_up` makes i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from gitstore import evidence
+import msgspec
+
+from gitstore import evidence, findable
 from gitstore.catalog import Catalog, Heads
 from gitstore.changes import Change
+from gitstore.content import Source
 from gitstore.context import WORKSPACE
 from gitstore.directory import OldSlug, WorkspaceRow
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Damaged
+from gitstore.extraction import Extraction, Waiting
 from gitstore.facts import catch_up
 from gitstore.history import History, TimelineQuery
-from gitstore.model import Artifact, Branch, Task, Touch, Workflow
+from gitstore.model import Artifact, Branch, CommitFacts, Task, Touch, Workflow
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView, compare
-from gitstore.search import Search, text_of
+from gitstore.search import Document, Kind, Search
+from gitstore.search.documents import Standing
 from gitstore.snapshot import Snapshot
 
 BRANCHES: tuple[Branch, Branch] = ("main", "evidence")
-_LONG = 50  # records that a catch-up read, from where on it is worth keeping soon
 _BATCH = 500  # artifacts between two transactions of a catch-up
 _COMMITS = 2000  # and commits
 
@@ -45,14 +50,21 @@ def _urgent(change: Change) -> bool:
 class Derived:
     """History, catalog and search of one store. `apply` and `catch_up` are called by one thread at a time."""
 
-    def __init__(self, history: History, catalog: Catalog, search: Search) -> None:
+    def __init__(self, history: History, catalog: Catalog, search: Search, extraction: Extraction) -> None:
         self._history = history
         self._catalog = catalog
         self._search = search
+        self.extraction = extraction
         self._lock = threading.RLock()
         self._waiting: list[Change] = []
         self._flushing = False
         self.stale: set[str] = set()  # workspaces whose indexes missed a change and must catch up
+        self.unfed: set[str] = set()  # workspaces that are not wholly in the search index; the feeder mends that
+        self.hungry = threading.Event()  # set when there is a new one
+        self.fed = 1.0  # how much of the workspace that is being fed is in
+        self._handing = threading.Lock()
+        self._since: dict[str, set[tuple[Kind, str]]] = {}  # what changed in the workspaces that are being fed
+        self._touched: dict[str, list[tuple[str, str]]] = {}  # records of the batch that is under way
 
     def apply(self, changes: list[Change]) -> None:
         """Takes in a group of changes that just became durable, before anybody is told of them.
@@ -85,18 +97,21 @@ class Derived:
         changes, self._waiting = self._waiting, []
         try:
             self._history.append((change.owner.id, fact) for change in changes for fact in change.facts)
-            with self._catalog.batch():
+            with self._told(), self._catalog.batch():
                 last: dict[str, Snapshot] = {}
                 for change in changes:
                     self._evidence(change)
                     last[change.owner.id] = change.snapshot.telling(change.owner.visible.told)
                 for snapshot in last.values():
                     self._workspace(snapshot)
+            self._context(changes)
         except Exception:
             # The changes are durable in git whatever happens here, and whoever made them must be told so. What the
             # indexes missed is made good by a catch-up from the branches.
             log.exception("the derived indexes missed a change; they will catch up from git")
-            self.stale.update(change.owner.id for change in changes)
+            missed = {change.owner.id for change in changes}
+            self.stale.update(missed)
+            self.starve(missed)
         finally:
             self._flushing = False
 
@@ -137,6 +152,17 @@ class Derived:
                 slugs.append((slug, entry.facts.time))
         return tuple(OldSlug(slug, until) for (slug, _), (_, until) in itertools.pairwise(slugs))
 
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Around a batch: the explorer is told which records to read again, once they can be read."""
+        self._touched = {}
+        try:
+            yield
+        finally:
+            touched, self._touched = self._touched, {}
+            for workspace, records in touched.items():
+                self._search.tell("touched", msgspec.msgpack.encode((workspace, records)))
+
     def _evidence(self, change: Change) -> None:
         workspace = change.owner.id
         for fact in change.facts:
@@ -144,38 +170,135 @@ class Derived:
                 continue
             tree = change.snapshot.tree("evidence")
             paths = [path for changed in fact.changes for path in changed.paths]
-            self.records(workspace, tree, paths, time=fact.time, commit=fact.id)
-            before = fact.parents[0] if fact.parents else None
-            self._search.mark(workspace, fact.id, before)
+            self.records(workspace, tree, change.snapshot, paths, time=fact.time, commit=fact.id)
+            self._mark(workspace, fact, fact)
             self._catalog.mark_indexed(workspace, Heads(None, fact.id))
 
-    def records(self, workspace: str, tree: TreeView, paths: Iterable[str], *, time: int, commit: str | None) -> None:
+    def records(
+        self, workspace: str, tree: TreeView, source: Source, paths: Iterable[str], *, time: int, commit: str | None
+    ) -> None:
         """Brings the rows of the records that these paths of the evidence branch belong to, up to `tree`."""
         for found in evidence.changed(workspace, tree, paths, time=time, commit=commit):
             if isinstance(found, Workflow):
                 self._catalog.put_workflow(workspace, found)
+                self._put(workspace, findable.of_workflow(found))
             elif isinstance(found, Task):
                 self._catalog.put_task(workspace, found)
+                self._put(workspace, findable.of_task(found))
             elif isinstance(found, Artifact):
                 self._catalog.put_artifact(workspace, found)
-                self._search.put(workspace, found.id, self._text(tree, found))
+                text = self.extraction.reader(source)
+                document = findable.of_artifact(found, text(found.content_type, found.blob))
+                self._put(workspace, document, text.waiting)
             elif isinstance(found, evidence.Gone):
                 if found.part == "artifact":
-                    self._search.remove(workspace, found.id)
                     self._catalog.remove_artifact(workspace, found.id)
                 elif found.part == "task":
                     self._catalog.remove_task(workspace, found.id)
                 else:
                     self._catalog.remove_workflow(workspace, found.id)
+                self._remove(workspace, found.part, found.id)
             else:
                 log.warning("workspace %s: %s cannot be read: %s", workspace, found.path, found.error)
 
-    @staticmethod
-    def _text(tree: TreeView, artifact: Artifact) -> str:
-        data = tree.source.blob(Oid(bytes.fromhex(artifact.blob)))
-        if len(data) != artifact.size:
-            return ""  # a pointer, and what is as large is no text to be searched
-        return text_of(artifact.content_type, data) or ""
+    # -- search ---------------------------------------------------------------------------------------------------
+
+    def _put(self, workspace: str, document: Document, waiting: Waiting | None = None) -> None:
+        self._noted(workspace, document.kind, document.id)
+        self.extraction.put(workspace, document, waiting)
+
+    def _remove(self, workspace: str, kind: Kind, id_: str) -> None:
+        self._noted(workspace, kind, id_)
+        self.extraction.remove(workspace, kind, id_)
+
+    def _noted(self, workspace: str, kind: Kind, id_: str) -> None:
+        if kind in findable.EVIDENCE:
+            self._touched.setdefault(workspace, []).append((kind, id_))
+        with self._handing:
+            if (since := self._since.get(workspace)) is not None:
+                since.add((kind, id_))
+
+    def _mark(self, workspace: str, first: CommitFacts, last: CommitFacts) -> None:
+        before = first.parents[0] if first.parents else None
+        if not self._search.mark(workspace, last.branch, last.id, before):
+            self.starve((workspace,))
+
+    def _context(self, changes: list[Change]) -> None:
+        """What became of memory, spec and files; of what changed several times, the last alone."""
+        newest: dict[tuple[str, Kind, str], tuple[Change, int]] = {}
+        spans: dict[str, tuple[CommitFacts, CommitFacts]] = {}
+        for change in changes:
+            workspace = change.owner.id
+            for fact in change.facts:
+                if fact.branch != "main":
+                    continue
+                first, _ = spans.get(workspace, (fact, fact))
+                spans[workspace] = (first, fact)
+                paths = [path for changed in fact.changes for path in changed.paths]
+                old = _before(change.snapshot, fact)
+                for kind, id_ in findable.keys(change.snapshot.context, paths, old):
+                    newest[workspace, kind, id_] = (change, fact.time)
+        for (workspace, kind, id_), (change, time) in newest.items():
+            text = self.extraction.reader(change.snapshot)
+            found = findable.of_context(change.snapshot.context, kind, id_, time, text)
+            if found is not None:
+                self._put(workspace, found, text.waiting)
+            else:
+                self._remove(workspace, kind, id_)
+        for workspace, (first, last) in spans.items():
+            self._mark(workspace, first, last)
+
+    def starve(self, workspaces: Iterable[str]) -> None:
+        """These are not wholly in the search index."""
+        self.unfed.update(workspaces)
+        self.hungry.set()
+
+    def begin_feeding(self, workspace: str) -> None:
+        """From now on `feed` leaves alone what changes."""
+        with self._lock:
+            self._flush()
+            with self._handing:
+                self._since[workspace] = set()
+
+    def feed(
+        self, workspace: str, kind: Kind, id_: str, document: Document | None, waiting: Waiting | None = None
+    ) -> None:
+        """Puts a document as it was when feeding began (None: removes it), unless it has changed since."""
+        with self._handing:
+            if (kind, id_) in self._since.get(workspace, ()):
+                return
+            if document is not None:
+                self.extraction.put(workspace, document, waiting)
+            else:
+                self.extraction.remove(workspace, kind, id_)
+
+    def end_feeding(self, workspace: str, before: dict[Branch, str | None] | None) -> None:
+        """Everything was fed, given that the markers were these; None: it was not."""
+        with self._lock:
+            self._flush()
+            with self._handing:
+                self._since.pop(workspace, None)
+            if before is None:
+                return
+            heads = {"main": self._catalog.heads(workspace).main, "evidence": self._catalog.indexed(workspace).evidence}
+            done = all(
+                head is None or head == before[branch] or self._search.mark(workspace, branch, head, before[branch])
+                for branch in BRANCHES
+                for head in (heads[branch],)
+            )
+            if done:
+                self.unfed.discard(workspace)
+
+    def standing(self, workspace: str | None = None) -> Standing:
+        """How far the search index is, for one workspace or all."""
+        if self._search.rebuild_needed:
+            return Standing("rebuilding", 0.0)
+        waiting = len(self.unfed)
+        if not waiting or (workspace is not None and workspace not in self.unfed):
+            return Standing()
+        every = max(1, len(self._catalog.workspaces()))
+        done = self.fed if workspace is not None and waiting == 1 else (every - waiting + self.fed) / every
+        return Standing("rebuilding", round(min(max(done, 0.0), 0.999), 3))
 
     # -- catching up ----------------------------------------------------------------------------------------------
 
@@ -187,7 +310,12 @@ class Derived:
             or any(self._history.head(workspace, branch) != heads[branch] for branch in BRANCHES)
             or self._catalog.heads(workspace) != wanted
             or self._catalog.indexed(workspace).evidence != wanted.evidence
-            or (heads["evidence"] is not None and self._search.marker(workspace) != heads["evidence"])
+        )
+
+    def hungers(self, workspace: str, heads: dict[Branch, str | None]) -> bool:
+        """Whether the search index reflects other heads than these."""
+        return any(
+            head is not None and self._search.marker(workspace, branch) != head for branch, head in heads.items()
         )
 
     def catch_up(self, workspace: str, repository: Repository, snapshot: Callable[[], Snapshot]) -> None:
@@ -197,10 +325,13 @@ class Derived:
             for branch in BRANCHES:
                 self._history_of(workspace, branch, repository)
             state = snapshot()
-            self._evidence_of(workspace, repository)
+            self._evidence_of(workspace, repository, state)
             with self._catalog.batch():
                 self._workspace(state)
             self.stale.discard(workspace)
+            self._search.tell("touched", msgspec.msgpack.encode((workspace, None)))
+            if self.hungers(workspace, _heads(repository)):
+                self.starve((workspace,))
 
     def _history_of(self, workspace: str, branch: Branch, repository: Repository) -> None:
         head = repository.kept[branch]
@@ -228,30 +359,20 @@ class Derived:
                 batch = []
         self._history.append(batch)
 
-    def _evidence_of(self, workspace: str, repository: Repository) -> None:
+    def _evidence_of(self, workspace: str, repository: Repository, source: Source) -> None:
         head = repository.kept["evidence"]
         wanted = head.hex() if head is not None else None
         indexed = self._catalog.indexed(workspace).evidence
-        marker = self._search.marker(workspace)
-        if indexed == wanted and (marker == wanted or wanted is None):
+        if indexed == wanted:
             return
-        # Catalog and search reach the disk at different times: after a kill one may reflect more than the other. What
-        # is different from either is read again, and put into both.
-        reflected = {indexed, marker}
-        if None in reflected or not all(repository.database.has(Oid(bytes.fromhex(one))) for one in reflected if one):
+        if indexed is not None and not repository.database.has(Oid(bytes.fromhex(indexed))):
+            indexed = None
+        if indexed is None:
             self._catalog.clear_workspace(workspace)
-            self._search.forget(workspace)
-            marker, reflected = None, {None}
         new = repository.tree(head)
+        old = repository.tree(Oid(bytes.fromhex(indexed)) if indexed else None)
         places: dict[str, Touch] = {}
-        differences = {
-            difference.path
-            for one in reflected
-            for difference in compare(
-                repository.database, repository.tree(Oid(bytes.fromhex(one)) if one else None).root, new.root
-            )
-        }
-        for path in sorted(differences):
+        for path in sorted({difference.path for difference in compare(repository.database, old.root, new.root)}):
             touch = self._history.last_touch(workspace, "evidence", path)
             if touch is None:
                 raise Damaged(f"history does not know {path} of workspace {workspace}")
@@ -260,18 +381,14 @@ class Derived:
                 places[place] = touch  # of a record with several files the last change of any counts
         waiting = list(places.items())
         for at in range(0, len(waiting), _BATCH):
-            with self._catalog.batch():
+            with self._told(), self._catalog.batch():
                 for place, touch in waiting[at : at + _BATCH]:
                     path = place if place.endswith(".yaml") else f"{place}/{evidence.ARTIFACT_DOCUMENT}"
-                    self.records(workspace, new, [path], time=touch.time, commit=touch.commit)
-            if self._search.backlog > 20_000:
-                self._search.flush()
+                    self.records(workspace, new, source, [path], time=touch.time, commit=touch.commit)
         with self._catalog.batch():
             self._catalog.mark_indexed(workspace, Heads(None, wanted))
         if wanted is not None:
-            self._search.mark(workspace, wanted, marker)
-        if len(waiting) > _LONG:
-            self._search.hasten()  # so that it is not done once more, should the process end soon
+            self._search.mark(workspace, "evidence", wanted, indexed)
 
     def forget(self, workspace: str) -> None:
         """A workspace was deleted."""
@@ -279,5 +396,23 @@ class Derived:
             self._flush()
             self._history.forget(workspace)
             self._catalog.remove_workspace(workspace)
-            self._search.forget(workspace)
+            self.extraction.forget(workspace)
+            self._search.tell("touched", msgspec.msgpack.encode((workspace, None)))
             self.stale.discard(workspace)
+            self.unfed.discard(workspace)
+
+
+def _before(snapshot: Snapshot, fact: CommitFacts) -> Callable[[str], bytes | None]:
+    """What reads a file as it was before a commit."""
+    if not fact.parents:
+        return lambda _: None
+    parent = fact.parents[0]
+    return lambda path: snapshot.tree_at(parent).read(path)
+
+
+def _heads(repository: Repository) -> dict[Branch, str | None]:
+    found: dict[Branch, str | None] = {}
+    for branch in BRANCHES:
+        head = repository.kept[branch]
+        found[branch] = head.hex() if head is not None else None
+    return found

@@ -17,7 +17,9 @@
     ├── RateLimited           RATE_LIMITED              429
     ├── ChecksumMismatch      CHECKSUM_MISMATCH         460   a piece of an upload is not what its checksum says
     ├── Unavailable           SERVICE_UNAVAILABLE       503   try again later; nothing is wrong with the request
+    │   ├── Away              SERVICE_UNAVAILABLE       503   the search process is not there now
     │   ├── StoreBusy         SERVICE_UNAVAILABLE       503   another process holds the store
+    │   ├── TooSlow           SERVICE_UNAVAILABLE       503   a search past its time limit
     │   └── StorageFailed     SERVICE_UNAVAILABLE       503   the disk refused; the change was not acknowledged
     └── Damaged               INTERNAL_ERROR            500   the repository contradicts itself
         └── FormatUnknown     INTERNAL_ERROR            500   written by a newer release
@@ -181,8 +183,16 @@ class Unavailable(GitstoreError):
     status_hint = 503
 
 
+class Away(Unavailable):
+    """The search process is not there now; another way to the answer may be."""
+
+
 class StoreBusy(Unavailable):
     """Another process holds the store's lock."""
+
+
+class TooSlow(Unavailable):
+    """A search took longer than one may; a narrower one may get through."""
 
 
 class StorageFailed(Unavailable):

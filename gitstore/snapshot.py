@@ -99,6 +99,10 @@ class Snapshot:
         """The large objects of the workspace; they are those of now, whatever the moment."""
         return self._source.objects
 
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here."""
+        return self._source.database.has(Oid(bytes.fromhex(commit)))
+
     def commit(self, commit: str) -> Commit:
         """A commit of either branch. Raises Damaged for one that is not here."""
         return self._source.commit(Oid(bytes.fromhex(commit)))

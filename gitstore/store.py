@@ -25,6 +25,8 @@ from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
 from gitstore.errors import Conflict, Damaged, GitstoreError, Invalid, NotFound, StorageFailed, StoreBusy
+from gitstore.extraction import Extraction
+from gitstore.feeding import Feeder
 from gitstore.history import History
 from gitstore.layout import Layout
 from gitstore.lfs import Objects
@@ -53,13 +55,15 @@ log = logging.getLogger("gitstore.store")
 
 class Options(msgspec.Struct, frozen=True):
     """What a store is told when it is opened. `secrets` is what happens to text that is certainly a
-    credential, `hot` how many workspaces stay in memory, `large_bytes` the bytes over which content is a large object.
+    credential, `hot` how many workspaces stay in memory, `large_bytes` the bytes over which content is a large object,
+    `search_limit` the seconds that a search may take.
     """
 
     secret_key: str | None = None
     secrets: Policy = "refuse"
     hot: int = 512
     large_bytes: int = LARGE_BYTES
+    search_limit: float = 2.0
 
 
 class Store:
@@ -116,8 +120,16 @@ class Store:
         self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
-        self.search = Search(layout.derived / "search")
-        self.derived = Derived(self._history, self._catalog, self.search)
+        self._search = Search(
+            layout.derived / "search", catalog=layout.derived / "catalog.sqlite", limit=self.options.search_limit
+        )
+        self.extraction = Extraction(
+            layout.derived / "texts.sqlite", self._search, lambda identity: self.load(identity).visible
+        )
+        if self.extraction.opened_empty:  # what waited for a text is not known any more
+            for identity in self._search.workspaces():
+                self._search.forget(identity)
+        self.derived = Derived(self._history, self._catalog, self._search, self.extraction)
         sweep(self.disk, str(layout.large))
         recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
@@ -133,10 +145,22 @@ class Store:
         )
         self.journal.start()
         self.publisher.start()
+        self.feeder = Feeder(
+            self._catalog,
+            self._history,
+            self._search,
+            self.derived,
+            lambda identity: self.load(identity).visible,
+            layout.derived,
+        )
+        self.feeder.start()
+        self.extraction.start()
 
     def close(self) -> None:
         """Finishes what was promised, then lets go of the folder."""
         try:
+            self.feeder.stop()
+            self.extraction.pause()
             self.journal.stop()
             self.publisher.stop()
             self.derived.flush()
@@ -149,7 +173,8 @@ class Store:
             except OSError as error:
                 log.warning("the journal keeps what it has for the next start: %s", error)
         finally:
-            self.search.close()
+            self.extraction.stop()
+            self._search.close()
             self._catalog.close()
             self._history.close()
             for workspace in self._hot.values():
@@ -167,6 +192,12 @@ class Store:
         """The catalog, up to everything that is durable."""
         self.derived.flush()
         return self._catalog
+
+    @property
+    def search(self) -> Search:
+        """The search index, told of everything that is durable."""
+        self.derived.flush()
+        return self._search
 
     # -- folders --------------------------------------------------------------------------------------------------
 
@@ -317,7 +348,6 @@ class Store:
     def _find_workspaces(self) -> None:
         """Reads where every branch is, and brings the indexes of those that moved up to date."""
         alive = set()
-        rebuild = self.search.claim_rebuild()
         since = replay.booted()
         for folder in self._own_folders():
             path = str(self.layout.workspaces / folder)
@@ -343,8 +373,10 @@ class Store:
                 row = self.catalog.workspace(workspace)
                 if row is not None and row.slug != folder:
                     moved = True  # the folder was renamed, and its name is the slug
-                if moved or rebuild or self.derived.behind(workspace, heads):
+                if moved or self.derived.behind(workspace, heads):
                     self._catch_up(workspace, repository)
+                elif self.derived.hungers(workspace, heads):
+                    self.derived.starve((workspace,))
             except Damaged as error:
                 log.error("%s cannot be opened: %s", path, error)
             finally:
@@ -542,9 +574,6 @@ class Store:
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
         self.derived.flush()
-        if self.search.claim_rebuild():
-            log.warning("the search index was damaged; it is being made again from git")
-            self.derived.stale.update(self._catalog.workspaces())
         self._follow()
         for workspace in list(self._hot.values()):
             if workspace.sources.get(absent.SOURCE) and not workspace.closed:

@@ -16,12 +16,12 @@ from gitstore import artifacts, content, evidence, names, values, workflows
 from gitstore.changes import Draft, Outcome
 from gitstore.content import Content
 from gitstore.errors import Conflict, GitstoreError, NotFound
+from gitstore.extraction import Indexed
 from gitstore.history import TimelineQuery
 from gitstore.model import Artifact, Provenance, Task, Workflow
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository.objects import Oid
-from gitstore.search import text_of
 from gitstore.store import Store
 
 T = TypeVar("T")
@@ -242,13 +242,19 @@ class Work:
         """The content of an artifact. Raises Damaged."""
         return content.of(self._store.load(workspace).visible, artifact)
 
-    def _begin(self, workspace: str, artifact: Artifact) -> bytes:
-        held = self.content(workspace, artifact)
-        return held.read() if held.pointer is None else b"\0"  # what is as large is no text to be searched
-
     def text(self, workspace: str) -> Callable[[Artifact], str | None]:
         """What gives the searchable text of an artifact's content, for highlights."""
-        return lambda artifact: text_of(artifact.content_type, self._begin(workspace, artifact))
+        read = self._store.extraction.reader(self._store.load(workspace).visible)
+        return lambda artifact: read(artifact.content_type, artifact.blob) or None
+
+    def indexed(self, shown: Sequence[Artifact]) -> list[Indexed]:
+        """How far search has the content of each."""
+        return self._store.extraction.indexed([(one.content_type, one.blob, one.size) for one in shown])
+
+    def tell_indexed(self, workspace: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Says in rows of the explorer how far search has each content, as `content_indexed`."""
+        catalog = self._store.catalog
+        self._store.extraction.tell(rows, lambda id_: catalog.artifact(workspace, id_, now=0))
 
     def add_artifact(
         self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False

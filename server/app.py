@@ -27,6 +27,7 @@ from server.routes import (
     pins,
     problems,
     remotes,
+    search,
     snapshots,
     spec,
     timeline,
@@ -55,6 +56,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         artifacts,
         pins,
         timeline,
+        search,
         changes,
         undo,
         diff,
@@ -113,6 +115,7 @@ def _watch(app: App, store: Store) -> None:
     gauge("published_changes", "Changes published since the start", lambda: float(publisher.published))
     gauge("publication_waiting", "Workspaces that wait for publication", lambda: float(publisher.waiting))
     gauge("publication_failures", "Workspaces that cannot be published", lambda: float(len(publisher.failures)))
+    gauge("extraction_backlog", "Documents whose text is not read yet", lambda: float(store.extraction.backlog))
     gauge("search_backlog", "Documents that wait for the search index", lambda: float(store.search.backlog))
     live = app.live
     gauge("checkout_commits", "Changes taken in from the folders", lambda: float(live.checkouts.committed))

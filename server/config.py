@@ -73,6 +73,7 @@ class Settings:
     checkout_settle: float = _setting(1.0, "seconds without a change before an edit is taken in", low=0.05)
     checkout_sweep: float = _setting(60.0, "seconds between two looks at every folder", low=1)
     checkout_watch: bool = _setting(True, "watch the folders; without it only the periodic look finds edits")
+    search_timeout: float = _setting(2.0, "seconds one search may take; one that needs longer is given up", low=0.05)
     sync_timeout: float = _setting(120.0, "seconds one exchange with a followed remote may take", low=1)
     ssh_known_hosts: str | None = _setting(None, "the file with the keys of the ssh hosts that may be reached")
     ssh_identity: str | None = _setting(None, "the private key file that is offered to ssh hosts")

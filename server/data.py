@@ -19,7 +19,10 @@ from server.config import Settings
 def options(settings: Settings) -> Options:
     """What a store is told of the settings."""
     return Options(
-        secret_key=settings.secret_key, secrets=settings.secret_policy, large_bytes=settings.large_file_bytes
+        secret_key=settings.secret_key,
+        secrets=settings.secret_policy,
+        large_bytes=settings.large_file_bytes,
+        search_limit=settings.search_timeout,
     )
 
 

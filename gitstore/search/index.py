@@ -1,350 +1,335 @@
-"""Which artifacts contain a word. What is put is found at once; what is marked survives a kill; the rest is put again.
+"""The index in the search process: segments on disk, the tail that is being flushed, the tail that grows.
 
-A put waits in memory, where queries look too, until one background thread adds it to the index in batches. The marker
-of a workspace is the commit of the evidence branch up to which everything was put; on disk it is never ahead of the
-index. Whatever goes wrong with the files, the folder is thrown away and `rebuild_needed` is set: the caller then feeds
-everything again. Nothing here is ever the only copy of anything.
+One thread serves it. Whatever takes long and only reads (flushes, merges, the look at the sums) runs in a forked child;
+what the child wrote is taken in when it has ended. Whatever goes wrong with the files, the folder is begun anew and
+`lost` is told; the store then feeds everything again. Nothing here is ever the only copy of anything.
 """
 
 from __future__ import annotations
 
-import base64
 import errno
-import functools
-import hashlib
-import re
-import threading
+import gc
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Literal, Protocol
 
-from gitstore.errors import StorageFailed
-from gitstore.search.segments import Abandoned, Segments
-from gitstore.search.words import terms
+import msgspec
+import numpy as np
+import numpy.typing as npt
 
-TEXT_MAX = 256 * 1024
-_TEXT_TYPES = re.compile(
-    r"text/.*|application/(?:.*\+)?(?:json|yaml|xml|toml|sql)|image/svg\+xml"
-    r"|application/(?:x-yaml|x-ndjson|ndjson|jsonl|x-sh|javascript|x-tex)|message/.*"
-)
+from gitstore.search.documents import Document
+from gitstore.search.rows import Key, digest
+from gitstore.search.segments import Leaf, Segments
+from gitstore.search.tail import Tail
+
 # A disk that is full or out of reach now is no reason to throw the index away; anything else is.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.EACCES})
+_NICE = 5  # how much a flush gives way to answers
+_NICE_MERGE = 10
 
 
-def text_of(content_type: str, data: bytes) -> str | None:
-    """The text of an artifact that search indexes: the first 256 KiB of a text type in UTF-8; None for all else."""
-    if not _TEXT_TYPES.fullmatch(content_type.split(";", 1)[0].strip().lower()):
-        return None
-    head = data[:TEXT_MAX]
-    for cut in range(4 if len(data) > TEXT_MAX else 1):  # a character may straddle the limit
+Part = Leaf | Tail
+
+
+class _Result(msgspec.Struct, array_like=True):
+    """How a child ended."""
+
+    state: Literal["done", "refused", "damaged", "gone"]
+    text: str = ""
+
+
+class _Job:
+    """A child at work. Its end shows in `pipe`."""
+
+    def __init__(self, kind: str, work: Callable[[Callable[[], None]], None], nice: int, close: Sequence[int]) -> None:
+        self.kind = kind
+        self.pipe, out = os.pipe()
+        parent = os.getpid()
+        gc.freeze()  # so that the collector does not write into every page that the two share
+        self.pid = os.fork()
+        if self.pid:
+            os.close(out)
+            return
+        status = 1
         try:
-            return head[: len(head) - cut].decode().removeprefix("\ufeff")
-        except UnicodeDecodeError:
-            continue
-    return None
+            for descriptor in close:
+                os.close(descriptor)
+            os.nice(nice)
+
+            def step() -> None:
+                if os.getppid() != parent:
+                    os._exit(1)
+
+            os.write(out, msgspec.msgpack.encode(_run(work, step)))
+            status = 0
+        finally:
+            os._exit(status)
+
+    def result(self) -> _Result:
+        """Waits for the child. It must have been seen to end, or to be ending."""
+        data = b""
+        while piece := os.read(self.pipe, 65_536):
+            data += piece
+        os.close(self.pipe)
+        os.waitpid(self.pid, 0)
+        return msgspec.msgpack.decode(data, type=_Result) if data else _Result("gone", f"the {self.kind} was killed")
 
 
-@functools.lru_cache(maxsize=65_536)
-def _short(workspace: str) -> str:
-    """The prefix of a workspace's terms: 60 bits, so that two of them all but never fall together."""
-    return base64.urlsafe_b64encode(hashlib.sha256(workspace.encode()).digest()[:9]).decode()[:10]
+def _run(work: Callable[[Callable[[], None]], None], step: Callable[[], None]) -> _Result:
+    try:
+        work(step)
+    except OSError as error:
+        passing = error.errno in _PASSING
+        return _Result("refused" if passing else "damaged", f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001  damaged files raise anything; the answer is an index begun anew
+        return _Result("damaged", f"{type(error).__name__}: {error}")
+    return _Result("done")
 
 
-class _Layer:
-    """Changes not in the index yet, newest wins: workspace -> artifact id -> its terms, or None when removed.
+class Events(Protocol):
+    """Who is told what becomes of the index."""
 
-    The terms of a document are one text with blanks around each, a tenth of the memory of a set.
+    def flushed(self, number: int, /) -> None:
+        """The changes up to this number are on disk."""
+
+    def failed(self, text: str, /) -> None:
+        """The disk refused."""
+
+    def lost(self, damage: str, /) -> None:
+        """The index was begun anew."""
+
+
+class Index:
+    """Opens the index in a folder. `batch` documents or `interval` seconds, whichever comes first, start a flush.
+
+    `close` are file descriptors that a child must not keep. Raises OSError where the folder can be neither opened nor
+    made anew.
     """
 
-    def __init__(self) -> None:
-        self.docs: dict[str, dict[str, str | None]] = {}
-        self.forgotten: set[str] = set()
-        self.marks: dict[str, str] = {}
-        self.count = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.docs or self.forgotten or self.marks)
-
-    def forget(self, workspace: str) -> None:
-        self.count -= len(self.docs.pop(workspace, ()))
-        self.marks.pop(workspace, None)
-        self.forgotten.add(workspace)
-
-    def set(self, workspace: str, artifact_id: str, text: str | None) -> None:
-        docs = self.docs.setdefault(workspace, {})
-        self.count += artifact_id not in docs
-        docs[artifact_id] = text
-
-    def update(self, newer: _Layer) -> None:
-        for workspace in newer.forgotten:
-            self.forget(workspace)
-        for workspace, docs in newer.docs.items():
-            for artifact_id, text in docs.items():
-                self.set(workspace, artifact_id, text)
-        self.marks.update(newer.marks)
-
-    def keys(self) -> Iterator[str]:
-        for workspace, docs in self.docs.items():
-            if workspace not in self.forgotten:
-                short = _short(workspace)
-                yield from (short + artifact_id for artifact_id in docs)
-
-    def documents(self) -> Iterator[tuple[str, str, list[str]]]:
-        for workspace, docs in self.docs.items():
-            short = _short(workspace)
-            for artifact_id, text in docs.items():
-                if text is not None:
-                    yield short + artifact_id, artifact_id, [short + term for term in text.split()]
-
-
-class Search:
-    """The index of one store, in one folder of its own. All methods may be called from any thread.
-
-    `batch` documents or `interval` seconds, whichever comes first, start a flush. Only one process may have the folder
-    open. `damage` says why the index was last thrown away, `failure` why the last flush did not get through.
-    Raises StorageFailed if the folder can be neither opened nor made anew.
-    """
-
-    def __init__(self, folder: Path, *, batch: int = 1000, interval: float = 5.0) -> None:
-        self.rebuild_needed = False
+    def __init__(self, folder: Path, events: Events, *, batch: int, interval: float, close: Sequence[int] = ()) -> None:
         self.damage: str | None = None
-        self.failure: str | None = None
+        self.codes: dict[str, int] = {}
+        self.names: list[str] = []
+        self.changes = 0  # the number of the last change that was handled
+        self.segments = Segments(folder, self.code)
+        self.tail = Tail()
+        self.flushing: Tail | None = None
+        self.version = 0  # counts up when the parts are others
+        self.epoch = 0
+        self._events = events
         self._batch = batch
         self._interval = interval
-        self._changed = threading.Condition(threading.RLock())
-        self._segments = Segments(folder)
-        self._tail = _Layer()
-        self._flushing = _Layer()
+        self._close = close
         self._since: float | None = None
-        self._wanted = 0
-        self._flushed = 0
-        self._stopping = False
-        self._broken = False
+        self._again = 0.0  # no flush before that, after a failure
+        self._wanted = False
+        self._reached = 0  # the last change that the flush under way has
+        self._seek: list[Key] = []
+        self._alive: dict[int, npt.NDArray[np.bool_]] = {}
+        self.job: _Job | None = None
+        self._merging: list[Leaf] = []
+        self._check = True
+        self._due: list[Leaf] = []
         try:
-            try:
-                self._segments.open()
-            except Exception as error:  # noqa: BLE001  Whoosh unpickles what it finds, so damaged files raise anything
-                self._spoil(error)
-                self._renew()
-        except OSError as error:
-            raise StorageFailed(f"the search index cannot be made in {folder}: {error}") from error
-        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
-        self._thread.start()
+            self.segments.open()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _PASSING:
+                raise
+            self.damage = f"{type(error).__name__}: {error}"
+            self.segments.renew()
+        self._due = self.segments.due()
 
-    def __enter__(self) -> Self:
-        return self
+    def code(self, workspace: str) -> int:
+        """The number of a workspace, in this process."""
+        found = self.codes.get(workspace)
+        if found is None:
+            found = self.codes[workspace] = len(self.names)
+            self.names.append(workspace)
+        return found
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+    # -- changes --------------------------------------------------------------------------------------------------
 
-    def put(self, workspace: str, artifact_id: str, text: str) -> None:
-        """Make the artifact findable by its text, in place of what was put before. At once visible, later durable."""
-        found = " ".join(terms(text))
-        with self._changed:
-            self._tail.set(workspace, artifact_id, f" {found} ")
-            self._touch()
+    def put(self, workspace: str, document: Document) -> None:
+        """A document, in place of what was put under its key before."""
+        key = (workspace, document.kind, document.id)
+        if key not in self.tail.numbers:
+            self._seek.append(key)
+        self.tail.put(key, self.code(workspace), document)
+        self._touch()
 
-    def remove(self, workspace: str, artifact_id: str) -> None:
-        """The artifact is found no more."""
-        with self._changed:
-            self._tail.set(workspace, artifact_id, None)
-            self._touch()
+    def remove(self, key: Key) -> None:
+        """A document is there no more."""
+        self.tail.kill(key)
+        self._seek.append(key)
+        self._touch()
 
     def forget(self, workspace: str) -> None:
-        """Nothing of the workspace is found any more, and it has no marker: the way to begin it anew."""
-        with self._changed:
-            self._tail.forget(workspace)
-            self._touch()
+        """Nothing of a workspace is there any more, and it has no marker."""
+        self.settle()
+        self.tail.forget(workspace)
+        if self.flushing is not None:
+            for number in self.flushing.of.get(workspace, ()):
+                self.flushing.kill(self.flushing.keys[number])
+        for leaf in self.segments.leaves:
+            leaf.forget(workspace)
+        self._touch()
 
-    def mark(self, workspace: str, commit: str, previous: str | None) -> bool:
-        """Everything of the workspace up to `commit` was put, given that everything up to `previous`, the marker, was.
-
-        False, and nothing is marked, when `previous` is not the marker, or the index was lost meanwhile and
-        `claim_rebuild` was not called yet: what was put before is gone, so the claim would not hold.
-        """
-        with self._changed:
-            if self.rebuild_needed or self.marker(workspace) != previous:
-                return False
-            self._tail.marks[workspace] = commit
-            self._touch()
-            return True
-
-    def marker(self, workspace: str) -> str | None:
-        """The commit up to which everything of the workspace is findable, counting what is still in memory."""
-        with self._changed:
-            for layer in (self._tail, self._flushing):
-                if workspace in layer.marks:
-                    return layer.marks[workspace]
-                if workspace in layer.forgotten:
-                    return None
-            return None if self._broken else self._segments.state.markers.get(workspace)
-
-    def workspaces(self) -> set[str]:
-        """The workspaces that have a marker."""
-        with self._changed:
-            every = {*self._segments.state.markers, *self._flushing.marks, *self._tail.marks}
-            return {workspace for workspace in every if self.marker(workspace) is not None}
-
-    def match(self, workspace: str, word: str) -> set[str]:
-        """The ids of the workspace's artifacts whose text has this term (one of `words.words`)."""
-        needle = f" {word} "
-        with self._changed:
-            layers = (self._flushing, self._tail)
-            found: set[str] = set()
-            if not self._broken and not any(workspace in layer.forgotten for layer in layers):
-                try:
-                    term = _short(workspace) + word
-                    found = found.union(*(leaf.match(term) for leaf in self._segments.leaves))
-                except Exception as error:  # noqa: BLE001  damaged files raise anything; the answer is a rebuild
-                    self._spoil(error)
-            for layer in layers:
-                if workspace in layer.forgotten:
-                    found.clear()
-                if docs := layer.docs.get(workspace):
-                    found.difference_update(docs)
-                    found.update(name for name, text in docs.items() if text is not None and needle in text)
-            return found
-
-    @property
-    def backlog(self) -> int:
-        """How many documents wait in memory for the index. A caller that feeds very many pauses with `flush`."""
-        with self._changed:
-            return self._tail.count + self._flushing.count
-
-    def claim_rebuild(self) -> bool:
-        """True once after the index was lost: the caller now feeds every workspace from nothing (`marker` is None)."""
-        with self._changed:
-            claimed, self.rebuild_needed = self.rebuild_needed, False
-            return claimed
-
-    def flush(self) -> None:
-        """Wait until everything put before the call is in the index and synced; StorageFailed if the disk refuses."""
-        with self._changed:
-            goal = self._wanted = self._wanted + 1
-            self.failure = None
-            self._changed.notify_all()
-            while self._flushed < goal:
-                if self.failure is not None:
-                    raise StorageFailed(f"the search index cannot be written: {self.failure}")
-                if not self._thread.is_alive():
-                    raise StorageFailed("the search index is closed")
-                self._changed.wait(1.0)
-
-    def hasten(self) -> None:
-        """Begins a flush without waiting for it."""
-        with self._changed:
-            self._wanted += 1
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Flush and stop. What the disk refuses now is put again after the next start: its marker stays behind."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        self._thread.join()
-
-    # The rest runs in the background thread, the only one that writes files.
+    def mark(self, workspace: str, branch: str, commit: str) -> None:
+        """Everything of a branch up to a commit was put."""
+        self.tail.marks[f"{workspace} {branch}"] = commit
+        self._touch()
 
     def _touch(self) -> None:
         if self._since is None:
             self._since = time.monotonic()
-            self._changed.notify_all()
-        elif self._tail.count >= self._batch:
-            self._changed.notify_all()
 
-    def _wait(self) -> None:
-        while not (self._stopping or self._broken or self._wanted > self._flushed):
-            left = None if self._since is None else self._since + self._interval - time.monotonic()
-            if left is not None and (left <= 0 or self._tail.count >= self._batch):
-                return
-            self._changed.wait(left)
-
-    def _run(self) -> None:
-        try:
-            self._segments.check()
-        except (OSError, ValueError) as error:
-            self._spoil(error)
-        while True:
-            with self._changed:
-                self._wait()
-                stopping, goal = self._stopping, self._wanted
-            done = self._turn() or (self.failure is None and self._turn())
-            with self._changed:
-                if done:
-                    self._flushed = max(self._flushed, goal)
-                self._changed.notify_all()
-                if stopping:
-                    return
-                if not done and not self._stopping:
-                    self._changed.wait(self._interval)
-            self._tidy()
-
-    def _turn(self) -> bool:
-        """One flush. False when it did not get through; nothing is lost then.
-
-        `failure` is set if the disk is the reason; else the index was damaged and the next turn starts an empty one.
-        """
-        try:
-            if self._broken:
-                self._renew()
-            with self._changed:
-                self._flushing, self._tail, self._since = self._tail, _Layer(), None
-            if self._flushing:
-                self._write(self._flushing)
-            with self._changed:
-                self._flushing = _Layer()
-        except Exception as error:  # noqa: BLE001  damaged files raise anything; what waits for the index stays in memory
-            with self._changed:
-                self._flushing.update(self._tail)
-                self._tail, self._flushing = self._flushing, _Layer()
-                self._since = time.monotonic()
-                if isinstance(error, OSError) and error.errno in _PASSING:
-                    self.failure = str(error)
-                else:
-                    self._spoil(error)
-            return False
-        with self._changed:
-            self.failure = None
-        return True
-
-    def _tidy(self) -> None:
-        """The merges that have become due; they give way to a flush and to a stop."""
-        try:
-            while not self._broken and self._tail.count < self._batch and self._segments.merge(lambda: self._stopping):
-                pass
-        except Abandoned:
+    def settle(self) -> None:
+        """The documents that were put again or removed die where they were before."""
+        if not self._seek:
             return
-        except Exception as error:  # noqa: BLE001  as in _turn
-            if isinstance(error, OSError) and error.errno in _PASSING:
-                self.failure = str(error)
-            else:
-                self._spoil(error)
+        seek, self._seek = self._seek, []
+        if self.flushing is not None:
+            for key in seek:
+                self.flushing.kill(key)
+        if not self.segments.leaves:
+            return
+        digests = np.fromiter(map(digest, seek), np.uint64, len(seek))
+        for leaf in self.segments.leaves:
+            for place, number in leaf.rows.find(digests):
+                if leaf.live[number] and leaf.key(number) == seek[place]:
+                    leaf.kill(number)
 
-    def _write(self, layer: _Layer) -> None:
-        segments = self._segments
-        # Markers go before their documents do: a kill between the two must not leave a marker alone.
-        segments.unmark(layer.forgotten)
-        if layer.docs or layer.forgotten:
-            segments.write(layer.documents(), layer.keys(), map(_short, layer.forgotten))
-        with self._changed:
-            if self._broken:
-                raise RuntimeError(self.damage)  # a reader met damage meanwhile: nothing may be marked
-            marks = dict(layer.marks)
-        segments.mark(marks)
+    @property
+    def parts(self) -> list[Part]:
+        """Everything there is to look in."""
+        self.settle()
+        tails = (self.flushing, self.tail) if self.flushing is not None else (self.tail,)
+        return [*self.segments.leaves, *tails]
 
-    def _spoil(self, error: BaseException) -> None:
-        """The index is worthless: nothing is read from it any more, and the thread will make a new one."""
-        with self._changed:
-            self.damage = f"{type(error).__name__}: {error}"
-            self.rebuild_needed = True
-            self._broken = True
-            for layer in (self._flushing, self._tail):
-                layer.marks.clear()
-            self._changed.notify_all()
+    # -- the disk -------------------------------------------------------------------------------------------------
 
-    def _renew(self) -> None:
-        self._segments.renew()
-        with self._changed:
-            self._broken = False
+    def flush(self) -> None:
+        """Begin a flush as soon as can be."""
+        self._wanted = True
+        self._again = 0.0
+
+    def wait(self) -> float | None:
+        """The seconds until `turn` has something to do, if nothing else happens; None: nothing."""
+        if self.job is not None:
+            return None
+        if self._check or self._due:
+            return 0.0
+        if self._since is None and not self._wanted:
+            return None
+        now = time.monotonic()
+        ready = self._since is None or self._wanted or self.tail.count >= self._batch
+        at = now if ready or self._since is None else self._since + self._interval
+        return max(0.0, self._again - now, at - now)
+
+    def turn(self) -> None:
+        """Begin what is due. Call it when `wait` is over."""
+        if self.job is not None:
+            return
+        now = time.monotonic()
+        due = self._since is not None and (now - self._since >= self._interval or self.tail.count >= self._batch)
+        if (due or self._wanted) and now >= self._again:
+            self._wanted = False
+            self._begin_flush()
+        elif self._check:
+            self._check = False
+            self.job = _Job("check", lambda _: self.segments.check(), _NICE_MERGE, self._close)
+        elif self._due:
+            chosen, self._due = self._due, []
+            self.settle()
+            self._merging = chosen
+            self._alive = {id(leaf): leaf.live.copy() for leaf in chosen}
+            self.job = _Job("merge", lambda step: self.segments.merge(chosen, step), _NICE_MERGE, self._close)
+
+    def _begin_flush(self) -> None:
+        if self._since is None:
+            self._events.flushed(self.changes)
+            return
+        self.settle()
+        tail = self.flushing = self.tail
+        self.tail, self._since, self._reached = Tail(), None, self.changes
+        self._alive = {id(tail): tail.live}
+        self.version += 1
+        self.job = _Job("flush", lambda step: self.segments.flush(tail, step), _NICE, self._close)
+
+    def ended(self) -> None:
+        """The child has ended: take in what it wrote."""
+        assert self.job is not None
+        job, self.job = self.job, None
+        result = job.result()
+        try:
+            if result.state == "done" and job.kind != "check":
+                self._take_in(job.kind)
+        except Exception as error:  # noqa: BLE001  as in __init__
+            result = _Result("damaged", f"{type(error).__name__}: {error}")
+        if result.state == "damaged":
+            self.spoil(result.text)
+        elif result.state != "done":
+            self._put_back(job.kind)
+            self._again = time.monotonic() + self._interval
+            if result.state == "refused":
+                self._events.failed(result.text)
+        elif job.kind == "flush":
+            self._events.flushed(self._reached)
+
+    def _take_in(self, kind: str) -> None:
+        old: list[Part] = [*self._merging] if kind == "merge" else [self.flushing] if self.flushing else []
+        self.settle()
+        new = self.segments.refresh()
+        dead: list[Key] = []
+        for part in old:  # what died while the child was at work is alive in what it wrote
+            dead += (part.key(int(at)) for at in np.flatnonzero(self._alive[id(part)] & ~part.live))
+        digests = np.fromiter(map(digest, dead), np.uint64, len(dead))
+        for leaf in new:
+            for place, number in leaf.rows.find(digests):
+                if leaf.key(number) == dead[place]:
+                    leaf.kill(number)
+        self._alive, self._merging = {}, []
+        if kind == "flush":
+            self.flushing = None
+        self._due = self.segments.due()
+        self.version += 1
+
+    def _put_back(self, kind: str) -> None:
+        """A flush did not get through: its tail is kept, before what came since. Nothing is lost."""
+        self._alive, self._merging = {}, []
+        if kind != "flush" or self.flushing is None:
+            return
+        old, new = self.flushing, self.tail
+        for key in self._seek:
+            old.kill(key)
+        self.tail = old.and_then(new)
+        self.flushing = None
+        self._since = time.monotonic()
+        self.version += 1
+
+    def spoil(self, damage: str) -> None:
+        """The index is worthless: nothing is read from it any more, and a new one begins."""
+        if self.job is not None:
+            self.stop_job()
+        self.damage = damage
+        self._put_back("flush")
+        self.tail.marks.clear()
+        self._seek, self._due, self._check = [], [], False
+        self.epoch += 1
+        self.version += 1
+        self.segments.leaves = []
+        self._events.lost(damage)
+        try:
+            self.segments.renew()
+        except OSError as error:
+            self._events.failed(str(error))
+
+    def stop_job(self) -> None:
+        """End the child; what it was at is as if it had not begun."""
+        if self.job is not None:
+            job, self.job = self.job, None
+            os.kill(job.pid, 9)
+            job.result()
+            self._put_back(job.kind)

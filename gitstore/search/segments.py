@@ -1,100 +1,247 @@
-"""A folder with a Whoosh index and the markers of what it holds; used by one writing thread and locked readers.
+"""The folder of the index: immutable segments, Whoosh's table of contents, and the state with markers and sums.
 
-Whoosh never syncs, keeps no checksums and leaves orphan files behind: all three are done here. The order on disk is
-always segments, table of contents, markers, each synced before the next, so that a marker is never ahead of the index,
-whatever kills the process. Anything but OSError that is raised here means that the folder is worthless.
+The order on disk is always segments, table of contents, state, each synced before the next, so that a marker is never
+ahead of the index, whatever kills the process. Anything but OSError that is raised here means that the folder is
+worthless. What writes segments runs in a child of the search process and only reads what is in memory.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from secrets import SystemRandom
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-import whoosh
+import numpy as np
+import numpy.typing as npt
 import whoosh.util
+from whoosh.codec.whoosh3 import W3Codec, W3Segment
 from whoosh.fields import ID, Schema
 from whoosh.filedb.filestore import FileStorage
-from whoosh.index import TOC, FileIndex, clean_files
-from whoosh.reading import SegmentReader, TermNotFound
-from whoosh.writing import SegmentWriter
+from whoosh.index import TOC
 
-FORMAT = f"1 whoosh {'.'.join(map(str, whoosh.__version__))}"
-STATE = "state.json"
-FAN = 8
-MERGE_MAX = 4096  # a larger segment is left alone: merging costs as much as indexing again
-_NAME = "MAIN"
+from gitstore.search import state
+from gitstore.search.merging import Source, merged, of_tail, write
+from gitstore.search.postings import Posting, TermReader, encoded
+from gitstore.search.rows import DOCUMENTS, Key, Rows
+from gitstore.search.state import STATE, State
+from gitstore.search.tail import Tail
+
+FAN: Final = 8
+MERGE_MAX: Final = 1 << 18  # documents; a larger segment is left alone
+_NAME: Final = "MAIN"
+_REMEMBERED: Final = 20_000  # terms a segment
 # Whoosh names its files by the `random` module: two would share a name if somebody seeded that.
 whoosh.util.random = SystemRandom()
-_CACHED_IDS = 500_000
-
-
-class State(msgspec.Struct):
-    """`state.json`: the marker of each workspace, and size and CRC-32 of the segment files when it was written."""
-
-    format: str = FORMAT
-    markers: dict[str, str] = {}
-    files: dict[str, tuple[int, int]] = {}
-
-
-def _schema() -> Any:
-    return Schema(key=ID(sortable=True), text=ID())
 
 
 class Leaf:
-    """One immutable segment, with the ids of its documents and the term look-ups made so far."""
+    """One immutable segment, and which of its documents are still alive. Damaged files raise anything."""
 
-    def __init__(self, storage: Any, segment: Any) -> None:
+    def __init__(self, folder: Path, segment: Any, codes: Callable[[str], int]) -> None:
         self.segment = segment
-        self.identity = _identity(segment)
-        self._reader = SegmentReader(storage, _schema(), segment)
-        # Readers move file positions about, so the writing thread has one of its own.
-        self._writing: Any = None
-        self._storage = storage
-        self._ids: list[str] | None = None
-        self._found: dict[str, frozenset[str]] = {}
-        self._cached = 0
+        self.name: str = segment.segment_id()
+        self.terms = TermReader(folder, self.name)
+        self.rows = Rows(folder / (self.name + DOCUMENTS))
+        self.count = self.rows.count
+        self.kinds, self.times, self.lengths = self.rows.kinds, self.rows.times, self.rows.lengths
+        self.spans = self.rows.spans
+        self.live: npt.NDArray[np.bool_] = np.ones(self.count, np.bool_)
+        for number in segment.deleted_docs():
+            self.live[number] = False
+        self.alive = int(self.live.sum())
+        starts = self.rows.starts
+        numbers = np.array([codes(workspace) for workspace in self.rows.workspaces], np.int32)
+        self.codes: npt.NDArray[np.int32] = np.repeat(numbers, np.diff(starts))
+        self._known: dict[str, Posting] = {}
 
-    def match(self, term: str) -> frozenset[str]:
-        """The ids of the live documents with this term. Call it under the lock of all readers."""
-        if (found := self._found.get(term)) is not None:
-            return found
-        if self._ids is None:
-            self._ids = [value.decode() for value in self._reader.column_reader("key", translate=False)]
-        ids = self._ids
-        found = frozenset(ids[number] for number in _numbers(self._reader, "text", term))
-        if self._cached + len(found) > _CACHED_IDS:
-            self._found.clear()
-            self._cached = 0
-        self._found[term] = found
-        self._cached += len(found) + 8
+    def get(self, term: str) -> Posting:
+        """The documents that have a term, dead ones included."""
+        found = self._known.get(term)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[term] = self.terms.get(encoded(term))
         return found
 
-    def numbers(self, keys: Iterable[str], prefixes: Iterable[str]) -> Iterator[int]:
-        """The numbers of the live documents with one of the keys or prefixes of keys. For the writing thread only."""
-        if self._writing is None:
-            self._writing = SegmentReader(self._storage, _schema(), self.segment)
-        for prefix in prefixes:
-            for key in self._writing.expand_prefix("key", prefix):
-                yield from _numbers(self._writing, "key", key)
-        for key in keys:
-            yield from _numbers(self._writing, "key", key)
+    def beginning(self, prefix: str) -> Iterator[str]:
+        """The terms that begin so, in order."""
+        return (term.decode("utf-8", "surrogatepass") for term in self.terms.beginning(encoded(prefix)))
+
+    def words_of(self, number: int) -> bytes:
+        """The words of a document in their order; see `tail.stamp`."""
+        return self.rows.text("tokens", number)
+
+    def title_of(self, number: int) -> bytes:
+        """The folded title of a document."""
+        return self.rows.text("titles", number)
+
+    def key(self, number: int) -> Key:
+        """The key of a document."""
+        return self.rows.key(number)
+
+    def kill(self, number: int) -> None:
+        """The document is found no more."""
+        if self.live[number]:
+            self.live[number] = False
+            self.alive -= 1
+
+    def forget(self, workspace: str) -> None:
+        """Nothing of a workspace is found any more."""
+        low, high = self.spans.get(workspace, (0, 0))
+        self.live[low:high] = False
+        self.alive = int(self.live.sum())
 
 
-def _numbers(reader: Any, field: str, term: str | bytes) -> list[int]:
-    try:
-        return list(reader.postings(field, term).all_ids())
-    except TermNotFound:
-        return []
+class Segments:
+    """The folder. `leaves` is replaced, never changed."""
+
+    def __init__(self, folder: Path, codes: Callable[[str], int]) -> None:
+        self.folder = folder
+        self.leaves: list[Leaf] = []
+        self.state = State()
+        self._codes = codes
+
+    def open(self) -> None:
+        """Open what is there, sweeping files that belong to nothing; an absent or never used folder is made anew."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / STATE).exists():
+            # The first start, or a kill before anything was promised: whatever lies here speaks for nothing.
+            self.renew()
+            return
+        self.state = state.read(self.folder)
+        contents = _contents(self.folder)
+        kept = {segment.segment_id() for segment in contents.segments}
+        own = {STATE, TOC._filename(_NAME, contents.generation)}
+        for name in os.listdir(self.folder):
+            if name.split(".", 1)[0] not in kept and name not in own and name != LOCK:
+                entry = self.folder / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.state.files = {name: sums for name, sums in self.state.files.items() if name.split(".", 1)[0] in kept}
+        for name, (size, _) in self.state.files.items():
+            if (self.folder / name).stat().st_size != size:
+                raise ValueError(f"{name} has the wrong size")
+        self.leaves = [Leaf(self.folder, segment, self._codes) for segment in contents.segments]
+
+    def check(self) -> None:
+        """Compare the segment files with their sums; raises ValueError for the first that differs."""
+        if (name := state.damaged(self.folder, self.state)) is not None:
+            raise ValueError(f"{name} was damaged on disk")
+
+    def renew(self) -> None:
+        """An empty index. The state goes first, so a kill half-way leaves no marker behind."""
+        self.leaves = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / STATE).unlink(missing_ok=True)
+        sync(self.folder)
+        for name in os.listdir(self.folder):
+            if name != LOCK:
+                entry = self.folder / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        TOC.create(FileStorage(str(self.folder)), _schema(), _NAME)
+        self._save(State())
+
+    def refresh(self) -> list[Leaf]:
+        """Read what a child wrote; the leaves that are new."""
+        self.state = state.read(self.folder)
+        known = {leaf.name: leaf for leaf in self.leaves}
+        leaves, new = [], []
+        for segment in _contents(self.folder).segments:
+            leaf = known.get(segment.segment_id())
+            if leaf is None:
+                leaf = Leaf(self.folder, segment, self._codes)
+                new.append(leaf)
+            leaves.append(leaf)
+        self.leaves = leaves
+        return new
+
+    # -- in the child ---------------------------------------------------------------------------------------------
+
+    def flush(self, tail: Tail, step: Callable[[], None]) -> None:
+        """Bring a tail to the disk: deaths, documents, markers. `step` is called now and then, and may raise."""
+        # Markers go before their documents do: a kill between the two must not leave a marker alone.
+        self._unmark(tail.forgotten)
+        self._write([of_tail(tail)] if tail.live.any() else [], (), step)
+        self._save(State(markers={**self.state.markers, **tail.marks}, files=self._sums()))
+
+    def merge(self, chosen: Sequence[Leaf], step: Callable[[], None]) -> None:
+        """Make one segment of several."""
+        sources = [Source.of_leaf(leaf) for leaf in chosen if leaf.alive]
+        self._write([merged(sources)] if sources else [], chosen, step)
+        self._save(State(markers=self.state.markers, files=self._sums()))
+
+    def due(self) -> list[Leaf]:
+        """The segments to merge next: eight of one size class, or one with more dead documents than live."""
+        tiers: dict[int, list[Leaf]] = {}
+        for leaf in self.leaves:
+            if leaf.alive * 2 < leaf.count:
+                return [leaf]
+            if leaf.alive < MERGE_MAX:
+                tiers.setdefault(leaf.alive.bit_length() // 3, []).append(leaf)
+        return next((tier for _, tier in sorted(tiers.items()) if len(tier) >= FAN), [])
+
+    def _write(self, made: Sequence[Any], gone: Iterable[Leaf], step: Callable[[], None]) -> None:
+        dropped = {leaf.name for leaf in gone}
+        segments = []
+        for leaf in self.leaves:
+            if leaf.name not in dropped and leaf.alive:
+                leaf.segment._deleted = set(map(int, np.flatnonzero(~leaf.live))) or None
+                segments.append(leaf.segment)
+        for source in made:
+            segment = W3Segment(W3Codec(), _NAME)
+            names = write(self.folder, segment.segment_id(), source, step)
+            segment.set_doc_count(source.size)
+            for name in names:
+                sync(self.folder / name)
+            segments.append(segment)
+        self._contain(segments)
+
+    def _contain(self, segments: Sequence[Any]) -> None:
+        """The new table of contents, and nothing that it does not name."""
+        storage = FileStorage(str(self.folder))
+        generation = TOC._latest_generation(storage, _NAME) + 1
+        TOC(_schema(), list(segments), generation).write(storage, _NAME)
+        sync(self.folder / TOC._filename(_NAME, generation))
+        sync(self.folder)
+        self.kept = {segment.segment_id() for segment in segments}
+        for name in os.listdir(self.folder):
+            old = name.startswith(f"_{_NAME}_") and name != TOC._filename(_NAME, generation)
+            if old or (name.startswith(f"{_NAME}_") and name.split(".", 1)[0] not in self.kept):
+                (self.folder / name).unlink()
+
+    def _unmark(self, workspaces: Iterable[str]) -> None:
+        gone = set(workspaces)
+        kept = {name: commit for name, commit in self.state.markers.items() if name.split(" ", 1)[0] not in gone}
+        if len(kept) < len(self.state.markers):
+            self._save(State(markers=kept, files=self.state.files))
+
+    def _sums(self) -> dict[str, tuple[int, int]]:
+        known = self.state.files
+        return {
+            name: known.get(name) or state.total(self.folder / name)
+            for name in os.listdir(self.folder)
+            if name.split(".", 1)[0] in self.kept
+        }
+
+    def _save(self, new: State) -> None:
+        fresh = self.folder / f"{STATE}.new"
+        with fresh.open("wb") as out:
+            out.write(msgspec.json.encode(new))
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(self.folder / STATE)
+        sync(self.folder)
+        self.state = new
 
 
-def _identity(segment: Any) -> tuple[str, int]:
-    return segment.segment_id(), segment.deleted_count()
+LOCK: Final = "lock"
+
+
+def _schema() -> Any:
+    return Schema(term=ID())
 
 
 class _Tracked(FileStorage):  # type: ignore[misc]
@@ -119,201 +266,6 @@ def _contents(folder: Path) -> Any:
         for file in storage.opened:
             if not file.is_closed:
                 file.close()
-
-
-class Abandoned(Exception):
-    """A merge was given up half-way because the process stops; the index is as before."""
-
-
-class _Writer(SegmentWriter):  # type: ignore[misc]
-    """Whoosh's writer, with a table of contents that never names a segment which is not on disk."""
-
-    def __init__(self, index: Any, stop: Callable[[], bool]) -> None:
-        # The store's own lock keeps other processes out, and only one thread writes: Whoosh need not lock.
-        super().__init__(index, _lk=False)
-        self._stop = stop
-        sorted_postings = self.pool.iter_postings
-        self.pool.iter_postings = lambda: self._watch(sorted_postings())
-
-    def _watch(self, items: Iterable[Any]) -> Iterator[Any]:
-        for number, item in enumerate(items):
-            if number & 0x1FF == 0 and self._stop():
-                raise Abandoned
-            yield item
-
-    def _process_posts(self, items: Iterable[Any], startdoc: int, docmap: Any) -> Iterator[Any]:
-        return self._watch(super()._process_posts(items, startdoc, docmap))
-
-    def _commit_toc(self, segments: list[Any]) -> None:
-        folder = Path(self.storage.folder)
-        ids = {segment.segment_id() for segment in segments}
-        for name in os.listdir(folder):
-            if name.split(".", 1)[0] in ids:
-                sync(folder / name)
-        TOC(self.schema, segments, self.generation).write(self.storage, self.indexname)
-        sync(folder / TOC._filename(self.indexname, self.generation))
-        sync(folder)
-        clean_files(self.storage, self.indexname, self.generation, segments)
-
-
-class Segments:
-    """The folder. `leaves` is replaced, never changed: whoever holds the old list may go on reading from it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.leaves: list[Leaf] = []
-        self.state = State()
-
-    def open(self) -> None:
-        """Open what is there, sweeping files that belong to nothing; an absent or never used folder is made anew."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / STATE
-        if not path.exists():
-            # The first start, or a kill before anything was promised: whatever lies here speaks for nothing.
-            self.renew()
-            return
-        state = msgspec.json.decode(path.read_bytes(), type=State)
-        if state.format != FORMAT:
-            raise ValueError(f"written as format {state.format!r}; this release writes {FORMAT!r}")
-        toc = _contents(self.folder)
-        segments = self._names(segment.segment_id() for segment in toc.segments)
-        for name in os.listdir(self.folder):
-            if name not in segments and name not in (STATE, TOC._filename(_NAME, toc.generation)):
-                entry = self.folder / name
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        state.files = {name: check for name, check in state.files.items() if name in segments}
-        for name, (size, _) in state.files.items():
-            if (self.folder / name).stat().st_size != size:
-                raise ValueError(f"{name} has the wrong size")
-        self.leaves = [Leaf(self._storage(), segment) for segment in toc.segments]
-        self.state = state
-
-    def check(self) -> None:
-        """Compare the segment files with their sums; raises ValueError for the first that differs."""
-        for name, (_, total) in self.state.files.items():
-            if _sum(self.folder / name) != total:
-                raise ValueError(f"{name} was damaged on disk")
-
-    def renew(self) -> None:
-        """An empty folder with an empty index. The state goes first, so a kill half-way leaves no marker behind."""
-        self.leaves = []
-        (self.folder / STATE).unlink(missing_ok=True)
-        if self.folder.exists():
-            sync(self.folder)
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
-        TOC.create(self._storage(), _schema(), _NAME)
-        self._save(State())
-
-    def unmark(self, workspaces: Iterable[str]) -> None:
-        """Take these markers away, durably."""
-        gone = set(workspaces)
-        if gone & self.state.markers.keys():
-            kept = {workspace: commit for workspace, commit in self.state.markers.items() if workspace not in gone}
-            self._save(State(FORMAT, kept, self.state.files))
-
-    def write(
-        self, documents: Iterable[tuple[str, str, list[str]]], keys: Iterable[str], prefixes: Iterable[str]
-    ) -> None:
-        """Delete the documents with these keys or prefixes of keys, then add (key, id, terms): one step, synced."""
-        keys, prefixes = list(keys), list(prefixes)
-        writer = self._writer()
-        try:
-            base = 0
-            for leaf in self.leaves:
-                for number in leaf.numbers(keys, prefixes):
-                    writer.delete_document(base + number)
-                base += leaf.segment.doc_count_all()
-            for key, name, found in documents:
-                writer.add_document(key=key, _stored_key=name, text=found)
-        except BaseException:
-            writer.cancel()
-            raise
-        writer.commit(mergetype=_drop_dead)
-        self._refresh()
-
-    def mark(self, markers: Mapping[str, str]) -> None:
-        """Store these markers, and the sums of all segment files, durably."""
-        self._save(State(FORMAT, {**self.state.markers, **markers}, self._sums()))
-
-    def merge(self, stop: Callable[[], bool]) -> bool:
-        """Eight segments of one size class become one; one with more dead documents than live is written anew.
-
-        At most one such step a call; True if there was one. Raises Abandoned soon after `stop` has become true.
-        """
-        tiers: dict[int, list[Any]] = {}
-        for leaf in self.leaves:
-            live = leaf.segment.doc_count()
-            if live * 2 < leaf.segment.doc_count_all():
-                tiers.setdefault(-1, []).append(leaf.segment)
-            elif live < MERGE_MAX:
-                tiers.setdefault(live.bit_length() // 3, []).append(leaf.segment)
-        ripe = next((tier for size, tier in sorted(tiers.items()) if size < 0 or len(tier) >= FAN), None)
-        if ripe is None:
-            return False
-        chosen = {segment.segment_id() for segment in ripe}
-
-        def policy(writer: Any, segments: list[Any]) -> list[Any]:
-            for segment in segments:
-                if segment.segment_id() in chosen:
-                    reader = SegmentReader(writer.storage, writer.schema, segment)
-                    writer.add_reader(reader)
-            return [segment for segment in segments if segment.segment_id() not in chosen]
-
-        writer = self._writer(stop)
-        try:
-            writer.commit(mergetype=policy)
-        except Abandoned:
-            writer.cancel()
-            raise
-        self._refresh()
-        self.mark({})
-        return True
-
-    def _storage(self) -> Any:
-        return FileStorage(str(self.folder))
-
-    def _writer(self, stop: Callable[[], bool] = lambda: False) -> Any:
-        return _Writer(FileIndex(self._storage(), _schema(), _NAME), stop)
-
-    def _refresh(self) -> None:
-        segments = _contents(self.folder).segments
-        known = {leaf.identity: leaf for leaf in self.leaves}
-        self.leaves = [known.get(_identity(segment)) or Leaf(self._storage(), segment) for segment in segments]
-
-    def _names(self, ids: Iterable[str]) -> set[str]:
-        wanted = set(ids)
-        return {name for name in os.listdir(self.folder) if name.split(".", 1)[0] in wanted}
-
-    def _sums(self) -> dict[str, tuple[int, int]]:
-        known = self.state.files
-        names = self._names(leaf.identity[0] for leaf in self.leaves)
-        return {
-            name: known.get(name) or ((self.folder / name).stat().st_size, _sum(self.folder / name)) for name in names
-        }
-
-    def _save(self, state: State) -> None:
-        fresh = self.folder / f"{STATE}.new"
-        with fresh.open("wb") as out:
-            out.write(msgspec.json.encode(state))
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(self.folder / STATE)
-        sync(self.folder)
-        self.state = state
-
-
-def _drop_dead(writer: Any, segments: list[Any]) -> list[Any]:
-    """A merge policy of Whoosh: no merging, but a segment without a live document goes."""
-    return [segment for segment in segments if segment.doc_count()]
-
-
-def _sum(path: Path) -> int:
-    total = 0
-    with path.open("rb") as data:
-        while chunk := data.read(1 << 20):
-            total = zlib.crc32(chunk, total)
-    return total
 
 
 def sync(path: Path) -> None:

@@ -62,6 +62,25 @@ def terms(text: str) -> set[str]:
     return found
 
 
+def sequence(text: str) -> list[str]:
+    """The words of the text in their order, as often as they occur: what a phrase is looked for in.
+
+    `sequence(part)` stands in `sequence(text)` in one piece wherever `part` is some whole words of `text`.
+    """
+    found: list[str] = []
+    for run in _runs(fold(text)):
+        if _unspaced(run) and len(run) > 1:
+            found.extend([run[i : i + 2] for i in range(len(run) - 1)])
+        else:
+            found.append(run[:TERM_MAX])
+    return found
+
+
+def singles(word: str) -> str:
+    """The characters under which a word of `sequence` is found one by one; none for words between spaces."""
+    return word if len(word) == 2 and _unspaced(word) else ""
+
+
 def words(text: str) -> tuple[str, ...]:
     """The terms that must all be present for the text to count as found; empty if it has no letter or digit.
 

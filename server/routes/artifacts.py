@@ -112,7 +112,8 @@ def _url(call: Call, workspace: str, artifact: Artifact) -> str:
 def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
     work = call.app.work
     retained = work.retained(workspace, artifact)
-    return values.encode(artifacts.artifact_json(retained, workspace, work.task_of(workspace, artifact)))
+    shown = artifacts.artifact_json(retained, workspace, work.task_of(workspace, artifact))
+    return values.encode(shown | {"content_indexed": work.indexed([artifact])[0]})
 
 
 async def added(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> tuple[bytes, str]:
@@ -236,7 +237,10 @@ async def delete(call: Call) -> Reply:
 def _task_list(call: Call, workspace: str, task: Task) -> Reply:
     query: ListTaskArtifacts = call.query
     found = call.app.work.task_artifacts(workspace, task.id, query.prefix or "")
-    rows = [values.encode(artifacts.artifact_json(one, workspace, task)) for one in found]
+    rows = [
+        values.encode(artifacts.artifact_json(one, workspace, task) | {"content_indexed": indexed})
+        for one, indexed in zip(found, call.app.work.indexed(found), strict=True)
+    ]
     return Reply(b"[" + b",".join(rows) + b"]", page=Page(1, max(len(rows), 1), len(rows)))
 
 
@@ -248,14 +252,21 @@ async def list_of_task(call: Call) -> Reply:
 
 def _explore(call: Call, workspace: str, query: explorer.ExplorerQuery) -> Reply:
     text = call.app.work.text(workspace)
-    return _explored(call.app.explorer.explore(workspace, query, int(time.time() * 1000), text), query)
+    found = call.app.explorer.explore(workspace, query, int(time.time() * 1000), text)
+    call.app.work.tell_indexed(workspace, found.rows)
+    return _explored(found, query)
 
 
 def _explored(found: explorer.ExplorerPage, query: explorer.ExplorerQuery) -> Reply:
     return Reply(
         values.encode(found.rows),
         page=Page(query.page, query.per_page, found.total),
-        meta={"summary": found.summary, "filters": found.filters},
+        meta={
+            "summary": found.summary,
+            "filters": found.filters,
+            "index": found.standing.index,
+            **({"progress": found.standing.progress} if found.standing.index == "rebuilding" else {}),
+        },
     )
 
 

@@ -12,6 +12,10 @@ from server.shapes.files import Base64
 
 LogicalPath = Annotated[str, Meta(min_length=1, max_length=1024)]
 PreviewMode = Literal["text", "image", "pdf", "unsupported"]
+ContentIndexed = Annotated[
+    Literal["full", "partial", "none", "pending"],
+    Meta(description="how far search has the content: all, its beginning, nothing of it, nothing yet"),
+]
 Day = Annotated[str, Meta(description="YYYY-MM-DD, a UTC day")]
 
 
@@ -100,6 +104,7 @@ class Artifact(msgspec.Struct):
     storage_backend: str
     commit: Oid | None
     pinned: bool
+    content_indexed: ContentIndexed
 
 
 class Permalink(msgspec.Struct):
@@ -130,4 +135,5 @@ class ArtifactRow(msgspec.Struct, omit_defaults=True):
     task_state: str
     preview_eligible: bool
     preview_mode: PreviewMode
+    content_indexed: ContentIndexed | UnsetType = UNSET
     highlight: Any | UnsetType = UNSET

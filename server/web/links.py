@@ -26,6 +26,11 @@ def home(**query: object) -> str:
     return with_query(f"{UI}/", **query)
 
 
+def find(**query: object) -> str:
+    """The search across everything."""
+    return with_query(f"{UI}/search", **query)
+
+
 def sign_in(next_: str | None = None) -> str:
     """The sign-in form; `next_` is where to go after it."""
     return with_query(f"{UI}/sign-in", next=next_)

@@ -140,7 +140,7 @@ def test_two_moments_are_compared(page: Page) -> None:
 
 def test_artifacts_are_searched_and_narrowed_down(page: Page) -> None:
     page.goto(f"{W}/artifacts")
-    page.get_by_role("searchbox").fill("percent of the traffic")
+    page.get_by_role("main").get_by_role("searchbox").fill("percent of the traffic")
     page.get_by_role("button", name="Search").click()
     expect(page.locator(".artifact mark").first).to_be_visible()
     page.goto(f"{W}/artifacts")
@@ -176,7 +176,7 @@ def test_an_agent_sees_no_form_of_an_admin(opens: Opens) -> None:
 def test_history_is_searched_for_what_a_file_once_said(page: Page) -> None:
     page.goto(f"{W}/timeline")
     page.get_by_role("link", name="Search through history …").click()
-    page.get_by_role("searchbox").fill("keep_images: 5")
+    page.get_by_role("main").get_by_role("searchbox").fill("keep_images: 5")
     page.get_by_role("button", name="Search").click()
     row = page.locator("li.artifact", has_text="release-policy")
     expect(row.locator("mark")).to_have_text("keep_images: 5")
@@ -202,3 +202,15 @@ def test_the_browser_leaves_other_tests_their_event_loops(chromium: Chromium) ->
 
     assert chromium.browser.is_connected()
     assert asyncio.run(nothing()) == 1
+
+
+def test_everything_is_searched_from_any_page(page: Page) -> None:
+    page.goto("/ui/health")
+    page.get_by_label("Search everything").fill("canary")
+    page.keyboard.press("Enter")
+    expect(page.locator("mark").first).to_contain_text("canary", ignore_case=True)
+    page.get_by_role("complementary").get_by_role("link", name="task").click()
+    expect(page.locator(".rows .tag").first).to_have_text("task")
+    page.get_by_label("What to look for").fill('"canary')
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator("#f-faults")).to_contain_text("not closed")

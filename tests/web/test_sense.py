@@ -102,7 +102,7 @@ def addresses(site: Site) -> list[str]:
         f"{W}/changes/{commit}", f"{W}/compare?from={old}", f"{W}/memory/release-policy",
         f"{W}/memory/release-policy?at={old}&view=plain", f"{W}/tree/files", f"{W}/tree/files/runbooks/rollback.md",
         f"{W}/undo?workflow_id={story.WORKFLOW}", f"{W}/restore?at={old}", f"{W}/artifacts?q=canary",
-        f"{W}/artifacts?at={old}", f"{W}/search?q=rollback",
+        f"{W}/artifacts?at={old}", f"{W}/search?q=rollback", "/ui/search?q=canary", "/ui/search?q=%22x&kind=task",
         f"{W}/artifacts/{artifacts['trains/2026-11-19/canary.csv']}",
         f"{W}/artifacts/{artifacts['trains/2026-11-26/canary.md']}", f"/ui/w/{slug}/problems", f"/ui/w/{slug}",
         f"{W}/snapshots", f"{W}/sync", "/ui/keys", "/ui/health",

@@ -1,0 +1,225 @@
+"""The text of contents: plain text at once, other formats when a child process has read them.
+
+A document whose text is not there yet is put without it, and put again with it, unless something else was put in its
+place meanwhile. Whatever a document does to the child, the store goes on, and that document has no text.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from gitstore.content import Source, begun
+from gitstore.errors import Damaged, GitstoreError, NotFound
+from gitstore.extraction.child import Child
+from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, plain
+from gitstore.extraction.kept import Entry, Kept, Waiting
+from gitstore.extraction.worker import Result
+from gitstore.model import Artifact
+from gitstore.search.documents import Document, Kind
+
+log = logging.getLogger("gitstore.extraction")
+
+_IDLE: Final = 30.0  # seconds without work until the child is ended
+_BEGINNING: Final = TEXT_MAX + 8  # bytes of a large object that is plain text
+_RETRY: Final = 5.0  # and until something that failed through no fault of a document is tried again
+
+
+class Index(Protocol):
+    """What documents are put into."""
+
+    def put(self, workspace: str, document: Document, /) -> None:
+        """Make a document findable, in place of what was put under its kind and id before."""
+
+    def remove(self, workspace: str, kind: Kind, id_: str, /) -> None:
+        """The document is found no more."""
+
+    def forget(self, workspace: str, /) -> None:
+        """Nothing of the workspace is found any more."""
+
+
+class Extraction:
+    """The texts of one store. All methods may be called from any thread.
+
+    `load` gives a workspace that blobs are read from (NotFound where it is gone). Nothing is read in the background
+    before `start`. Raises StorageFailed where the file of kept texts cannot be opened.
+    """
+
+    def __init__(self, path: Path, index: Index, load: Callable[[str], Source], *, child: Child | None = None) -> None:
+        self._kept = Kept(path)
+        self._index = index
+        self._load = load
+        self._child = child if child is not None else Child()
+        self._lock = threading.RLock()  # around what waits and what is put: a text must not come after its document
+        self._work = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="extract", daemon=True)
+        self.opened_empty = self._kept.opened_empty
+
+    # -- texts ----------------------------------------------------------------------------------------------------
+
+    def of(self, content_type: str, blob: str, read: Callable[[str], bytes]) -> Extracted:
+        """The text of a blob; `pending`, and without a text, where it was not read yet. `read` gives its content."""
+        how = form(content_type)
+        if how is None:
+            return Extracted("", "none")
+        if how != "text":
+            return self._kept.text(blob, how) or Extracted("", "pending")
+        found = plain(content_type, read(blob))
+        if found.indexed == "none" and not self._kept.indexed([blob]):
+            self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
+        return found
+
+    def indexed(self, contents: Sequence[tuple[str, str, int]]) -> list[Indexed]:
+        """How far search has the texts of (content type, blob, size in bytes), without reading any."""
+        known = self._kept.indexed([blob for content_type, blob, _ in contents if form(content_type) is not None])
+        found: list[Indexed] = []
+        for content_type, blob, size in contents:
+            how = form(content_type)
+            if how is None:
+                found.append("none")
+            elif (blob, how) in known:
+                found.append(known[blob, how])
+            elif how != "text":
+                found.append("pending")
+            else:
+                found.append("full" if size <= TEXT_MAX else "partial")
+        return found
+
+    def tell(self, rows: Sequence[dict[str, Any]], find: Callable[[str], Artifact | None]) -> None:
+        """Says in rows (JSON) of artifacts how far search has each content, as `content_indexed`."""
+        known = [(row, found) for row in rows if (found := find(row["id"])) is not None]
+        indexed = self.indexed([(one.content_type, one.blob, one.size) for _, one in known])
+        for (row, _), how in zip(known, indexed, strict=True):
+            row["content_indexed"] = how
+
+    def reader(self, source: Source) -> Reader:
+        """What gives the text of one document's content, and says whether it has to be waited for."""
+        return Reader(self, source)
+
+    # -- documents ------------------------------------------------------------------------------------------------
+
+    def put(self, workspace: str, document: Document, waiting: Waiting | None) -> None:
+        """Puts a document. With `waiting` it has no text of its content yet, and is put again when there is one."""
+        with self._lock:
+            if waiting is not None:
+                self._kept.wait(workspace, document, waiting)
+                self._work.set()
+            else:
+                self._kept.drop(workspace, document.kind, document.id)
+            self._index.put(workspace, document)
+
+    def remove(self, workspace: str, kind: Kind, id_: str) -> None:
+        """Removes a document."""
+        with self._lock:
+            self._kept.drop(workspace, kind, id_)
+            self._index.remove(workspace, kind, id_)
+
+    def forget(self, workspace: str) -> None:
+        """Removes everything of a workspace."""
+        with self._lock:
+            self._kept.forget(workspace)
+            self._index.forget(workspace)
+
+    # -- in the background ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin with what waits."""
+        self._work.set()
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Read nothing more: what waits, and what is still put, is read after the next start."""
+        self._stop.set()  # first: who clears the other looks at this one before it waits
+        self._work.set()
+        self._child.kill()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def stop(self) -> None:
+        """End, in the midst of a document if need be."""
+        self.pause()
+        self._kept.close()
+
+    @property
+    def backlog(self) -> int:
+        """How many documents wait for their text."""
+        return self._kept.backlog
+
+    @property
+    def process(self) -> int | None:
+        """The id of the child process, while there is one."""
+        return self._child.pid
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._work.clear()
+                try:
+                    while not self._stop.is_set() and (entry := self._kept.oldest()) is not None:
+                        self._one(entry)
+                except (GitstoreError, OSError) as error:
+                    log.warning("texts cannot be extracted now, it is tried again: %s", error)
+                    self._stop.wait(_RETRY)
+                    continue
+                if not self._stop.is_set() and not self._work.wait(_IDLE):
+                    self._child.close()
+                    self._work.wait()
+        finally:
+            self._child.close()
+
+    def _one(self, entry: Entry) -> None:
+        waiting, document = entry.waiting, entry.document
+        found = self._kept.text(waiting.blob, waiting.form)
+        if found is None:
+            try:
+                data = begun(self._load(entry.workspace), waiting.blob, INPUT_MAX + 1)
+            except NotFound:
+                self._kept.take(entry.number)  # the workspace was deleted meanwhile
+                return
+            except Damaged as error:
+                log.error("the content of %s %s cannot be read: %s", document.kind, document.id, error)
+                self._kept.take(entry.number)
+                return
+            found = self._extracted(entry, data)
+            if self._stop.is_set():
+                return  # the process was ended: that says nothing of the document
+            self._kept.keep(waiting.blob, waiting.form, found)
+        text = f"{document.text}\n{found.text}" if document.text and found.text else document.text or found.text
+        with self._lock:
+            if self._kept.take(entry.number):
+                self._index.put(entry.workspace, msgspec.structs.replace(document, text=text))
+
+    def _extracted(self, entry: Entry, data: bytes) -> Extracted:
+        waiting = entry.waiting
+        if len(data) > INPUT_MAX:
+            return Extracted("", "none")
+        result: Result = self._child.extract(waiting.form, waiting.content_type, data)
+        if result.failure is not None:
+            log.info(
+                "%s %s of workspace %s has no text that can be read: %s",
+                entry.document.kind, entry.document.id, entry.workspace, result.failure,
+            )  # fmt: skip
+        return result.extracted
+
+
+class Reader:
+    """Gives the text of one document's content. `waiting`: what it waits for; None where it has what there is."""
+
+    def __init__(self, extraction: Extraction, source: Source) -> None:
+        self._extraction = extraction
+        self._source = source
+        self.waiting: Waiting | None = None
+
+    def __call__(self, content_type: str, blob: str) -> str:
+        """The searchable text; empty where there is none, or none yet."""
+        found = self._extraction.of(content_type, blob, lambda blob: begun(self._source, blob, _BEGINNING))
+        how = form(content_type)
+        if found.indexed == "pending" and how is not None:
+            self.waiting = Waiting(blob, how, content_type)
+        return found.text

@@ -1,0 +1,51 @@
+"""`state.json` of the index folder: how far each branch is in the index, and the sums of its files."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import msgspec
+
+FORMAT = "2 whoosh 2.7.4"
+STATE = "state.json"
+
+
+class State(msgspec.Struct):
+    """`markers`: by workspace, a space and the branch, the commit up to which everything was put.
+
+    `files`: size and CRC-32 of the segment files when it was written.
+    """
+
+    format: str = FORMAT
+    markers: dict[str, str] = {}
+    files: dict[str, tuple[int, int]] = {}
+
+
+def read(folder: Path) -> State:
+    """The state of an index. Raises FileNotFoundError where there is none, ValueError where it cannot be read."""
+    state = msgspec.json.decode((folder / STATE).read_bytes(), type=State)
+    if state.format != FORMAT:
+        raise ValueError(f"written as format {state.format!r}; this release writes {FORMAT!r}")
+    return state
+
+
+def total(path: Path) -> tuple[int, int]:
+    """Size and CRC-32 of a file."""
+    size = crc = 0
+    with path.open("rb") as data:
+        while chunk := data.read(1 << 20):
+            size += len(chunk)
+            crc = zlib.crc32(chunk, crc)
+    return size, crc
+
+
+def damaged(folder: Path, state: State) -> str | None:
+    """The name of the first file that is not as the state says, if there is one."""
+    for name, sums in state.files.items():
+        try:
+            if total(folder / name) != tuple(sums):
+                return name
+        except FileNotFoundError:
+            return name
+    return None
