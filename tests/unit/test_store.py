@@ -460,7 +460,7 @@ def test_a_change_that_was_told_and_published_is_freed_without_a_look_for_garbag
                 store.apply("shop", "main", lambda d, n=number: memory.set(d, {f"k{n}": "x" * 1000}), WHO).result()
             assert store.publisher.publish(store.load("shop"))
             until = time.monotonic() + 10
-            while left := [one for one in gc.get_objects() if type(one) is Change]:
+            while left := sum(type(one) is Change for one in gc.get_objects()):
                 assert time.monotonic() < until, left
                 time.sleep(0.01)
         finally:
