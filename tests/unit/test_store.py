@@ -210,7 +210,10 @@ def test_a_commit_by_hand_is_taken_in(store: Store) -> None:
     assert git(store, "alpha", "fsck", "--strict", "--full") == ""
 
 
-def test_a_commit_by_hand_and_a_write_to_one_file_are_merged_by_meaning(tmp_path: Path) -> None:
+def test_a_commit_by_hand_and_a_write_to_one_file_are_merged_by_meaning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "SWEEP", 3600.0)  # else the commit may be taken in before the write is made
     with Store.open(tmp_path / "data") as store:
         one = make(store, "alpha", memory={"policy": {"owner": "a", "freeze": True, "steps": [{"id": "x"}]}})
         published(store, one)
