@@ -41,6 +41,12 @@ def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIter
     return cut
 
 
+def whole(call: Call, content: Content) -> bytes | AsyncIterator[bytes]:
+    """All of the content, as `Stream` takes it. To be called in a thread. Raises Damaged where it is missing."""
+    found = body(call, content)
+    return found if isinstance(found, bytes) else found(0, content.size)
+
+
 def _whole(content: Content) -> Iterator[bytes]:
     """The whole object, checked on the way unless it was lately."""
     path = content.path

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from gitstore import errors, media, names
+from gitstore import content, errors, media, names
+from gitstore.content import Content
 from gitstore.model import Stamp
 from gitstore.story import Story, Turn
 from server.web import gutter, links, preview, words
@@ -51,6 +52,8 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
     total = story.length if story is not None else 0
     if data is None and not total:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`, and never was one")
+    if data is not None:
+        data = preview.head(_held(seen, path, data))
     look = _look(seen, path, data) if data is not None else None
     view = visit.asked("view")
     drawn: dict[str, Any] = {
@@ -126,23 +129,29 @@ def _look(seen: Seen, path: str, data: bytes) -> Look:
     return preview.look(_type(seen, path), data, path.rsplit("/", 1)[-1])
 
 
-def _content(visit: Visit) -> tuple[str, bytes, str]:
-    """Type, bytes and name of the file that the address names. Raises NotFound."""
+def _held(seen: Seen, path: str, data: bytes) -> Content:
+    """The content of a file whose blob is `data`, wherever it is kept."""
+    stored = next((one for one in seen.snapshot.context.files.values() if one.path == path), None)
+    return content.of(seen.snapshot, stored) if stored is not None else Content(seen.snapshot.objects, None, data)
+
+
+def _content(visit: Visit) -> tuple[str, Content, str]:
+    """Type, content and name of the file that the address names. Raises NotFound."""
     seen, path = see(visit), visit.params["path"]
     data = seen.snapshot.tree().read(path)
     if data is None:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`")
-    return _type(seen, path), data, path.rsplit("/", 1)[-1]
+    return _type(seen, path), _held(seen, path, data), path.rsplit("/", 1)[-1]
 
 
 def frame(visit: Visit) -> Shown:
     """The file for the frame in which it is looked at."""
-    return preview.frame(*_content(visit))
+    return preview.frame(visit.call, *_content(visit))
 
 
 def download(visit: Visit) -> Shown:
     """The file to be saved."""
-    return preview.download(*_content(visit))
+    return preview.download(visit.call, *_content(visit))
 
 
 # --- all that it ever said ------------------------------------------------------------------------------------------
@@ -210,7 +219,7 @@ def _version(seen: Seen, stamp: Stamp, turn: Turn, here: bool) -> Version:
         return version
     data = seen.snapshot.blob(turn.blob)
     if not turn.path.endswith(_YAML):
-        version.excerpt = words.size(len(data))
+        version.excerpt = words.size(content.of(seen.snapshot, turn.blob).size)
         return version
     known = preview.look("application/yaml", data, turn.path)
     if known.kind == "values":

@@ -14,7 +14,10 @@ import msgspec
 from markupsafe import Markup, escape
 
 from gitstore import documents, errors, values
+from gitstore.content import Content
 from gitstore.documents import DocumentError
+from server import sending
+from server.call import Call
 from server.content import disposition
 from server.http import Raw
 from server.web import markdown, tree
@@ -145,8 +148,22 @@ def _number(cell: str) -> str:
     return ' class="num"'
 
 
-def frame(content_type: str, data: bytes, name: str) -> Piece:
+def head(content: Content) -> bytes:
+    """As much of the content as it takes to look at it: all that stands in git, the beginning of a large object."""
+    if content.pointer is None:
+        return content.read()
+    with content.open() as file:
+        data = file.read(_TEXT_MAX + 1024)
+    for cut in range(min(4, len(data))):  # a character may be cut in two
+        part = data[: len(data) - cut]
+        if _text(part) is not None:
+            return part
+    return data
+
+
+def frame(call: Call, content_type: str, content: Content, name: str) -> Piece:
     """The content for a frame or a picture on a page. Raises Invalid for what is only downloaded."""
+    data = head(content)
     match look(content_type, data, name).kind:
         case "image":
             essence, policy = content_type.split(";", 1)[0].strip().lower(), _PICTURE
@@ -158,9 +175,17 @@ def frame(content_type: str, data: bytes, name: str) -> Piece:
         case _:
             raise errors.Invalid(f"{name} is not shown by itself: download it")
     headers = (("Content-Security-Policy", policy), ("Content-Disposition", disposition("inline", name)), *_FRAMED)
-    return Piece(data, essence, headers)
+    return Piece(sending.whole(call, content), essence, headers, size=content.size)
 
 
-def download(content_type: str, data: bytes, name: str, etag: str | None = None) -> Raw:
+def download(call: Call, content_type: str, content: Content, name: str, etag: str | None = None) -> Raw:
     """The content to be saved."""
-    return Raw(data, content_type, name, disposition="attachment", etag=etag)
+    return Raw(
+        sending.body(call, content),
+        content_type,
+        name,
+        disposition="attachment",
+        size=content.size,
+        sha256=content.sha256,
+        etag=etag,
+    )
