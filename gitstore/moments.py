@@ -20,6 +20,7 @@ from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.check import peel
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
+from gitstore.repository.tags import Tag
 from gitstore.store import Store
 
 NEWEST: Final = frozenset({"now", "HEAD", "main", "evidence"})
@@ -109,10 +110,17 @@ def _of_snapshot(history: History, repository: Repository, workspace: str, at: s
     """The moment that a snapshot was made of; its evidence is what the snapshot says."""
     tag = tags.read(repository.database, made)
     moment = _of_commit(history, repository, workspace, at, tag.commit.hex())
-    evidence = tag.trailers.get(EVIDENCE)
+    evidence = evidence_of(tag)
     known = history.commit(workspace, evidence) if evidence is not None else None
-    time = max(moment.time, known.time) if known is not None else moment.time
-    return Moment(at, moment.main, evidence, time)
+    if known is None:
+        return Moment(at, moment.main, None, moment.time)
+    return Moment(at, moment.main, evidence, max(moment.time, known.time))
+
+
+def evidence_of(tag: Tag) -> str | None:
+    """The commit of the evidence branch that a snapshot says; None where it says none, or what is no commit's id."""
+    said = tag.trailers.get(EVIDENCE, "")
+    return said.lower() if ID.fullmatch(said) else None
 
 
 def _tagged(history: History, repository: Repository, workspace: str, at: str) -> str | None:

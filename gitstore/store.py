@@ -24,7 +24,7 @@ from gitstore.catalog import Catalog
 from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
-from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed, StoreBusy
+from gitstore.errors import Conflict, Damaged, GitstoreError, Invalid, NotFound, StorageFailed, StoreBusy
 from gitstore.history import History
 from gitstore.layout import Layout
 from gitstore.lfs import Objects
@@ -140,6 +140,10 @@ class Store:
             self.journal.stop()
             self.publisher.stop()
             self.derived.flush()
+            try:
+                self._follow()
+            except (GitstoreError, OSError) as error:
+                log.warning("the indexes catch up at the next start: %s", error)
             try:
                 self.journal.checkpoint(str(self.layout.root))
             except OSError as error:
@@ -541,6 +545,14 @@ class Store:
         if self.search.claim_rebuild():
             log.warning("the search index was damaged; it is being made again from git")
             self.derived.stale.update(self._catalog.workspaces())
+        self._follow()
+        for workspace in list(self._hot.values()):
+            if workspace.sources.get(absent.SOURCE) and not workspace.closed:
+                self._missed(workspace)
+        self.make_room()
+
+    def _follow(self) -> None:
+        """Indexes that missed a change, on a full disk say, catch up from git."""
         for identity in list(self.derived.stale):
             workspace = self._hot.get(identity)
             if workspace is None or not workspace.unpublished:
@@ -549,10 +561,6 @@ class Store:
                 if loaded is not None:
                     with loaded.publishing:
                         self._catch_up(identity, loaded.repository)
-        for workspace in list(self._hot.values()):
-            if workspace.sources.get(absent.SOURCE) and not workspace.closed:
-                self._missed(workspace)
-        self.make_room()
 
     def make_room(self) -> None:
         """Lets the workspaces that were not asked for lately leave memory, as far as nothing is under way in them."""

@@ -27,7 +27,7 @@ _sound: dict[tuple[int, ...], float] = {}  # when a file was found sound
 
 
 def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIterator[bytes]]:
-    """The content as `Raw` takes it. To be called in a thread. Raises Damaged where it is missing."""
+    """The content as `Raw` takes it. To be called in a thread. Raises NotFound where it is missing."""
     if content.pointer is None:
         return content.read()
     if not content.there:
@@ -39,12 +39,6 @@ def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIter
         return pieces(call, _range(content.open, start, stop))
 
     return cut
-
-
-def whole(call: Call, content: Content) -> bytes | AsyncIterator[bytes]:
-    """All of the content, as `Stream` takes it. To be called in a thread. Raises Damaged where it is missing."""
-    found = body(call, content)
-    return found if isinstance(found, bytes) else found(0, content.size)
 
 
 def _whole(content: Content) -> Iterator[bytes]:

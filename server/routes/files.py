@@ -238,7 +238,9 @@ def from_fields(call: Call, fields: Mapping[str, str], content: bytes | Pointer)
 
 def _stored(call: Call, outcome: Outcome[list[Put]]) -> list[dict[str, Any]]:
     snapshot = outcome.snapshot
-    call.app.store.catalog.put_blobs((put.file.blob, put.size, put.sha256) for put in outcome.value)
+    call.app.store.catalog.put_blobs(
+        (put.file.blob, put.size, put.sha256) for put in outcome.value if put.file.large is None
+    )
     stats = call.app.store.history.file_stats(snapshot.workspace)
     return [
         _record(snapshot, put.file, (put.size, put.sha256), _just(stats.get(put.file.key), snapshot, outcome.commit))

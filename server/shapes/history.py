@@ -137,7 +137,10 @@ class ReadBlame(Shape):
 
 
 class Blamed(msgspec.Struct, kw_only=True):
-    """Who made a commit and when; all of it null where that is longer ago than is looked back (20,000 versions)."""
+    """Who made a commit and when; all of it null where that is longer ago than is looked back.
+
+    That is 20,000 versions, or as many as have 256 MiB together, 16 MiB of it parsed as YAML.
+    """
 
     commit: Oid | None
     created_at: Time | None

@@ -7,7 +7,7 @@ from typing import Any
 import nh3
 from markupsafe import Markup
 
-from gitstore import content, values
+from gitstore import values
 from gitstore.explorer import parse_query
 from gitstore.model import Artifact
 from server.web import links, preview, tree, words
@@ -120,7 +120,7 @@ def one(visit: Visit) -> Shown:
     work = visit.app.work
     task = work.task_of(identity, artifact)
     known = visit.store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-    held = content.of(seen.workspace.visible, artifact)
+    held = work.content(identity, artifact)
     drawn = {
         "ws": heading(seen.workspace.visible),
         "tab": "artifacts",
@@ -130,7 +130,7 @@ def one(visit: Visit) -> Shown:
         "task": task,
         "workflow": known[1] if known is not None and known[0] == identity else None,
         "metadata": tree.draw(artifact.metadata) if artifact.metadata else None,
-        "look": preview.look(artifact.content_type, preview.head(held), artifact.path),
+        "look": preview.seen(artifact.content_type, held, artifact.path),
     }
     twin = links.api("workspaces", seen.slug, "artifacts", artifact.id, "permalink")
     return Page("artifact.html", drawn, twin=twin)
@@ -138,14 +138,14 @@ def one(visit: Visit) -> Shown:
 
 def frame(visit: Visit) -> Shown:
     """The artifact for the frame in which it is looked at."""
-    _, artifact = _one(visit)
-    held = content.of(visit.workspace.visible, artifact)
-    return preview.frame(visit.call, artifact.content_type, held, artifact.path.rsplit("/", 1)[-1])
+    identity, artifact = _one(visit)
+    content = visit.app.work.content(identity, artifact)
+    return preview.frame(artifact.content_type, content, artifact.path.rsplit("/", 1)[-1])
 
 
 def download(visit: Visit) -> Shown:
     """The artifact to be saved."""
-    _, artifact = _one(visit)
-    held = content.of(visit.workspace.visible, artifact)
+    identity, artifact = _one(visit)
+    content = visit.app.work.content(identity, artifact)
     etag = values.etag(f"{artifact.id}\0{artifact.sha256}".encode())
-    return preview.download(visit.call, artifact.content_type, held, artifact.path.rsplit("/", 1)[-1], etag)
+    return preview.download(visit.call, artifact.content_type, content, artifact.path.rsplit("/", 1)[-1], etag)

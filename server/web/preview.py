@@ -30,6 +30,7 @@ _IMAGES = frozenset(
 _VALUES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "application/json", "application/ld+json"})
 _TABLES = {"text/csv": ",", "text/tab-separated-values": "\t"}
 _TEXT_MAX = 512 * 1024
+LARGEST = 16 << 20  # bytes of what is shown on a page
 _LINES = 4000
 _SHORT = 1000  # characters that need no tall frame
 _ROWS, _COLUMNS = 500, 60
@@ -53,6 +54,15 @@ class Look(msgspec.Struct):
     source: Markup | None = None
     note: str | None = None
     short: bool = False
+
+
+def seen(content_type: str, held: Content, name: str = "") -> Look:
+    """What content is shown as, if it is not too large to be shown at all. Raises Damaged."""
+    if held.size > LARGEST:
+        return Look("none", note="This is too large to be shown: it can be downloaded.")
+    if not held.there:
+        return Look("none", note="Its content is not here, only a pointer of Git LFS is.")
+    return look(content_type, held.read(), name)
 
 
 def look(content_type: str, data: bytes, name: str = "") -> Look:
@@ -148,22 +158,11 @@ def _number(cell: str) -> str:
     return ' class="num"'
 
 
-def head(content: Content) -> bytes:
-    """As much of the content as it takes to look at it: all that stands in git, the beginning of a large object."""
-    if content.pointer is None:
-        return content.read()
-    with content.open() as file:
-        data = file.read(_TEXT_MAX + 1024)
-    for cut in range(min(4, len(data))):  # a character may be cut in two
-        part = data[: len(data) - cut]
-        if _text(part) is not None:
-            return part
-    return data
-
-
-def frame(call: Call, content_type: str, content: Content, name: str) -> Piece:
+def frame(content_type: str, held: Content, name: str) -> Piece:
     """The content for a frame or a picture on a page. Raises Invalid for what is only downloaded."""
-    data = head(content)
+    if held.size > LARGEST:
+        raise errors.Invalid(f"{name} is too large to be shown: download it")
+    data = held.read()
     match look(content_type, data, name).kind:
         case "image":
             essence, policy = content_type.split(";", 1)[0].strip().lower(), _PICTURE
@@ -175,17 +174,10 @@ def frame(call: Call, content_type: str, content: Content, name: str) -> Piece:
         case _:
             raise errors.Invalid(f"{name} is not shown by itself: download it")
     headers = (("Content-Security-Policy", policy), ("Content-Disposition", disposition("inline", name)), *_FRAMED)
-    return Piece(sending.whole(call, content), essence, headers, size=content.size)
+    return Piece(data, essence, headers)
 
 
-def download(call: Call, content_type: str, content: Content, name: str, etag: str | None = None) -> Raw:
+def download(call: Call, content_type: str, held: Content, name: str, etag: str | None = None) -> Raw:
     """The content to be saved."""
-    return Raw(
-        sending.body(call, content),
-        content_type,
-        name,
-        disposition="attachment",
-        size=content.size,
-        sha256=content.sha256,
-        etag=etag,
-    )
+    data = sending.body(call, held)
+    return Raw(data, content_type, name, disposition="attachment", etag=etag, size=held.size, sha256=held.sha256)

@@ -145,7 +145,7 @@ class Site:
             case Raw():
                 return shown
             case Piece():
-                return Stream(shown.content, shown.content_type, size=shown.size, headers=shown.headers)
+                return Stream(shown.content, shown.content_type, headers=shown.headers)
             case Moved():
                 headers = (*_SAFETY, ("Location", shown.to), *shown.headers)
                 return Stream(b"", _HTML, status=303, headers=headers)

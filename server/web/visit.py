@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -46,10 +46,9 @@ class Moved(msgspec.Struct):
 class Piece(msgspec.Struct):
     """Bytes as they are, with all their headers: a part of a page, or what is looked at in a frame."""
 
-    content: bytes | AsyncIterator[bytes]
+    content: bytes
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
-    size: int | None = None
 
 
 Shown = Page | Moved | Piece | Raw

@@ -98,13 +98,14 @@ class Client:
 class Server:
     """`gitstore serve` on a data folder."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, log: Path | None = None) -> None:
         self.data = data
+        self._told = log or data.parent / f"{data.name}.log"
         self.settings: dict[str, str] = {}  # more of its environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._log = open(data.parent / f"{data.name}.log", "ab")  # noqa: SIM115  (as long as the server)
+        self._log = open(self._told, "ab")  # noqa: SIM115  (as long as the server)
         self._process: Started | None = None
 
     def spawn(self) -> None:
@@ -160,7 +161,7 @@ class Server:
 
     def log(self) -> str:
         self._log.flush()
-        return (self.data.parent / f"{self.data.name}.log").read_text()[-4000:]
+        return self._told.read_text()[-4000:]
 
     def client(self) -> Client:
         return Client(self.port)
