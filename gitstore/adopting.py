@@ -78,6 +78,8 @@ def _complete(disk: Disk, place: Path, scratch: Path, building: Importing, ident
         for folder in ("gitstore", "refs/heads", "refs/gitstore", "objects/pack", "info"):
             disk.makedirs(f"{repository.git}/{folder}")
         _carry(built, repository, list(heads.values()))
+        for oid in built.objects.oids():
+            repository.objects.link(built.objects.path(oid), oid)
         _exclude(disk, repository)
         repository.kept = dict.fromkeys(HEADS)
         repository.shown = {branch: read(repository.git, ref) for branch, ref in HEADS.items()}

@@ -15,6 +15,8 @@ import msgspec
 
 from gitstore import evidence, media, names, values
 from gitstore.errors import Conflict, Invalid, NotFound
+from gitstore.lfs import Pointer, attributes
+from gitstore.lfs.pointer import decode
 from gitstore.model import WORKFLOW_ENDED, Artifact, Task, Workflow
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository.objects import Blob
@@ -44,13 +46,14 @@ PreviewMode = Literal["text", "image", "pdf", "unsupported"]
 
 
 class New(msgspec.Struct, frozen=True):
-    """An artifact to add. `content` may be a blob hashed before; `sha256` is the content's, in hexadecimal, if known.
+    """An artifact to add. `content` may be a blob hashed before, or a large object that the workspace has received
+    already (Objects.receive); `sha256` is the content's, in hexadecimal, if known.
 
     What is left out of the last five is taken from the task, where the workspace has that task.
     """
 
     path: str
-    content: bytes | Blob
+    content: bytes | Blob | Pointer
     content_type: str | None = None
     metadata: dict[str, Any] = {}
     request_id: str | None = None
@@ -68,8 +71,7 @@ def check(new: New, policy: Policy = "refuse") -> New:
     It asks nothing of the workspace, so it can be done before the lock is taken; `add` accepts what it returns.
     """
     path = names.artifact_path(new.path)
-    data = new.content if isinstance(new.content, bytes) else new.content.data
-    if not data:
+    if not size_of(new):
         raise fault("/content_base64", "must not be empty")
     metadata = mapping(new.metadata, "/metadata")
     no_secret(metadata, "metadata", policy)
@@ -80,11 +82,11 @@ def check(new: New, policy: Policy = "refuse") -> New:
 
     return New(
         path=path,
-        content=Blob(data) if isinstance(new.content, bytes) else new.content,
+        content=Blob(new.content) if isinstance(new.content, bytes) else new.content,
         content_type=media.guess(path) if new.content_type is None else media.check(new.content_type),
         metadata=metadata,
         request_id=request_id,
-        sha256=new.sha256 or hashlib.sha256(data).hexdigest(),
+        sha256=_digest(new),
         task_id=identity(new.task_id, "/task_id"),
         workflow_id=identity(new.workflow_id, "/workflow_id"),
         work_item_id=identity(new.work_item_id, "/work_item_id"),
@@ -123,14 +125,14 @@ def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
             )
     folder = names.artifact_folder(artifact_id)
     place = f"{folder}/{names.artifact_file(new.path.rsplit('/', 1)[-1])}"
-    draft.write(place, new.content)
+    draft.write(place, _kept(draft, folder, place, new))
     blob = draft.blob(place)
     assert blob is not None
     artifact = Artifact(
         id=artifact_id,
         path=new.path,
         content_type=new.content_type or media.guess(new.path),
-        size=len(new.content if isinstance(new.content, bytes) else new.content.data),
+        size=size_of(new),
         sha256=new.sha256 or "",
         blob=blob,
         created_at=draft.now,
@@ -151,6 +153,42 @@ def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
         task_id=artifact.task_id,
     )
     return artifact
+
+
+def size_of(new: New) -> int:
+    """How many bytes an artifact to be added has."""
+    if isinstance(new.content, Pointer):
+        return new.content.size
+    return len(new.content if isinstance(new.content, bytes) else new.content.data)
+
+
+def _digest(new: New) -> str:
+    if isinstance(new.content, Pointer):
+        return new.content.oid
+    data = new.content if isinstance(new.content, bytes) else new.content.data
+    return new.sha256 or hashlib.sha256(data).hexdigest()
+
+
+def _kept(draft: Draft, folder: str, place: str, new: New) -> bytes | Blob:
+    """What is stored at a place: the content or, where it is a large object, its pointer; the folder says so then."""
+    pointer = new.content if isinstance(new.content, Pointer) else None
+    covered = draft.covers(place)
+    if pointer is None and (covered or size_of(new) > draft.large_bytes):
+        assert not isinstance(new.content, Pointer)
+        data = new.content if isinstance(new.content, bytes) else new.content.data
+        if decode(data) is not None:
+            raise Invalid(
+                "the content is a pointer of Git LFS, and the `.gitattributes` of the evidence branch say that such a "
+                "pointer stands for a large object there: send the content itself"
+            )
+        pointer = draft.keep(data)
+    if pointer is None:
+        assert not isinstance(new.content, Pointer)
+        return new.content
+    if not covered:
+        name = place.rpartition("/")[2]
+        draft.write(f"{folder}/{attributes.NAME}", f"{attributes.line(name)}\n".encode())
+    return Blob(pointer.encode())
 
 
 def _known(draft: Draft, artifact_id: str) -> Artifact | None:

@@ -6,7 +6,7 @@ opens them only if asked for. The journal is part of it in effect, for its chang
 committed, the trash and the derived indexes are not.
 
 File: a tar (POSIX pax) whose first member is `backup.json` (format, time, workspaces and heads), then `keys.yaml`,
-`secrets/…`, `workspaces/<folder>/<pack>`; the last, `sha256`, has the hash of every byte before it.
+`secrets/…`, `large/<sha256>`, `workspaces/<folder>/<pack>`; the last, `sha256`, has the hash of every byte before it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import msgspec
 from gitstore import names, values
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, NotFound, StorageFailed
 from gitstore.layout import Layout
+from gitstore.lfs.pointer import is_oid
 from gitstore.repository import refs, tags
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -35,7 +36,8 @@ from gitstore.repository.repository import Repository
 from gitstore.repository.transfer import Entry, copy
 from gitstore.survey import Standing, Survey
 
-FORMAT = 1
+FORMAT = 2
+PLAIN = 1  # of a backup without large objects, which older releases read too
 _HEADER = "backup.json"
 _SCRATCH = "restoring"
 _SEAL = "sha256"
@@ -57,6 +59,7 @@ class Held(msgspec.Struct, frozen=True):
     refs: dict[str, str] = {}  # other branches and tags
     pushed: tuple[str, ...] = ()  # the commits that came by a push
     snapshots: tuple[str, ...] = ()  # the names of the tags that are snapshots
+    large: tuple[str, ...] = ()  # the large objects that its history has pointers to
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -107,26 +110,34 @@ class _Writer:
         """Everything, in the order in which restoring wants it."""
         layout = survey.layout
         packs: list[tuple[str, list[Path]]] = []
+        large: dict[str, Path] = {}
         held: list[Held] = []
         for number, one in enumerate(survey):
             head = one.head("main")
             if head is None:
                 raise Damaged(f"{one.folder} has no main branch")
             tell = self._about(one, number, len(survey.standing))
-            files = _packed(one, self.scratch / one.id, tell)
+            wanted, files = _packed(one, self.scratch / one.id, tell)
+            objects = tuple(pointer.oid for pointer in one.repository.large(wanted))
+            large.update((oid, Path(one.repository.objects.path(oid))) for oid in objects)
             packs.append((one.folder, files))
             others = {ref: oid.hex() for ref, oid in one.others.items()}
             pushed = tuple(oid.hex() for oid in one.repository.all_pushed())
             marks = tags.marked(one.repository.git).items()
             named = tuple(sorted(name for name, oid in marks if others.get(f"{tags.TAGS}/{name}") == oid.hex()))
-            held.append(Held(one.id, one.folder, head, one.head("evidence"), len(files), others, pushed, named))
-        contents = Contents(FORMAT, values.iso(self.now * 1000), with_secrets, tuple(held))
+            held.append(
+                Held(one.id, one.folder, head, one.head("evidence"), len(files), others, pushed, named, objects)
+            )
+        contents = Contents(FORMAT if large else PLAIN, values.iso(self.now * 1000), with_secrets, tuple(held))
         self._member(_HEADER, msgspec.json.format(msgspec.json.encode(contents)))
         if layout.keys.exists():
             self._member("keys.yaml", layout.keys.read_bytes())
         if with_secrets:
             for name, data in _secrets(survey):
                 self._member(f"secrets/{name}", data)
+        for number, (oid, path) in enumerate(sorted(large.items())):
+            self.progress("large objects", number, len(large))
+            self._file(f"large/{oid}", path, oid)
         for folder, files in packs:
             for path in files:
                 self._file(f"workspaces/{folder}/{path.name}", path)
@@ -145,12 +156,16 @@ class _Writer:
         self._put(_header(name, len(data), self.now if name != _SEAL else 0))
         self._put(data + bytes(-len(data) % _BLOCK))
 
-    def _file(self, name: str, path: Path) -> None:
+    def _file(self, name: str, path: Path, sha256: str | None = None) -> None:
         size = path.stat().st_size
+        own = hashlib.sha256()
         self._put(_header(name, size, self.now))
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 self._put(chunk)
+                own.update(chunk)
+        if sha256 is not None and own.hexdigest() != sha256:
+            raise Damaged(f"the large object {sha256} is damaged: `gitstore verify` says where it is used")
         self._put(bytes(-size % _BLOCK))
 
 
@@ -160,8 +175,8 @@ def _header(name: str, size: int, when: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _packed(one: Standing, folder: Path, progress: Callable[[int, int], None]) -> list[Path]:
-    """Everything a workspace's branches reach, as packs in a scratch folder, in the order they were written."""
+def _packed(one: Standing, folder: Path, progress: Callable[[int, int], None]) -> tuple[set[Oid], list[Path]]:
+    """Everything a workspace's branches reach, and packs of it in a scratch folder, in the order they were written."""
     (folder / "pack").mkdir(parents=True)
     (folder / "scratch").mkdir()
     disk = Disk()
@@ -173,7 +188,7 @@ def _packed(one: Standing, folder: Path, progress: Callable[[int, int], None]) -
 
     wanted = one.reached(lambda done: progress(done, 0))
     copy(one.repository.database, wanted, store, progress)
-    return list(dict.fromkeys(written))
+    return wanted, list(dict.fromkeys(written))
 
 
 def _secrets(survey: Survey) -> Iterator[tuple[str, bytes]]:
@@ -247,7 +262,7 @@ def restore(file: Path, data: Path, *, progress: Progress | None = None) -> Cont
             contents = _restored(file, scratch, tell)
             Disk().sync_all(str(target.root))
             # The workspaces come last but one: before them this is no store, and after them nothing is missing.
-            for name in ("secrets", "keys.yaml", "workspaces", "store.yaml"):
+            for name in ("secrets", "keys.yaml", "large", "workspaces", "store.yaml"):
                 if (scratch.root / name).exists():
                     (scratch.root / name).rename(target.root / name)
             scratch.root.rmdir()
@@ -304,8 +319,8 @@ def _restored(file: Path, layout: Layout, progress: Progress) -> Contents:
                 if member.name not in (_HEADER, _SEAL):
                     raise Damaged(f"{file} has the member {member.name!r}, which no backup has")
                 continue
-            place.parent.mkdir(mode=0o700, exist_ok=True)
-            mode = 0o444 if place.suffix in (".pack", ".idx") else 0o600
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = 0o444 if place.suffix in (".pack", ".idx") or layout.large in place.parents else 0o600
             with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as out:
                 shutil.copyfileobj(source, out, _CHUNK)
             progress("unpacking", number, None)
@@ -324,6 +339,8 @@ def _place(layout: Layout, name: str, homes: dict[str, Held]) -> Path | None:
         return layout.keys
     if len(parts) == 2 and parts[0] == "secrets" and (parts[1] == "key" or names.is_uuid(parts[1])):
         return layout.secrets / parts[1]
+    if len(parts) == 2 and parts[0] == "large" and is_oid(parts[1]):
+        return layout.large / parts[1][:2] / parts[1][2:4] / parts[1]
     if len(parts) == 3 and parts[0] == "workspaces" and parts[1] in homes and parts[2].startswith("pack-"):
         stem, _, suffix = parts[2].removeprefix("pack-").partition(".")
         if stem.isalnum() and suffix in ("pack", "idx"):
@@ -338,6 +355,8 @@ def _checked_out(disk: Disk, layout: Layout, one: Held) -> None:
         repository.shown.update({"main": None, "evidence": None})
         heads = {"main": one.main} | ({"evidence": one.evidence} if one.evidence is not None else {})
         moved = {branch: Oid(bytes.fromhex(head)) for branch, head in heads.items()}
+        for oid in one.large:
+            repository.objects.link(str(layout.large / oid[:2] / oid[2:4] / oid), oid)
         repository.check_out(None, moved["main"], ())
         repository.mark_pushed(Oid(bytes.fromhex(commit)) for commit in one.pushed)
         repository.move(moved, show=True)
@@ -348,7 +367,7 @@ def _checked_out(disk: Disk, layout: Layout, one: Held) -> None:
         for name in one.snapshots:
             made = Oid(bytes.fromhex(one.refs[f"{tags.TAGS}/{name}"]))
             refs.swap(disk, repository.git, repository.database.scratch, f"{tags.MARKS}/{name}", None, made)
-    except (GitstoreError, ValueError, KeyError) as error:
+    except (GitstoreError, ValueError, KeyError, FileNotFoundError) as error:
         raise Damaged(f"workspace {one.folder} of the backup cannot be restored: {error}") from error
     finally:
         repository.database.close()

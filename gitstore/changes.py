@@ -18,6 +18,8 @@ from gitstore import names
 from gitstore.context import Context
 from gitstore.errors import Conflict
 from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
+from gitstore.lfs import Pointer
+from gitstore.lfs.attributes import Attributes
 from gitstore.model import Branch, CommitFacts, Kind, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.reading import Overlay
@@ -55,6 +57,10 @@ class Surroundings(Protocol):
 
     def told(self, workspace: Workspace) -> None:
         """The problems that are told of a workspace are others now."""
+
+    @property
+    def large_bytes(self) -> int:
+        """Content of more bytes than this is kept out of git, as a large object."""
 
 
 class Draft:
@@ -121,6 +127,19 @@ class Draft:
     def remove(self, path: str) -> None:
         """Removes a file, if it is there."""
         self.edits[path] = None
+
+    @property
+    def large_bytes(self) -> int:
+        """Content of more bytes than this is kept as a large object."""
+        return self._owner.store.large_bytes
+
+    def covers(self, path: str) -> bool:
+        """Whether the branch, as this change leaves it, keeps what is at a path as a large object."""
+        return Attributes(self.read).covers(path)
+
+    def keep(self, data: bytes) -> Pointer:
+        """Makes content a large object of the workspace, durably, before the change is. Raises StorageFailed."""
+        return self.snapshot.objects.put(data)
 
     def took(self, path: str, blob: Blob | None) -> None:
         """The change has in it what a file of the checkout says (None: that it is not there).

@@ -119,7 +119,9 @@ class Checkouts:
             if repository.occupied() is not None or repository.shown["main"] is None:
                 return _NOTHING
             try:
-                found = status(self._store.disk, repository, limit=self._limit, only=only)
+                found = status(
+                    self._store.disk, repository, limit=self._limit, only=only, large_bytes=self._store.large_bytes
+                )
             except IndexForeign as error:
                 raise Unavailable(f"{repository.root} has an index with {error}: its edits are not taken in") from None
             found = self._agreed(repository, found)
@@ -180,6 +182,7 @@ class Checkouts:
         problems: tuple[Problem, ...] = ()
         if ready:
             known = self._known.get(workspace.id, {})
+            ready = self._received(workspace, ready)
 
             def operation(draft: Draft) -> edits.Taken:
                 return edits.take(draft, ready, message, known)
@@ -196,6 +199,14 @@ class Checkouts:
             self.committed += outcome.commit is not None
         self._tell(workspace, ready, problems, found)
         return outcome
+
+    def _received(self, workspace: Workspace, ready: Sequence[Edit]) -> list[Edit]:
+        """Makes objects of the workspace of what large files hold; the edits less those that changed meanwhile."""
+        repository, kept = workspace.repository, []
+        for edit in ready:
+            if edit.large is None or repository.receive(edit.path, edit.large):
+                kept.append(edit)
+        return kept
 
     def _apply(self, workspace: Workspace, operation: Callable[[Draft], T], who: Provenance) -> Outcome[T]:
         outcome = self._store.apply(workspace.id, "main", operation, who).result()
@@ -321,6 +332,7 @@ class Checkouts:
         if take == "file" and problem.kind != "conflict":
             raise Invalid(f"the file cannot be taken as it is: {problem.message}")
         if edit.blob is not None:
+            self._received(workspace, [edit])
             workspace.repository.database.publish([edit.blob])  # what it said stays among the objects for a while
             log.info("what %s in %s said is blob %s", edit.path, workspace.repository.root, edit.blob.id.hex())
         committed = False

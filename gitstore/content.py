@@ -13,9 +13,11 @@ from typing import BinaryIO, Final, Protocol
 from gitstore.context import StoredFile
 from gitstore.errors import TooLarge
 from gitstore.lfs import Objects, Pointer
+from gitstore.lfs.attributes import Attributes
 from gitstore.lfs.objects import CHUNK
 from gitstore.lfs.pointer import decode
 from gitstore.model import Artifact
+from gitstore.reading import Tree
 
 WHOLE_MAX: Final = 64 << 20
 """Bytes that `Content.read` gives at once; anything larger is only to be had in pieces."""
@@ -59,7 +61,7 @@ class Content:
         return self.pointer is None or self._objects.has(self.pointer.oid, self.pointer.size)
 
     def open(self) -> BinaryIO:
-        """The bytes, unchecked, in a file that can be sought in. Raises Damaged where a large object is missing."""
+        """The bytes, unchecked, in a file that can be sought in. Raises NotFound where it is missing."""
         return self._objects.open(self.pointer.oid) if self.pointer is not None else io.BytesIO(self._data)
 
     def chunks(self, chunk: int = CHUNK) -> Iterator[bytes]:
@@ -95,3 +97,14 @@ def of(source: Source, held: StoredFile | Artifact | str) -> Content:
     data = source.blob(held)
     found = decode(data)
     return Content(source.objects, found if found is not None and source.objects.has(*found) else None, data)
+
+
+def at(source: Source, tree: Tree, path: str) -> Content | None:
+    """The content of the file at a path of a tree of the same workspace; None where there is none."""
+    data = tree.read(path)
+    if data is None:
+        return None
+    pointer = decode(data)
+    if pointer is not None and not Attributes(tree.read).covers(path):
+        pointer = None
+    return Content(source.objects, pointer, data)

@@ -15,7 +15,8 @@ import msgspec
 
 from gitstore import credentials, media, names, rules, values
 from gitstore.errors import Invalid, Malformed, SecretFound
-from gitstore.lfs.pointer import Pointer
+from gitstore.lfs import attributes
+from gitstore.lfs.pointer import Pointer, decode
 from gitstore.model import MEMORY_MAX_BYTES, Fields, Problem
 from gitstore.parsed import Parsed, cached, parse, text_secrets
 from gitstore.reading import Overlay, Reading, Tree, blob_id, shown
@@ -108,6 +109,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             parts.add("settings")  # whether storage can be `git_remote` depends on the repository URL
         if any("/" not in path for path in edits):
             parts.add("root")  # a link at the top is told there, whatever its name
+        if attributes.NAME in edits:
+            parts.add("files")  # what is a large object is another question now
         return _read(Overlay(tree, edits), self, self, now, [part for part in PARTS if part in parts])
 
     def elsewhere(self, tree: Tree, differences: Iterable[Difference], now: int) -> Context:
@@ -126,6 +129,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 parts.add(part)
             if "/" not in path:
                 parts.add("root")  # as in `after`
+            if path == attributes.NAME:
+                parts.add("files")
         if "workspace" in parts:
             parts.add("settings")
         context = self
@@ -432,7 +437,8 @@ def _spec(reading: Reading, before: Context) -> dict[str, Any]:
 def _files(reading: Reading, before: Context) -> dict[str, Any]:
     known = {stored.path: stored for stored in before.files.values()}
     files: dict[str, StoredFile] = {}
-    for stored in _files_below(reading, "files", known):
+    large = attributes.Attributes(reading.tree.read)
+    for stored in _files_below(reading, "files", known, large):
         other = files.get(stored.key)
         if other is not None:
             held = before.files.get(stored.key)
@@ -444,14 +450,16 @@ def _files(reading: Reading, before: Context) -> dict[str, Any]:
     return {"files": dict(sorted(files.items()))}
 
 
-def _files_below(reading: Reading, folder: str, known: Mapping[str, StoredFile]) -> Iterable[StoredFile]:
+def _files_below(
+    reading: Reading, folder: str, known: Mapping[str, StoredFile], large: attributes.Attributes
+) -> Iterable[StoredFile]:
     listed = {entry.name: entry for entry in sorted(reading.tree.entries(folder))}
     reading.twins(folder + "/", listed.values())
     for name, entry in listed.items():
         path = f"{folder}/{name}"
         if entry.is_tree:
             if path.count("/") < DEPTH_MAX:
-                yield from _files_below(reading, path, known)
+                yield from _files_below(reading, path, known, large)
             else:
                 reading.fault(path, "depth", f"`{shown(path)}` is nested too deep", "Move its files up.")
         elif not reading.regular(path, entry):
@@ -468,11 +476,16 @@ def _files_below(reading: Reading, folder: str, known: Mapping[str, StoredFile])
                 )
         else:
             meta = listed.get(name + names.META_SUFFIX)
-            yield _stored_file(reading, path, entry, meta, known.get(path))
+            yield _stored_file(reading, path, entry, meta, known.get(path), large)
 
 
 def _stored_file(
-    reading: Reading, path: str, entry: TreeEntry, meta: TreeEntry | None, old: StoredFile | None
+    reading: Reading,
+    path: str,
+    entry: TreeEntry,
+    meta: TreeEntry | None,
+    old: StoredFile | None,
+    large: attributes.Attributes,
 ) -> StoredFile:
     try:
         reading_path = path.encode("utf-8").decode()
@@ -499,6 +512,10 @@ def _stored_file(
             reading.refused(path, error)
             blob = old.blob if old is not None else blob
     name = said.file_name or names.file_name(reading_path)
+    pointer = None
+    if large.covers(path):
+        known = old is not None and old.blob == blob and old.large is not None
+        pointer = old.large if known and old is not None else decode(reading.tree.read(path) or b"")
     return StoredFile(
         key=said.key or names.key_of_path(below),
         path=path,
@@ -507,6 +524,7 @@ def _stored_file(
         content_type=said.content_type or media.guess(name),
         description=said.description,
         meta_blob=meta.id if meta is not None else None,
+        large=pointer,
     )
 
 

@@ -173,6 +173,8 @@ class Derived:
     @staticmethod
     def _text(tree: TreeView, artifact: Artifact) -> str:
         data = tree.source.blob(Oid(bytes.fromhex(artifact.blob)))
+        if len(data) != artifact.size:
+            return ""  # a pointer, and what is as large is no text to be searched
         return text_of(artifact.content_type, data) or ""
 
     # -- catching up ----------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from gitstore import credentials, documents, names, paths, values
 from gitstore.changes import Draft
 from gitstore.context import GOVERNED, WORKSPACE, Context
 from gitstore.errors import Damaged, GitstoreError, Invalid, SecretFound
+from gitstore.lfs import attributes
+from gitstore.lfs.pointer import decode
 from gitstore.merging import Clash, Side, merge_file
 from gitstore.model import Problem
 from gitstore.parsed import text_secrets
@@ -57,12 +59,15 @@ def take(draft: Draft, edits: Sequence[Edit], message: str | None, known: Mappin
         # Somebody takes the whole folder away; what is missing now is no decision about each file.
         wanted = {path: blob for path, blob in wanted.items() if blob is not None or path == WORKSPACE}
     _judge(draft, wanted, problems, teller)
+    _attributes(draft, edits, wanted)
     changed = {path: blob for path, blob in wanted.items() if not _is(draft, path, blob)}
     for path, blob in changed.items():
         _put(draft, path, blob)
-        draft.took(path, found[path])
+        if path in found:
+            draft.took(path, found[path])
     draft.describe("edit", message or _name(draft, changed))
-    return Taken(tuple(sorted(changed)), tuple(problems.values()), tuple(sorted(wanted.keys() - changed.keys())))
+    behind = found.keys() & wanted.keys() - changed.keys()
+    return Taken(tuple(sorted(changed.keys() & found.keys())), tuple(problems.values()), tuple(sorted(behind)))
 
 
 def settle(draft: Draft, edit: Edit, *, take: Literal["file", "main"] | None, value: object) -> None:
@@ -76,6 +81,7 @@ def settle(draft: Draft, edit: Edit, *, take: Literal["file", "main"] | None, va
     else:
         result = _merge(draft, edit, "theirs" if take == "file" else "ours")[0]
     wanted = {edit.path: Blob(result) if result is not None else None}
+    _attributes(draft, (edit,), wanted)
     problems: dict[str, Problem] = {}
     _judge(draft, wanted, problems, Teller(draft.now, {}))
     for problem in problems.values():
@@ -84,6 +90,29 @@ def settle(draft: Draft, edit: Edit, *, take: Literal["file", "main"] | None, va
         _put(draft, path, blob)
     draft.took(edit.path, edit.blob)
     draft.describe("edit", f"settle {shown(edit.path)}")
+
+
+def _attributes(draft: Draft, edits: Sequence[Edit], wanted: dict[str, Blob | None]) -> None:
+    """Adds to `wanted` the attributes that make large objects of what is wanted as such."""
+    data = wanted.get(attributes.NAME)
+    text = data.data if data is not None else draft.read(attributes.NAME) if attributes.NAME not in wanted else None
+    before = text
+    for edit in edits:
+        blob = wanted.get(edit.path)
+        if edit.large is None or blob is None or decode(blob.data) is None:
+            continue
+        inner = {path: kept for path, kept in wanted.items() if path.endswith(f"/{attributes.NAME}")}
+
+        def read(path: str, inner: Mapping[str, Blob | None] = inner, text: bytes | None = text) -> bytes | None:
+            if path == attributes.NAME:
+                return text
+            held = inner.get(path)
+            return held.data if held is not None else None if path in inner else draft.read(path)
+
+        if not attributes.Attributes(read).covers(edit.path):
+            text = attributes.added(text, edit.path)
+    if text is not None and text != before:
+        wanted[attributes.NAME] = Blob(text)
 
 
 def _is(draft: Draft, path: str, blob: Blob | None) -> bool:
@@ -267,6 +296,8 @@ def _value(path: str, data: bytes | None) -> Any:
     """What a file says, for people and programs: a document's value, a text, or size and digest; None for no file."""
     if data is None:
         return None
+    if (pointer := decode(data)) is not None:
+        return {"size_bytes": pointer.size, "sha256": pointer.oid}
     if path.endswith(".yaml"):
         try:
             return documents.load(data, path)

@@ -9,10 +9,13 @@
     ├── Forbidden             FORBIDDEN                 403
     ├── NotFound              NOT_FOUND                 404
     ├── Conflict              CONFLICT                  409
+    ├── Gone                  GONE                      410   it was here, and its time is over
     ├── PreconditionFailed    PRECONDITION_FAILED       412   `details.current` is the current ETag
     ├── TooLarge              PAYLOAD_TOO_LARGE         413
     ├── UnsupportedType       UNSUPPORTED_MEDIA_TYPE    415
+    ├── Locked                LOCKED                    423   somebody else is at it at this moment
     ├── RateLimited           RATE_LIMITED              429
+    ├── ChecksumMismatch      CHECKSUM_MISMATCH         460   a piece of an upload is not what its checksum says
     ├── Unavailable           SERVICE_UNAVAILABLE       503   try again later; nothing is wrong with the request
     │   ├── StoreBusy         SERVICE_UNAVAILABLE       503   another process holds the store
     │   └── StorageFailed     SERVICE_UNAVAILABLE       503   the disk refused; the change was not acknowledged
@@ -114,6 +117,13 @@ class Conflict(GitstoreError):
     status_hint = 409
 
 
+class Gone(GitstoreError):
+    """It was here, and its time is over."""
+
+    code = "GONE"
+    status_hint = 410
+
+
 class PreconditionFailed(GitstoreError):
     """`If-Match` or `If-None-Match` does not hold."""
 
@@ -137,6 +147,20 @@ class UnsupportedType(GitstoreError):
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status_hint = 415
+
+
+class Locked(GitstoreError):
+    """Somebody else is writing it at this moment."""
+
+    code = "LOCKED"
+    status_hint = 423
+
+
+class ChecksumMismatch(GitstoreError):
+    """A piece of an upload is not what its checksum says; the status is one of tus (checksum extension)."""
+
+    code = "CHECKSUM_MISMATCH"
+    status_hint = 460
 
 
 class RateLimited(GitstoreError):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_a
 
 from gitstore import documents, media, names, values
 from gitstore.errors import GitstoreError, Invalid
+from gitstore.lfs import attributes
+from gitstore.lfs.pointer import decode
 from gitstore.model import Artifact, Task, TaskState, Workflow, WorkflowState, WorkItem
 from gitstore.rules import fault, mapping, optional, text
 
@@ -304,6 +306,8 @@ def read_artifact(
 ) -> Artifact | None:
     """The artifact in a folder of the evidence tree, its content hashed; None if there is no such folder.
 
+    The size and the digest of a large object are what its pointer says.
+
     Of several content files the one that `path` names counts, else the first. Raises Invalid if there is none.
     """
     files = [entry.name for entry in tree.entries(folder) if not entry.is_tree and entry.mode & 0o170000 == 0o100000]
@@ -311,6 +315,7 @@ def read_artifact(
         return None
     data = tree.read(f"{folder}/{ARTIFACT_DOCUMENT}")
     held = [name for name in files if name != ARTIFACT_DOCUMENT]
+    held = [name for name in held if name != attributes.NAME] or held
     if not held:
         raise Invalid(
             f"{folder}: an artifact needs a content file beside {ARTIFACT_DOCUMENT}", details={"path": folder}
@@ -325,8 +330,16 @@ def read_artifact(
     blob, content = tree.blob(f"{folder}/{chosen}"), tree.read(f"{folder}/{chosen}")
     assert blob is not None
     assert content is not None
-    found = Content(chosen, blob, len(content), hashlib.sha256(content).hexdigest())
+    found = Content(chosen, blob, *measured(tree, f"{folder}/{chosen}", content))
     return parse_artifact(workspace, folder, data, found, time=time, commit=commit)
+
+
+def measured(tree: TreeView, path: str, data: bytes) -> tuple[int, str]:
+    """Size and SHA-256 (hexadecimal) of what a blob at a path stands for: itself, or the large object it points to."""
+    pointer = decode(data)
+    if pointer is not None and attributes.Attributes(tree.read).covers(path):
+        return pointer.size, pointer.oid
+    return len(data), hashlib.sha256(data).hexdigest()
 
 
 # --- the tree -------------------------------------------------------------------------------------------------------

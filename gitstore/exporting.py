@@ -16,6 +16,9 @@ import msgspec
 from gitstore import names, paths
 from gitstore.context import RESERVED
 from gitstore.errors import Conflict, Damaged, Invalid, StorageFailed
+from gitstore.lfs import Objects
+from gitstore.lfs.attributes import Attributes
+from gitstore.lfs.pointer import decode
 from gitstore.repository import refs
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -80,6 +83,14 @@ def _write(one: Standing, root: Path, progress: Progress) -> Exported:
         repository.database.write_entries,
         lambda done, total: progress("copying objects", done, total),
     )
+    large = one.repository.large(wanted)
+    for done, pointer in enumerate(large):
+        progress("copying large objects", done, len(large))
+        try:
+            with one.repository.objects.open(pointer.oid) as source:
+                repository.objects.take(source, pointer)
+        except Invalid as error:
+            raise Damaged(f"{one.folder}: the large object {pointer.oid} is damaged: {error.message}") from error
     try:
         repository.check_out(None, head, ())
         for branch, oid in one.heads.items():
@@ -87,7 +98,7 @@ def _write(one: Standing, root: Path, progress: Progress) -> Exported:
                 refs.swap(disk, repository.git, repository.database.scratch, refs.HEADS[branch], None, oid)
         for ref, oid in one.others.items():
             refs.swap(disk, repository.git, repository.database.scratch, ref, None, oid)
-        _beside(repository.tree(one.heads["evidence"]), root / RESERVED, progress)
+        _beside(repository.tree(one.heads["evidence"]), repository.objects, root / RESERVED, progress)
     finally:
         repository.database.close()
     for own in ("gitstore", "refs/gitstore"):
@@ -104,13 +115,20 @@ def _safe(tree: TreeView, folder: str) -> None:
             raise Damaged(f"{folder}: {error.message}; rename it in the workspace before it is exported") from None
 
 
-def _beside(tree: TreeView, folder: Path, progress: Progress) -> None:
+def _beside(tree: TreeView, objects: Objects, folder: Path, progress: Progress) -> None:
     """Writes the files of the evidence branch; `.git/info/exclude` names their folder, so git does not see them."""
+    attributes = Attributes(tree.read)
     files = [(path, node) for path, node in tree.walk() if node.mode & 0o170000 == 0o100000]
     for done, (path, node) in enumerate(files):
         place = f"{folder}/{path}"
         os.makedirs(os.path.dirname(place), exist_ok=True)
         with open(place, "xb") as file:
-            file.write(tree.source.blob(node.id))
+            data = tree.source.blob(node.id)
+            pointer = decode(data)
+            if pointer is not None and attributes.covers(path) and objects.has(*pointer):
+                for piece in objects.chunks(pointer):
+                    file.write(piece)
+            else:
+                file.write(data)
         if done % 500 == 0:
             progress("writing evidence", done, len(files))

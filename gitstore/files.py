@@ -18,6 +18,8 @@ from msgspec import UNSET, UnsetType
 from gitstore import credentials, documents, media, names, parsed, rules, schemas, values
 from gitstore.context import Context, StoredFile
 from gitstore.errors import Conflict, Invalid, NotFound, TooLarge, WrongShape
+from gitstore.lfs import Pointer, attributes
+from gitstore.lfs.pointer import decode
 from gitstore.model import Kind, Touch
 from gitstore.parsed import text_secrets
 from gitstore.precondition import NONE, Precondition
@@ -34,7 +36,10 @@ _WHITESPACE: Final = b" \t\r\n\x0b\x0c"
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """One file to be stored, checked and hashed. Made by `upload`, which needs no lock."""
+    """One file to be stored, checked and hashed. Made by `upload`, which needs no lock.
+
+    `large`: the content is this large object, and `content` its pointer.
+    """
 
     key: str
     file_name: str
@@ -43,6 +48,7 @@ class Upload(msgspec.Struct, frozen=True):
     sha256: str
     content_type: str
     description: str | UnsetType | None = UNSET
+    large: Pointer | None = None
 
 
 class Put(NamedTuple):
@@ -58,7 +64,7 @@ class Put(NamedTuple):
 def upload(
     *,
     file_name: str,
-    content: bytes,
+    content: bytes | Pointer,
     key: str | None = None,
     content_type: str | None = None,
     description: str | UnsetType | None = UNSET,
@@ -69,15 +75,15 @@ def upload(
     """Checks everything about a file that does not depend on the workspace.
 
     `file_name` is reduced to its last `/` segment; no `key` is derived from it; no `content_type` is guessed from it.
+    `content` may be a large object that the workspace has received already (Objects.receive).
     `at` is the JSON pointer of the file in the request. Raises Invalid, SecretFound, and TooLarge over `max_bytes`.
     """
     name = names.check_file_name(file_name)
-    if not content:
+    size = content.size if isinstance(content, Pointer) else len(content)
+    if not size:
         raise rules.fault(f"{at}/content_base64", "must not be empty")
-    if len(content) > max_bytes:
-        raise TooLarge(
-            f"the file {name} has {len(content)} bytes; {max_bytes} are allowed", details={"max_bytes": max_bytes}
-        )
+    if size > max_bytes:
+        raise TooLarge(f"the file {name} has {size} bytes; {max_bytes} are allowed", details={"max_bytes": max_bytes})
     known = rules.file_key(key, f"{at}/key") if key is not None else names.file_key(name)
     kind = media.check(content_type, f"{at}/content_type") if content_type is not None else media.guess(name)
     if isinstance(description, str):
@@ -85,10 +91,12 @@ def upload(
     said = {"file_name": name, "key": known, "description": None if description is UNSET else description}
     values.check(said)
     rules.no_secret(said, f"file {name}", policy)
+    if isinstance(content, Pointer):
+        return Upload(known, name, Blob(content.encode()), size, content.oid, kind, description, content)
     blob = Blob(content)
     if policy == "refuse":
         credentials.refuse(text_secrets(blob.id.hex(), content), f"file {name}")
-    return Upload(known, name, blob, len(content), sha256(content).hexdigest(), kind, description)
+    return Upload(known, name, blob, size, sha256(content).hexdigest(), kind, description)
 
 
 def decode_base64(text: str, at: str = "/content_base64") -> bytes:
@@ -205,6 +213,7 @@ def _put(draft: Draft, one: Upload, taken: dict[str, str]) -> Put:
     for folder in _folders(path):
         taken.setdefault(names.fold(folder), "")
     before = (draft.blob(path), draft.blob(path + names.META_SUFFIX))
+    one = _kept(draft, path, one)
     draft.write(path, one.content)
     _write_meta(draft, path, one, description)
     moved = old is not None and old.path != path
@@ -212,7 +221,10 @@ def _put(draft: Draft, one: Upload, taken: dict[str, str]) -> Put:
         _remove(draft, old.path)
     meta_blob = draft.blob(path + names.META_SUFFIX)
     after = (draft.blob(path), meta_blob)
-    stored = StoredFile(one.key, path, one.content.id.hex(), one.file_name, one.content_type, description, meta_blob)
+    stored = StoredFile(
+        one.key, path, one.content.id.hex(), one.file_name, one.content_type, description, meta_blob,
+        one.large,
+    )  # fmt: skip
     return Put(stored, one.size, one.sha256, old is None, moved or before != after)
 
 
@@ -248,8 +260,39 @@ def _with_others(data: bytes, said: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, **said}
 
 
+def _kept(draft: Draft, path: str, one: Upload) -> Upload:
+    """The upload as it is stored at a path: as a large object if it is one, or too long, or the path is one of theirs.
+
+    The attributes of the branch say of every such path that it is one. Raises Invalid, StorageFailed.
+    """
+    covered = draft.covers(path)
+    if one.large is None and (covered or one.size > draft.large_bytes):
+        if decode(one.content.data) is not None:
+            raise Invalid(
+                f"the content of {one.file_name} is a pointer of Git LFS, and `.gitattributes` says that there it "
+                "stands for a large object: send the content itself"
+            )
+        pointer = draft.keep(one.content.data)
+        one = msgspec.structs.replace(one, content=Blob(pointer.encode()), large=pointer)
+    if one.large is not None and not covered:
+        draft.write(attributes.NAME, attributes.added(draft.read(attributes.NAME), path))
+        if not draft.covers(path):
+            raise Conflict(
+                f"`.gitattributes` cannot make {path} a large object: a file of that name nearer to it says otherwise, "
+                "or it is too long",
+                details={"path": attributes.NAME},
+            )
+    return one
+
+
 def _remove(draft: Draft, path: str) -> None:
     draft.remove(path)
+    said = draft.read(attributes.NAME)
+    if said is not None and (left := attributes.removed(said, path)) != said:
+        if left.strip():
+            draft.write(attributes.NAME, left)
+        else:
+            draft.remove(attributes.NAME)
     if draft.blob(path + names.META_SUFFIX) is not None:
         draft.remove(path + names.META_SUFFIX)
 

@@ -7,6 +7,7 @@ workspace is whole, and a start finds it. What is refused leaves nothing.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,13 +19,16 @@ import msgspec
 from gitstore import copying, documents, names, parsed, schemas, source
 from gitstore.acceptance import Fault, Refused, distinct, evidence_faults, main_faults, records
 from gitstore.context import RESERVED, WORKSPACE
-from gitstore.errors import Conflict
+from gitstore.errors import Conflict, Damaged, Invalid, NotFound
 from gitstore.facts import author, line, message, server_signature, time_of, walk
+from gitstore.lfs import POINTER_MAX, Objects, Pointer
+from gitstore.lfs.attributes import NAME, Attributes, added, may_be_large
+from gitstore.lfs.pointer import decode, spellings
 from gitstore.model import SYSTEM, Artifact, Branch, Provenance, Task, Workflow
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
-from gitstore.repository.objects import EMPTY_TREE, Blob, Object, Oid
+from gitstore.repository.objects import BLOB, EMPTY_TREE, Blob, Object, Oid, identify
 from gitstore.repository.repository import Repository
 from gitstore.repository.transfer import copy
 from gitstore.repository.trees import FILE_MODE, Node, TreeView, rewrite
@@ -134,11 +138,11 @@ class Importing:
             self._uncommitted(found, TreeView(self.repository.database, roots["main"]))
         else:
             self.faults += found.faults
-            roots = {"main": self._tree(found.main, EMPTY_TREE), "evidence": EMPTY_TREE}
+            roots = {"main": self._tree(found.main, EMPTY_TREE, main=True), "evidence": EMPTY_TREE}
         inside = self._reserved(roots["main"])
         if found.evidence or inside:
             # What the folder shows is what counts: also where the branch has something else.
-            given = self._tree(found.evidence, inside or EMPTY_TREE)
+            given = self._tree(found.evidence, inside or EMPTY_TREE, main=False)
             roots["evidence"] = self._edited(given, _placed(TreeView(self.repository.database, given)))
         identity, fields, roots["main"] = self._fields(roots["main"], slug, new_id)
         old, identity = identity, names.new_id() if new_id or identity is None else identity
@@ -202,6 +206,7 @@ class Importing:
         self.heads.update({"main": git.main, "evidence": git.evidence})
         if git.left_out:
             self.notes.append(f"{git.left_out} other branches and tags were not imported")
+        self._objects(git)
         for branch, head in self.heads.items():
             commits = line(self.repository, head, None)
             self.commits += len(commits)
@@ -210,6 +215,28 @@ class Importing:
                 self.faults.append(
                     Fault(str(git.git), f"has a commit dated more than 10 minutes ahead on {branch}", "Mend the clock.")
                 )
+
+    def _objects(self, git: source.Git) -> None:
+        """Takes in the large objects that come with a repository; what is missing, or is not what it says, is noted."""
+        offered, own = Objects(self.disk, str(git.git)), self.repository.objects
+        for done, oid in enumerate(offered.oids()):
+            pointer = Pointer(oid, offered.size(oid) or 0)
+            if any(identify(BLOB, text) in git.objects for text in spellings(pointer)):
+                self.progress("copying large objects", done, None)
+                try:
+                    with offered.open(oid) as file:
+                        own.take(file, pointer)
+                except (Invalid, NotFound, Damaged):
+                    self.notes.append(f"the large object {oid} is damaged and was not imported")
+        heads = (self.heads["main"], self.heads["evidence"])
+        every = [one for head in heads for one in self.repository.pointers(head)]
+        missing = sorted({path for path, pointer in every if not own.has(*pointer)})
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            self.notes.append(
+                f"only pointers of Git LFS came for {', '.join(missing[:3])}{more}: `git lfs fetch --all` in the "
+                "folder gets the content before an import, `git lfs push` after it"
+            )
 
     def _touched(self) -> dict[str, int]:
         """When each path of the evidence branch was last changed."""
@@ -222,9 +249,10 @@ class Importing:
         if not found.main:
             return
         changed = []
+        database = self.repository.database
         for path, node in tree.walk():
             place = found.main.get(path)
-            if node.mode & 0o170000 == 0o100000 and (place is None or source.read(place).id != node.id):
+            if node.mode & 0o170000 == 0o100000 and (place is None or not source.holds(place, node.id, database)):
                 changed.append(path)
         governed = ("memory/", "spec/", "files/", "settings.yaml", WORKSPACE)
         changed += [path for path in found.main if path.startswith(governed) and tree.blob(path) is None]
@@ -234,13 +262,24 @@ class Importing:
                 f"only what is committed was imported; not committed: {', '.join(sorted(changed)[:3])}{more}"
             )
 
-    def _tree(self, files: Mapping[str, str], base: Oid) -> Oid:
+    def _tree(self, files: Mapping[str, str], base: Oid, *, main: bool) -> Oid:
         """The root of a tree with these files on top of `base`; their blobs go to disk as they are read."""
         edits: dict[str, Node | None] = {}
         batch: list[Object] = []
         size = 0
+        view = TreeView(self.repository.database, base)
+
+        def said(path: str) -> bytes | None:
+            return source.content(files[path]) if path in files else view.read(path)
+
+        attributes = Attributes(said)
+        written: dict[str, bytes] = {}
         for done, (path, place) in enumerate(files.items()):
-            blob = source.read(place)
+            blob, needs = self._kept(path, place, attributes)
+            if needs:
+                below = "" if main else path.rpartition("/")[0] + "/"
+                name = f"{below}{NAME}"
+                written[name] = added(written.get(name, said(name)), path.removeprefix(below))
             self.read.add(blob.id)
             edits[path] = Node(FILE_MODE, blob.id)
             batch.append(blob)
@@ -249,8 +288,25 @@ class Importing:
                 self.repository.database.publish(batch)
                 batch, size = [], 0
                 self.progress("reading files", done, len(files))
+        for path, data in written.items():
+            blob = Blob(data)
+            edits[path] = Node(FILE_MODE, blob.id)
+            batch.append(blob)
         self.repository.database.publish(batch)
         return self._edited(base, edits)
+
+    def _kept(self, path: str, place: str, attributes: Attributes) -> tuple[Blob, bool]:
+        """A file as git is to keep it, and whether it is a large object of which no attributes say so yet."""
+        covered = attributes.covers(path)
+        with source.opened(place) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not covered and (size <= self.store.large_bytes or not may_be_large(path)):
+                return Blob(file.read()), False
+            head = file.read(POINTER_MAX + 1)
+            if not size or (len(head) <= POINTER_MAX and decode(head) is not None):
+                return Blob(head), False
+            file.seek(0)
+            return Blob(self.repository.objects.take(file).encode()), not covered
 
     def _edited(self, root: Oid, edits: Mapping[str, Node | Blob | None]) -> Oid:
         database = self.repository.database

@@ -66,14 +66,16 @@ def take_in(workspace: Workspace, foreign: Foreign) -> Pending[Outcome[Joined]]:
     """
     branch: Branch = "evidence" if foreign.branch == "evidence" else "main"
     found = foreign.found
+    repository = workspace.repository
+    if found is not None:
+        repository.database.close()  # packs that git made a moment ago are to be seen
+        repository.adopt(foreign.shown, found)
     with workspace.lock:
-        repository = workspace.repository
         if found is None:
             # Somebody deleted the branch: ours is put back.
             repository.shown[branch] = None
             tip = workspace.tip
             return Pending.of(Outcome(Joined(tip.lines[branch].head or ""), tip, None))
-        repository.database.close()  # packs that git made a moment ago are to be seen
         arrival = _Arrival(workspace, branch)
         old = arrival.old.oid
         arrival.tip = found

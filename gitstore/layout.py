@@ -25,6 +25,7 @@ class Layout:
         self.secrets = data / "secrets"
         self.trash = data / "trash"
         self.large = data / "large"
+        self.uploads = data / "uploads"
         self.keys = data / "keys.yaml"
 
     def check(self) -> None:
@@ -47,7 +48,7 @@ class Layout:
         if not self.stamp.exists():
             # What a first start may leave when it is cut short; keys can be made before it.
             ours = {"store.lock", "store.yaml.new", "secrets", "keys.yaml"}
-            ours |= {"workspaces", "journal", "derived", "trash", "large"}
+            ours |= {"workspaces", "journal", "derived", "trash", "large", "uploads"}
             strange = sorted(set(os.listdir(self.root)) - ours)
             if strange and not self.workspaces.is_dir():
                 raise Conflict(

@@ -7,7 +7,8 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from gitstore import credentials, documents, names, values
-from gitstore.errors import GitstoreError, SecretFound
+from gitstore.errors import GitstoreError, Malformed, SecretFound
+from gitstore.lfs.pointer import decode
 from gitstore.model import Problem
 from gitstore.parsed import Parsed, cached, parse
 from gitstore.repository.objects import BLOB, Object, identify
@@ -89,7 +90,10 @@ class Reading:
         """The YAML document at `path`. Raises DocumentError or Malformed where it cannot be read."""
         found = cached(blob)
         if found is None:
-            found = parse(blob, self.tree.read(path) or b"", path)
+            data = self.tree.read(path) or b""
+            if decode(data) is not None:
+                raise Malformed(f"`{shown(path)}` is a pointer of Git LFS; documents are never kept as large objects")
+            found = parse(blob, data, path)
         return found
 
     def secrets(self, path: str, found: Parsed) -> None:

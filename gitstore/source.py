@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from gitstore import names, paths
 from gitstore.acceptance import Fault
@@ -22,11 +22,12 @@ from gitstore.reading import shown
 from gitstore.repository import refs
 from gitstore.repository.check import walk
 from gitstore.repository.database import Database, TreeCache
-from gitstore.repository.disk import Disk
+from gitstore.repository.disk import Disk, Folder
+from gitstore.repository.measure import measure
 from gitstore.repository.objects import BLOB, Blob, Oid
 from gitstore.rules import Policy
 
-FILE_MAX = 256 << 20  # bytes; git objects are held in memory whole
+FILE_MAX = 64 << 30  # bytes; what is over the bound for large objects is never in memory whole
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -73,7 +74,7 @@ def _files(folder: str, prefix: str, faults: list[Fault]) -> Iterator[tuple[str,
         elif not entry.is_file():
             faults.append(Fault(shown(path), "is no ordinary file (a device, pipe or socket)", "Leave it out."))
         elif entry.stat().st_size > FILE_MAX:
-            faults.append(Fault(shown(path), f"is larger than {FILE_MAX >> 20} MiB", "Leave it out."))
+            faults.append(Fault(shown(path), f"is larger than {FILE_MAX >> 30} GiB", "Leave it out."))
         else:
             yield path, entry.path
 
@@ -91,6 +92,28 @@ def content(place: str) -> bytes:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StorageFailed(f"{place} is no ordinary file any more")
             return file.read()
+    except OSError as error:
+        raise StorageFailed(f"{place} cannot be read: {error.strerror or error}") from error
+
+
+def opened(place: str) -> BinaryIO:
+    """A file that `scan` found, to be read in pieces. Raises StorageFailed, also where it became a link meanwhile."""
+    try:
+        file = os.fdopen(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    except OSError as error:
+        raise StorageFailed(f"{place} cannot be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StorageFailed(f"{place} is no ordinary file any more")
+    return file
+
+
+def holds(place: str, oid: Oid, database: Database) -> bool:
+    """Whether a file that `scan` found holds a blob, or the large object that it points to. Raises StorageFailed."""
+    folder, name = os.path.split(place)
+    try:
+        with Folder(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), folder) as here:
+            return measure(here, name).is_blob(database, oid)
     except OSError as error:
         raise StorageFailed(f"{place} cannot be read: {error.strerror or error}") from error
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gitstore import documents, names, rewrites, values, workspaces
+from gitstore import absent, documents, names, rewrites, values, workspaces
 from gitstore.catalog import Catalog
 from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
@@ -28,6 +28,7 @@ from gitstore.errors import Conflict, Damaged, GitstoreError, Invalid, NotFound,
 from gitstore.history import History
 from gitstore.layout import Layout
 from gitstore.lfs import Objects
+from gitstore.lfs.locks import Locks
 from gitstore.lfs.objects import sweep
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
@@ -46,16 +47,19 @@ from gitstore.secrets import Vault, decode_file
 from gitstore.snapshot import NOWHERE, Line, Snapshot
 
 T = TypeVar("T")
+LARGE_BYTES = 4 << 20
 log = logging.getLogger("gitstore.store")
 
 
 class Options(msgspec.Struct, frozen=True):
     """What a store is told when it is opened. `secrets` is what happens to text that is certainly a
-    credential, `hot` how many workspaces stay in memory."""
+    credential, `hot` how many workspaces stay in memory, `large_bytes` the bytes over which content is a large object.
+    """
 
     secret_key: str | None = None
     secrets: Policy = "refuse"
     hot: int = 512
+    large_bytes: int = LARGE_BYTES
 
 
 class Store:
@@ -278,7 +282,7 @@ class Store:
                 return True
             if repository.occupied() is not None:
                 return False
-            found = status(self.disk, repository, limit=limit)
+            found = status(self.disk, repository, limit=limit, large_bytes=self.large_bytes)
             return bool(found.edits or found.troubles or repository.bases)
         finally:
             repository.database.close()
@@ -322,6 +326,7 @@ class Store:
                 repository.open()
                 if repository.kept["main"] is not None:
                     replay.heal(self.disk, repository, since)
+                    repository.furnish()
                 if repository.kept["main"] is None:
                     log.warning("%s is not a workspace of this store: gitstore import takes it in", path)
                     continue
@@ -483,8 +488,11 @@ class Store:
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
+            repository.furnish()
             sources = self._sources.setdefault(identity, {})
             sources[rewrites.SOURCE] = rewrites.standing(self.history, repository, identity)
+            now, known = int(time.time() * 1000), sources.get(absent.SOURCE, ())
+            sources[absent.SOURCE] = absent.standing(repository, repository.kept["main"], now, known)
             workspace = Workspace(
                 self._snapshot(identity, repository), repository, folder, self._submit, self, self.vault,
                 sources,
@@ -498,6 +506,11 @@ class Store:
             workspace.apply("main", lambda draft: workspaces.name_after_folder(draft, folder), who)
         return workspace
 
+    @property
+    def large_bytes(self) -> int:
+        """Content of more bytes than this is kept out of git, as a large object."""
+        return self.options.large_bytes
+
     def objects(self, reference: str) -> Objects:
         """The large objects of a workspace. Raises NotFound, Damaged."""
         workspace = self.hot(reference) or self.load(reference)
@@ -505,9 +518,26 @@ class Store:
             self.publisher.publish(workspace)  # it was made a moment ago, and its folder follows
         return workspace.repository.objects
 
+    def locks(self, reference: str) -> Locks:
+        """The locks of a workspace's files. Raises NotFound, Damaged."""
+        self.objects(reference)  # so that it has its folder
+        workspace = self.hot(reference) or self.load(reference)
+        return Locks(self.disk, workspace.repository.git)
+
     def _joined(self, workspace: Workspace) -> None:
         """A branch was taken in that somebody's git had moved."""
         workspace.tell(rewrites.SOURCE, rewrites.standing(self.history, workspace.repository, workspace.id))
+        self._missed(workspace)
+
+    def received(self, reference: str) -> None:
+        """Large objects came: what is told of those that were missing is told anew."""
+        workspace = self.hot(reference)
+        if workspace is not None and workspace.sources.get(absent.SOURCE):
+            self._missed(workspace)
+
+    def _missed(self, workspace: Workspace) -> None:
+        known, head = workspace.sources.get(absent.SOURCE, ()), workspace.visible.main.oid
+        workspace.tell(absent.SOURCE, absent.standing(workspace.repository, head, int(time.time() * 1000), known))
 
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
@@ -516,6 +546,9 @@ class Store:
             log.warning("the search index was damaged; it is being made again from git")
             self.derived.stale.update(self._catalog.workspaces())
         self._follow()
+        for workspace in list(self._hot.values()):
+            if workspace.sources.get(absent.SOURCE) and not workspace.closed:
+                self._missed(workspace)
         self.make_room()
 
     def _follow(self) -> None:

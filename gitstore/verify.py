@@ -20,13 +20,16 @@ import msgspec
 from gitstore import names, trash
 from gitstore.acceptance import evidence_faults, main_faults
 from gitstore.accord import indexes
-from gitstore.errors import Damaged, GitstoreError
+from gitstore.errors import Damaged, GitstoreError, NotFound
 from gitstore.keys import Keys
 from gitstore.layout import Layout
+from gitstore.lfs import Objects, Pointer
 from gitstore.reading import shown
 from gitstore.repository import check, journal, refs, tags
+from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
-from gitstore.repository.objects import BLOB, NAMES, Oid, identify
+from gitstore.repository.measure import measure
+from gitstore.repository.objects import NAMES, Oid, identify
 from gitstore.repository.packs import checksum_holds
 from gitstore.repository.trees import Node, decode_path
 from gitstore.repository.worktree import regular
@@ -35,6 +38,7 @@ from gitstore.secrets import Vault, decode_file
 from gitstore.survey import BRANCHES, Standing, Survey, is_open
 
 Progress = Callable[[str, int, int | None], None]
+_AGAIN = "Upload the content again, `git lfs push` it from a clone that has it, or restore it from a backup."
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -70,9 +74,11 @@ def verify(
             yield Finding("error", f"workspaces/{folder}", broken.message, "Restore it from a backup.")
         running = is_open(data)
         sound: list[Standing] = []
+        checked: dict[tuple[int, int], bool] = {}
         for number, one in enumerate(survey):
             tell(f"workspaces ({one.folder})", number, len(survey.standing))
             yield from _workspace(one, policy, running, sound)
+            yield from _large(one, checked)
         yield from _secrets(survey, secret_key)
         tell("indexes", 0, None)
         for severity, place, message, hint in indexes(data, survey, sound):
@@ -250,6 +256,43 @@ def _stored(one: Standing, place: str) -> Iterator[Finding]:
                 yield Finding("error", f"{place}/.git/objects/{folder}/{name}", fault, hint)
 
 
+def _large(one: Standing, checked: dict[tuple[int, int], bool]) -> Iterator[Finding]:
+    """Large objects: each against its digest, and those that a branch points to and that are not here.
+
+    `checked` tells of files, by device and inode, whether they are what they say: workspaces share them.
+    """
+    objects, place = one.repository.objects, f"workspaces/{one.folder}"
+    for oid in objects.oids():
+        try:
+            state = os.stat(objects.path(oid))
+            file = (state.st_dev, state.st_ino)
+            if file not in checked:
+                checked[file] = _whole(objects, Pointer(oid, state.st_size))
+        except (OSError, NotFound):
+            continue  # reclaimed meanwhile
+        if not checked[file]:
+            where = f"{place}/.git/lfs/objects/{oid[:2]}/{oid[2:4]}/{oid}"
+            yield Finding("error", where, "is a damaged large object: its content does not have its digest", _AGAIN)
+    for branch, head in one.heads.items():
+        try:
+            for path, pointer in one.repository.pointers(head) if head is not None else ():
+                if not objects.has(*pointer):
+                    text = f"the large object {pointer.oid} ({pointer.size} bytes) is missing"
+                    inside = shown(path if branch == "main" else f"evidence/{path}")
+                    yield Finding("error", f"{place}:{inside}", text, _AGAIN)
+        except GitstoreError:
+            return  # said by the objects
+
+
+def _whole(objects: Objects, pointer: Pointer) -> bool:
+    try:
+        for _ in objects.chunks(pointer):
+            pass
+    except Damaged:
+        return False
+    return True
+
+
 def _listed(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -324,7 +367,7 @@ def _index(one: Standing, place: str, head: Oid | None) -> Iterator[Finding]:
         return
     if staged:
         yield Finding("warning", place, f"changes are staged but not committed: {_some(staged)}", "git commit")
-    changed = sorted(path for path, oid in listed.items() if not _same(one.repository.root, path, oid, index))
+    changed = sorted(path for path, oid in listed.items() if not _same(one, path, oid, index))
     if changed:
         yield Finding("warning", place, f"files differ from what is committed: {_some(changed)}", "git status")
 
@@ -334,7 +377,8 @@ def _id(files: Mapping[str, Node], path: str) -> Oid | None:
     return node.id if node is not None else None
 
 
-def _same(root: str, path: str, oid: Oid | None, index: Index) -> bool:
+def _same(one: Standing, path: str, oid: Oid | None, index: Index) -> bool:
+    root = one.repository.root
     full = f"{root}/{path}"
     try:
         state = os.lstat(full)
@@ -342,7 +386,12 @@ def _same(root: str, path: str, oid: Oid | None, index: Index) -> bool:
             return False
         if index.unchanged(path.encode("utf-8", "surrogateescape"), state):
             return True
-        return identify(BLOB, Path(full).read_bytes()) == oid
+        *folders, name = path.split("/")
+        folder = Disk().folder(root, folders)
+        if folder is None or oid is None:
+            return False
+        with folder:
+            return measure(folder, name).is_blob(one.repository.database, oid)
     except (FileNotFoundError, NotADirectoryError):
         return False
 

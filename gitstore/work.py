@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gitstore import artifacts, evidence, names, values, workflows
+from gitstore import artifacts, content, evidence, names, values, workflows
 from gitstore.changes import Draft, Outcome
+from gitstore.content import Content
 from gitstore.errors import Conflict, GitstoreError, NotFound
 from gitstore.history import TimelineQuery
 from gitstore.model import Artifact, Provenance, Task, Workflow
@@ -237,13 +238,17 @@ class Work:
         found = (self.retained(workspace, one) for one in known)
         return [one for one in found if not artifacts.expired(one, now)]
 
-    def content(self, workspace: str, artifact: Artifact) -> bytes:
-        """The bytes of an artifact. Raises Damaged."""
-        return self._store.load(workspace).read_blob(artifact.blob)
+    def content(self, workspace: str, artifact: Artifact) -> Content:
+        """The content of an artifact. Raises Damaged."""
+        return content.of(self._store.load(workspace).visible, artifact)
+
+    def _begin(self, workspace: str, artifact: Artifact) -> bytes:
+        held = self.content(workspace, artifact)
+        return held.read() if held.pointer is None else b"\0"  # what is as large is no text to be searched
 
     def text(self, workspace: str) -> Callable[[Artifact], str | None]:
         """What gives the searchable text of an artifact's content, for highlights."""
-        return lambda artifact: text_of(artifact.content_type, self.content(workspace, artifact))
+        return lambda artifact: text_of(artifact.content_type, self._begin(workspace, artifact))
 
     def add_artifact(
         self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False

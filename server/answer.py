@@ -26,7 +26,7 @@ _UNSTORED = JSON_TYPE + b"Cache-Control: no-store\r\nX-Content-Type-Options: nos
 class Context:
     """What every answer to one request carries, whatever it is."""
 
-    __slots__ = ("_limit", "app", "basic", "head", "plain", "request", "request_id")
+    __slots__ = ("_limit", "always", "app", "basic", "head", "plain", "request", "request_id")
 
     def __init__(self, app: App, request: web.BaseRequest, request_id: str) -> None:
         self.app = app
@@ -37,6 +37,8 @@ class Context:
         self.basic = False
         #: Whether failures are plain text, for a client that is no program of ours.
         self.plain = False
+        #: Header lines that the route owes every client.
+        self.always = b""
         self._limit = b""
 
     def limited(self, limit: int, remaining: int, reset: int) -> None:
@@ -52,6 +54,8 @@ class Context:
         lines = b"X-Request-Id: " + self.request_id.encode() + b"\r\n" + app.clock.date()
         if self._limit:
             lines += self._limit
+        if self.always:
+            lines += self.always
         if cors and app.cors.on:
             lines += app.cors.answer(self.request.headers.get(hdrs.ORIGIN))
         if not keep:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gitstore import values
-from server import git_http, openapi
+from server import git_http, lfs_http, openapi
 from server.call import Call
 from server.dispatch import App
 from server.http import Raw, Route
 from server.routes import (
+    archives,
     artifacts,
     changes,
     checkout,
@@ -30,6 +31,7 @@ from server.routes import (
     spec,
     timeline,
     undo,
+    uploads,
     workflows,
     workspaces,
 )
@@ -49,6 +51,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         spec,
         files,
         workflows,
+        archives,
         artifacts,
         pins,
         timeline,
@@ -70,7 +73,13 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
     about = Route(
         "GET", "/openapi.json", None, document, "The OpenAPI document", media="application/json", tag="health"
     )
-    doors = (*health.routes(settings.metrics_open), *git_http.routes(settings), *pages.routes(settings))
+    doors = (
+        *health.routes(settings.metrics_open),
+        *git_http.routes(settings),
+        *lfs_http.routes(settings),
+        *pages.routes(settings),
+        *uploads.routes(settings),
+    )
     table = (*doors, *(route for one in resources for route in one.ROUTES), *more, about)
     text = msgspec.json.encode(openapi.document(table, settings.public_url))
     tag = values.etag(text)

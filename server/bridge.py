@@ -12,6 +12,7 @@ from gitstore import errors
 from gitstore.pending import Pending
 
 T = TypeVar("T")
+_BODIES = 4
 
 
 class Bridge:
@@ -22,6 +23,7 @@ class Bridge:
         self._done: deque[asyncio.Future[None]] = deque()
         self._scheduled = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gitstore-offload")
+        self._bodies = ThreadPoolExecutor(_BODIES, thread_name_prefix="gitstore-bodies")
         self._room = threads + waiting
         self._busy = 0
 
@@ -63,6 +65,15 @@ class Bridge:
         finally:
             self._busy -= 1
 
+    async def carry(self, fn: Callable[..., T], *args: Any) -> T:
+        """`fn(*args)`, one step of a body that comes or goes, in the few threads that are kept for those.
+
+        They are apart from the others so that no number of bodies holds up anything else. A request takes one step at
+        a time, so what waits here is bounded by the connections.
+        """
+        return await self._loop.run_in_executor(self._bodies, fn, *args)
+
     def close(self) -> None:
         """Ends the threads once they have finished what they do."""
+        self._bodies.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)

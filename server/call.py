@@ -127,6 +127,10 @@ class Call:
         """Runs `fn(*args)` in the thread pool."""
         return await self.app.bridge.offload(fn, *args)
 
+    async def carry(self, fn: Callable[..., T], *args: Any) -> T:
+        """Runs one step of a body that comes or goes in the threads for bodies."""
+        return await self.app.bridge.carry(fn, *args)
+
     def convert(self, value: Any, kind: type[T]) -> T:
         """`value`, plain JSON, as `kind`; raises WrongShape with every fault."""
         return validation.convert(value, kind)
@@ -161,7 +165,7 @@ class Call:
                 yield piece
         except TimeoutError:
             raise errors.Malformed(f"the body did not arrive: nothing came for {patience:g} seconds") from None
-        except web.RequestPayloadError:
+        except (web.RequestPayloadError, ConnectionError):
             raise errors.Malformed("the body cannot be read: it is cut off, or its encoding is wrong") from None
 
     async def parts(self) -> AsyncIterator[Part]:
@@ -201,6 +205,7 @@ class Call:
             LookupError,
             RuntimeError,
             web.RequestPayloadError,
+            ConnectionError,
             HttpProcessingError,
         ) as e:
             # What aiohttp's reader raises for boundaries, headers and encodings that are wrong: all of it was sent.
@@ -209,6 +214,15 @@ class Call:
     async def json(self) -> Any:
         """The body as JSON. Raises TooLarge, Malformed."""
         return values.decode(await self.content())
+
+    @property
+    def limit(self) -> int:
+        """The bytes that the body may have."""
+        return self._limit
+
+    def limit_to(self, size: int) -> None:
+        """Sets the bytes that the body may have, where they depend on what it is; before any of it is read."""
+        self._limit = size
 
     def check_size(self) -> None:
         """Raises TooLarge if the announced length is over the route's limit."""
@@ -245,13 +259,14 @@ class Call:
 class Part:
     """One part of a multipart body."""
 
-    __slots__ = ("_call", "_reader", "content_type", "file_name", "name")
+    __slots__ = ("_call", "_reader", "content_type", "file_name", "headers", "name")
 
     def __init__(self, reader: BodyPartReader, call: Call) -> None:
         self._reader = reader
         self._call = call
         self.name: str = reader.name or ""
         self.file_name: str | None = reader.filename
+        self.headers: Mapping[str, str] = reader.headers
         self.content_type: str | None = reader.headers.get("Content-Type")
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -23,6 +23,7 @@ PREFIX = "GITSTORE_"
 CONFIG_VARIABLE = "GITSTORE_CONFIG"
 FILE_NAME = "gitstore.toml"
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 _DATA = Path("data")
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]|\$\{')  # what ssh_config(5) has no way to write
 
@@ -48,7 +49,15 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting((), "browser origins that may call the API; `*` for any")
     rate_limit_per_minute: int = _setting(0, "requests a key may make in a minute; 0 is no limit", low=0)
     max_body_bytes: int = _setting(2 * MIB, "largest JSON body", low=1024)
-    max_file_bytes: int = _setting(10 * MIB, "largest file or artifact", low=1)
+    max_file_bytes: int = _setting(10 * MIB, "largest file", low=1)
+    max_artifact_bytes: int = _setting(16 * GIB, "largest artifact", low=1)
+    large_file_bytes: int = _setting(4 * MIB, "content of more bytes is kept out of git, as a large object", low=1024)
+    max_json_upload_bytes: int = _setting(32 * MIB, "largest JSON body that holds an artifact as base64", low=1024)
+    upload_hours: float = _setting(24.0, "hours an unfinished upload is kept after its last piece", low=0.01)
+    max_uploads: int = _setting(1000, "resumable uploads that may be unfinished at a time", low=1)
+    max_uploads_bytes: int = _setting(256 * GIB, "bytes that unfinished uploads may have announced together", low=1)
+    max_archive_entries: int = _setting(10_000, "most entries of a zip archive", low=1)
+    max_archive_bytes: int = _setting(64 * GIB, "most bytes that a zip archive may hold", low=1)
     max_batch_files: int = _setting(10, "most files in one batch", low=1)
     max_push_bytes: int = _setting(512 * MIB, "largest push, as git packs it", low=1024)
     git_binary: str | None = _setting("git", "the git program that serves fetches and pushes; empty: do without")

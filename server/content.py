@@ -22,13 +22,14 @@ _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d*)-(\d*)[ \t]*", re.ASCII | re.IGNORE
 
 # No script, form, frame, plug-in or network; styles inside the document may stay, they reach nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
-_SAFETY = (
-    b"X-Content-Type-Options: nosniff\r\n"
-    b"Referrer-Policy: no-referrer\r\n"
-    b"X-Frame-Options: DENY\r\n"
-    b"Cross-Origin-Resource-Policy: same-origin\r\n"
-    b"Cache-Control: private, no-cache\r\n"
+SAFETY = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "private, no-cache"),
 )
+_SAFETY = b"".join(wire.line(name, value) for name, value in SAFETY)
 _RUN = re.compile(r"(?:text/html|text/xsl|text/xml|application/xml|application/xhtml\+xml|image/svg\+xml|[^;]*\+xml)\b")
 _RUN_TOO = frozenset({"text/javascript", "application/javascript", "application/ecmascript", "multipart/related"})
 

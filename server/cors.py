@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 
 _HEADERS = (
     "Authorization, Content-Type, If-Match, If-None-Match, If-Modified-Since, Range, "
-    "X-Request-Id, X-Workflow-Id, X-Task-Id"
+    "X-Request-Id, X-Workflow-Id, X-Task-Id, Repr-Digest, Content-Digest, Content-MD5, Tus-Resumable, Upload-Length, "
+    "Upload-Metadata, Upload-Offset, Upload-Checksum, X-HTTP-Method-Override"
 )
 _EXPOSED = (
     "ETag, Link, X-Request-Id, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    "Content-Disposition, Content-Range, Digest, Repr-Digest, Last-Modified"
+    "Content-Disposition, Content-Range, Digest, Repr-Digest, Last-Modified, Location, Tus-Resumable, Tus-Version, "
+    "Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Metadata, "
+    "Upload-Expires, Gitstore-Resource"
 )
 
 

@@ -12,12 +12,15 @@ from gitstore.live import Live
 from gitstore.maintenance import Maintenance
 from gitstore.remotes import Means, Ssh
 from gitstore.store import Options, Store
+from gitstore.uploads import Bounds, Uploads
 from server.config import Settings
 
 
 def options(settings: Settings) -> Options:
     """What a store is told of the settings."""
-    return Options(secret_key=settings.secret_key, secrets=settings.secret_policy)
+    return Options(
+        secret_key=settings.secret_key, secrets=settings.secret_policy, large_bytes=settings.large_file_bytes
+    )
 
 
 def policy(settings: Settings) -> AddressPolicy:
@@ -66,6 +69,12 @@ def open_maintenance(settings: Settings, store: Store) -> Maintenance | None:
         return None
     git = shutil.which(settings.git_binary) if settings.git_binary else None
     return Maintenance(store, git=git, days=settings.reclaim_days)
+
+
+def open_uploads(settings: Settings, store: Store) -> Uploads:
+    """The resumable uploads of an open store. Raises StorageFailed."""
+    bounds = Bounds(settings.max_uploads, settings.max_uploads_bytes, settings.upload_hours * 3600)
+    return Uploads(store.layout.uploads, bounds, store.disk)
 
 
 def open_keys(settings: Settings, store: Store) -> Keys:

@@ -26,19 +26,21 @@ from gitstore.past import Past
 from gitstore.records import Evidence
 from gitstore.retrospect import Retrospect
 from gitstore.sightings import Sightings
+from gitstore.uploads import Uploads
 from gitstore.work import Work
 from server import log, validation
 from server.answer import Context, failure, raw, reply, stream
 from server.bridge import Bridge
 from server.call import Call
 from server.cors import Cors
-from server.data import means, open_live, open_maintenance
+from server.data import means, open_live, open_maintenance, open_uploads
+from server.digests import Digests
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
 from server.rate import Rate
 from server.router import Router
 from server.shapes.common import Shape
-from server.wire import Clock, Ids, Whole
+from server.wire import Clock, Ids, Whole, line
 
 if TYPE_CHECKING:
     from gitstore.keys import KeyRecord, Keys
@@ -55,14 +57,17 @@ class Bound:
     """A route with everything about it worked out once."""
 
     __slots__ = (
+        "always",
         "body",
         "checks",
+        "form",
         "handler",
         "limit",
         "method",
         "path",
         "query",
         "rank",
+        "raw",
         "reads",
         "route",
         "tally",
@@ -84,8 +89,14 @@ class Bound:
             "body": settings.max_body_bytes,
             "upload": settings.upload_bytes,
             "batch": settings.batch_bytes,
+            "artifact": settings.max_json_upload_bytes,
+            "file": settings.max_file_bytes,
             "none": 1 << 62,
         }[route.limit]
+        # Of a body that is the content itself, and of one that has the content as a part among others.
+        self.raw = settings.max_artifact_bytes if route.limit == "artifact" else self.limit
+        self.form = self.raw + settings.max_body_bytes if route.limit == "artifact" else self.limit
+        self.always = b"".join(line(name, value) for name, value in route.always)
         self.tally = metrics.tally(route.method, route.path)
 
 
@@ -116,6 +127,7 @@ class App:
         self._live = open_live(settings, store) if store is not None else None
         #: What looks after the disk, if anything does.
         self.maintenance = open_maintenance(settings, store) if store is not None else None
+        self._uploads = open_uploads(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
         self.clock = Clock()
@@ -200,6 +212,13 @@ class App:
         return self._live
 
     @property
+    def uploads(self) -> Uploads:
+        """The uploads that are not finished."""
+        if self._uploads is None:
+            raise RuntimeError("this server has no store")
+        return self._uploads
+
+    @property
     def bridge(self) -> Bridge:
         """Made at first use, on the loop that uses it."""
         if self._bridge is None:
@@ -252,6 +271,7 @@ class App:
             bound, params = self.router.find(request.method, path)
             tally = bound.tally
             context.plain = bound.route.plain
+            context.always = bound.always
             call = Call(self, request, bound.route, params, text, request_id, bound.limit)
             self._admit(bound, call, context)
             if bound.reads:
@@ -333,6 +353,12 @@ class App:
     async def _read(self, bound: Bound, call: Call) -> None:
         """Size, media type and JSON of the body, then the shape of body and query together."""
         headers = call.request.headers
+        if bound.raw != bound.limit and not (bound.body is not None and call.is_json()):
+            # A coded body may unpack to as much as there is room in memory for, not to what a disk holds.
+            coded = headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity"
+            call.limit_to(
+                bound.limit if coded else bound.form if call.media_type == "multipart/form-data" else bound.raw
+            )
         call.check_size()
         length = headers.get(hdrs.CONTENT_LENGTH)
         empty = length == "0" or (length is None and hdrs.TRANSFER_ENCODING not in headers)
@@ -343,7 +369,11 @@ class App:
             if bound.route.body_optional:
                 value = {}
         elif bound.body is not None and call.is_json():
-            value = values.decode(await call.content())
+            data = await call.content()
+            if bound.route.uploads and (digests := Digests(headers)):
+                digests.update(data)
+                digests.check()
+            value = values.decode(data)
         elif not self._takes(bound.route, call.media_type):
             accepted = ", ".join((*(("application/json",) if bound.body else ()), *bound.route.uploads))
             said = f"{call.media_type!r}" if typed else "nothing"
@@ -371,6 +401,8 @@ class App:
 
     @staticmethod
     def _takes(route: Route, media_type: str) -> bool:
+        if not media_type and route.body is None:
+            return "*/*" in route.uploads  # RFC 9110 §8.3: a body may come without a type
         return any(each in (media_type, "*/*") for each in route.uploads) and bool(media_type)
 
     def _options(self, context: Context, path: str) -> Whole:
@@ -378,11 +410,14 @@ class App:
         if path != "*":
             try:
                 self.router.find("OPTIONS", path)
-            except MethodNotAllowed as known:
-                allow = known.allow
+            except MethodNotAllowed as refusal:
+                allow = refusal.allow
             except errors.NotFound as error:
                 return failure(context, error)
         lines = b"Allow: " + ", ".join(allow).encode() + b"\r\n"
+        if path != "*":
+            known = next((each for each in allow if each not in ("HEAD", "OPTIONS")), "GET")
+            lines += b"".join(line(*each) for each in self.router.find(known, path)[0].route.options)
         return context.whole(204, lines + self.cors.preflight(context.request.headers, allow), b"", cors=False)
 
     def _failed(self, context: Context, error: errors.GitstoreError, call: Call | None) -> Whole:

@@ -139,7 +139,7 @@ class Route(msgspec.Struct, frozen=True):
     #: Media types beside JSON that the handler reads itself.
     uploads: tuple[str, ...] = ()
     #: Which limit of the settings the body is under; "none" only for handlers that count for themselves.
-    limit: Literal["body", "upload", "batch", "none"] = "body"
+    limit: Literal["body", "upload", "batch", "artifact", "file", "none"] = "body"
     #: Type of `data` in the answer, for OpenAPI; `media` instead where the answer is not JSON.
     response: Any = None
     media: str | None = None
@@ -154,6 +154,10 @@ class Route(msgspec.Struct, frozen=True):
     basic: bool = False
     #: Failures are plain text, which a git client shows, instead of the envelope.
     plain: bool = False
+    #: Headers of every answer of this route, failures too.
+    always: tuple[tuple[str, str], ...] = ()
+    #: Headers of the answer to OPTIONS for this path.
+    options: tuple[tuple[str, str], ...] = ()
     #: Left out of OpenAPI.
     hidden: bool = False
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gitstore import errors
 from server import log
@@ -31,6 +31,15 @@ class Connection(RequestHandler):
     def __init__(self, manager: Server, app: App, **options: Any) -> None:
         super().__init__(manager, **options)
         self._app = app
+
+    def data_received(self, data: bytes) -> None:
+        """A body whose encoding breaks ends there: aiohttp would let its reader wait for what can never come."""
+        super().data_received(data)
+        request = self._current_request
+        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            body = request.content
+            if not body.is_eof() and body.exception() is None:
+                body.set_exception(web.RequestPayloadError("the encoding of the body is wrong"))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """A body that cannot be read is the client's doing, whichever part of us met it: no line in the log."""

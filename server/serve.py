@@ -12,6 +12,7 @@ from gitstore import trash
 from gitstore.errors import GitstoreError
 from gitstore.keys import Keys
 from gitstore.store import Store
+from gitstore.uploads import Uploads
 from server import listen, log
 from server.app import make_app
 from server.config import Settings
@@ -21,8 +22,8 @@ _FLUSH = 60.0  # seconds between two times that the keys' last uses are kept
 _PURGE = 3600.0  # seconds between two looks at the trash
 
 
-def _keep_house(settings: Settings, store: Store, keys: Keys, stop: threading.Event) -> None:
-    """Now and then: remembers when keys were used, and empties the trash of what has been there long enough."""
+def _keep_house(settings: Settings, store: Store, keys: Keys, uploads: Uploads, stop: threading.Event) -> None:
+    """Now and then: remembers when keys were used, and empties the trash and ends uploads whose time is over."""
     purge_at = time.monotonic()
     while True:
         try:
@@ -32,6 +33,7 @@ def _keep_house(settings: Settings, store: Store, keys: Keys, stop: threading.Ev
                 trash.purge(store.layout, gone)
                 for one in gone:
                     log.server.info("the deleted workspace %s was removed for good", one.name)
+            uploads.sweep(int(time.time() * 1000))
             keys.flush()
         except GitstoreError as error:
             log.server.warning("%s", error)  # it is tried again the next time
@@ -51,7 +53,7 @@ def serve(settings: Settings, started: Callable[[int, str | None], None], *, new
         app = make_app(settings, store, keys)
         stop = threading.Event()
         house = threading.Thread(
-            target=_keep_house, args=(settings, store, keys, stop), name="gitstore-house", daemon=True
+            target=_keep_house, args=(settings, store, keys, app.uploads, stop), name="gitstore-house", daemon=True
         )
 
         def ready(port: int) -> None:

@@ -16,6 +16,8 @@ from gitstore.diff.structure import ValueDiff, differences
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Malformed
 from gitstore.facts import key_at
+from gitstore.lfs.attributes import Attributes
+from gitstore.lfs.pointer import decode
 from gitstore.merging.sequences import Steps
 from gitstore.model import Branch, Op
 from gitstore.parsed import cached
@@ -138,8 +140,13 @@ class _Comparison:
     def file(self, one: Move, before: TreeView, after: TreeView) -> FileDiff:
         old, new = content(before, one.old), content(after, one.new)
         name = named(one, before, after, self._branch)
+        stands = [
+            self._stands(before, one.came_from or one.path, old),
+            self._stands(after, one.path, new),
+        ]
         found = _Found()
-        self._look(one, old, new, found)
+        if stands == [None, None]:
+            self._look(one, old, new, found)
         return FileDiff(
             path=name.path,
             old_path=name.old_path,
@@ -149,10 +156,17 @@ class _Comparison:
             type="binary" if found.hunks is None else "text" if found.values is None else "values",
             values=found.values if found.values is not None else UNSET,
             hunks=found.hunks if found.hunks is not None else UNSET,
-            old=_told(old),
-            new=_told(new),
+            old=stands[0] or _told(old),
+            new=stands[1] or _told(new),
             truncated=found.truncated,
         )
+
+    def _stands(self, view: TreeView, path: str, data: bytes | None) -> Content | None:
+        """The large object that a pointer stands for; None for what is none."""
+        pointer = decode(data) if data is not None else None
+        if pointer is None or not Attributes(view.read).covers(path):
+            return None
+        return Content(pointer.size, f"sha256:{pointer.oid}")
 
     def _look(self, one: Move, old: bytes | None, new: bytes | None, found: _Found) -> None:
         size = len(old or b"") + len(new or b"")

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
-from gitstore.errors import Damaged, Invalid, StorageFailed, TooLarge
+from gitstore.errors import Damaged, Invalid, NotFound, StorageFailed, TooLarge
 from gitstore.lfs.pointer import Pointer, is_oid
 from gitstore.repository.disk import Disk
 
@@ -53,7 +53,7 @@ class Objects:
         return found is not None and size in (None, found)
 
     def open(self, oid: str) -> BinaryIO:
-        """The bytes, unchecked. Raises Damaged where the workspace has no such object."""
+        """The bytes, unchecked. Raises NotFound where the workspace has no such object."""
         try:
             fd = os.open(self.path(oid), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
@@ -64,7 +64,7 @@ class Objects:
         return os.fdopen(fd, "rb")
 
     def chunks(self, pointer: Pointer, chunk: int = CHUNK) -> Iterator[bytes]:
-        """The bytes in pieces, checked on the way. Raises Damaged: for the size before the first piece, for the digest
+        """The bytes in pieces, checked on the way. Raises NotFound, and Damaged: for the size at first, for the digest
         in place of the last one, so that whoever takes them all has never taken wrong ones for right.
         """
         digest = hashlib.sha256()
@@ -80,6 +80,13 @@ class Objects:
                     raise Damaged(f"the large object {pointer.oid} is damaged: {_MEND}")
                 yield held
                 held = following
+
+    def touch(self, oid: str) -> None:
+        """Says that an object is in use now, or is about to be: what is unused is reclaimed only after a while."""
+        try:
+            os.utime(self.path(oid))
+        except OSError:
+            pass  # gone, or not ours to change: then whoever needs it is told that it is missing
 
     def oids(self) -> Iterator[str]:
         """Every object that this workspace has, sorted."""
@@ -112,6 +119,22 @@ class Objects:
                 sink.write(data)
             return sink.finish()
 
+    def place(self, path: str, pointer: Pointer) -> Pointer:
+        """Makes an object of a whole, synced file of the store that is known to be what `pointer` says.
+
+        The file keeps its name as well, and nobody may write to it any more. Raises StorageFailed.
+        """
+        folder = f"{self.pool}/{INCOMING}" if self.pool is not None else f"{self._git}/lfs/tmp"
+        temporary = f"{folder}/{uuid.uuid4().hex}"
+        try:
+            self._folders(folder)
+            os.chmod(path, 0o444)
+            self._name(path, temporary)
+            self._keep(temporary, pointer)
+        except OSError as error:
+            raise _failed(error) from error
+        return pointer
+
     def adopt(self, oid: str) -> bool:
         """Makes an object that somebody put into the folder one of the store's, shared with `<data>/large`.
 
@@ -128,6 +151,17 @@ class Objects:
         except (Invalid, TooLarge):
             return False
         return True
+
+    def link(self, source: str, oid: str) -> None:
+        """Gives an object that is known to be whole its name in this workspace: the same file where that can be.
+
+        Durable on return. Raises OSError.
+        """
+        own = self.path(oid)
+        if not _same_file(source, own):
+            self._folders(os.path.dirname(own))
+            self._name(source, own)
+            self._sync(os.path.dirname(own))
 
     def _keep(self, temporary: str, pointer: Pointer) -> None:
         """Gives a whole, synced file its names: in `<data>/large` first, then in the workspace."""
@@ -172,7 +206,7 @@ class Objects:
         except OSError as error:
             if error.errno not in _ELSEWHERE:
                 raise
-            copy(self._disk, source, aside)
+            self._disk.copy(source, aside, 0o444)
         self._disk.rename(aside, target)
 
     def _above(self, folder: str) -> str:
@@ -235,6 +269,18 @@ class Sink:
             self.abort()
             raise _failed(error) from error
 
+    def sync(self) -> None:
+        """Makes durable what was written until now, beside further writes, so that less is left to the end.
+
+        May be called in another thread. Raises StorageFailed.
+        """
+        fd = self._fd
+        if fd is not None:
+            try:
+                self._disk.sync_data(fd, self._path)
+            except OSError as error:
+                raise _failed(error) from error
+
     def finish(self) -> Pointer:
         """Makes it an object of the workspace, durably. Raises Invalid where another was expected, StorageFailed."""
         fd = self._fd
@@ -282,9 +328,9 @@ class Sink:
 _MEND: Final = "upload its content again, or restore it from a backup (`gitstore verify` names what is wrong)"
 
 
-def missing(oid: str) -> Damaged:
+def missing(oid: str) -> NotFound:
     """The error for an object that a workspace should have and has not."""
-    return Damaged(f"the large object {oid} is not here: {_MEND}", details={"oid": oid})
+    return NotFound(f"the content is not here, only a pointer to the large object {oid}: {_MEND}", details={"oid": oid})
 
 
 def pool_of(git: str) -> str | None:
@@ -313,19 +359,6 @@ def sweep(disk: Disk, pool: str) -> None:
         return
     for name in left:
         disk.unlink(f"{pool}/{INCOMING}/{name}")
-
-
-def copy(disk: Disk, source: str, target: str) -> None:
-    """A synced copy of a file under a name that is free."""
-    with open(source, "rb") as file:
-        fd = disk.open_append(target)
-        try:
-            while data := file.read(CHUNK):
-                disk.append(fd, target, data)
-            os.fchmod(fd, 0o444)
-            disk.sync_data(fd, target)
-        finally:
-            disk.close(fd)
 
 
 def _names(folder: str, length: int) -> list[str]:

@@ -27,6 +27,11 @@ class Pointer(NamedTuple):
         return b"version %s\noid sha256:%s\nsize %d\n" % (_VERSION, self.oid.encode(), self.size)
 
 
+def spellings(pointer: Pointer) -> list[bytes]:
+    """Every text by which clients, old ones too, write a pointer."""
+    return [pointer.encode().replace(_VERSION, version, 1) for version in sorted(_VERSIONS)]
+
+
 def decode(data: bytes) -> Pointer | None:
     """The pointer that a blob is, None for anything else.
 

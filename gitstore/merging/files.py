@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from gitstore.documents import MISSING, DocumentError, load
+from gitstore.lfs import attributes
+from gitstore.lfs.pointer import decode
 from gitstore.merging.clash import Clash, Side, content, plain
 from gitstore.merging.lines import merge_lines
 from gitstore.merging.values import TooMany, merge_values
@@ -44,7 +46,11 @@ def merge_file(
         if None in values or ours is None or theirs is None:
             return _whole(path, base, ours, theirs, prefer, values)
         return _document(path, base, ours, theirs, prefer, [found[0] for found in values if found])
-    if ours is None or theirs is None or any(plain(data) is None for data in (base or b"", ours, theirs)):
+    if ours is None or theirs is None or any(decode(data) for data in (ours, theirs)):
+        return _whole(path, base, ours, theirs, prefer)  # of two pointers no part is of use in another
+    if path.rpartition("/")[2] == attributes.NAME:
+        return FileMerge(attributes.merged(base or b"", ours, theirs), ())
+    if any(plain(data) is None for data in (base or b"", ours, theirs)):
         return _whole(path, base, ours, theirs, prefer)
     lines = merge_lines(base or b"", ours, theirs, prefer)
     if lines is None:

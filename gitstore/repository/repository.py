@@ -12,22 +12,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from gitstore.errors import Damaged
+from gitstore.errors import Damaged, Invalid
+from gitstore.lfs.attributes import Attributes, may_be_large
 from gitstore.lfs.objects import Objects
-from gitstore.repository import bases, refs
+from gitstore.lfs.pointer import Pointer, decode, spellings
+from gitstore.repository import bases, filters, refs
 from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.likeness import likest
+from gitstore.repository.measure import cleaned, measure, work_attributes
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
-from gitstore.repository.worktree import LARGEST, WorkTree, begins, regular
+from gitstore.repository.worktree import WorkTree, begins, regular
 
-_CONFIG = """\
+_CONFIG = (
+    """\
 [core]
 \trepositoryformatversion = 0
 \tfilemode = false
@@ -36,6 +40,8 @@ _CONFIG = """\
 [receive]
 \tdenyCurrentBranch = refuse
 """
+    + filters.INCLUDE
+)
 _EXCLUDE = "# The evidence branch travels in a folder of this name; it is never part of main.\n/evidence/\n"
 
 
@@ -76,6 +82,7 @@ class Repository:
             disk.makedirs(f"{git}/{folder}")
         files = {
             "info/exclude": _EXCLUDE,
+            "gitstore/config": filters.text(),
             "config": _CONFIG,
             "gitstore/id": workspace + "\n",
             "HEAD": f"ref: {refs.MAIN}\n",
@@ -99,6 +106,10 @@ class Repository:
         for branch, ref in refs.SHOWN.items():
             if (held := refs.read(self.git, ref)) is not None:
                 self.shown[branch] = held
+
+    def furnish(self) -> None:
+        """Lets a person's git find the filter for large objects, wherever this store and its program are by now."""
+        filters.furnish(self._disk, self.git)
 
     @property
     def objects(self) -> Objects:
@@ -164,16 +175,86 @@ class Repository:
         self._pushed = marked
 
     def work_file(self, path: str) -> bytes | None:
-        """What the checkout has at a path; None where there is no plain file, or none that can be read."""
+        """What the checkout has at a path, as git keeps it: of what is a large object, the pointer.
+
+        None where there is no plain file, or none that can be read, or a huge one that is no large object.
+        """
         *folders, name = path.split("/")
         try:
             folder = self._disk.folder(self.root, folders)
             if folder is None:
                 return None
             with folder:
-                return folder.read(name, LARGEST) if folder.stat(name) is not None else None
+                held = measure(folder, name) if folder.stat(name) is not None else None
         except OSError:
             return None  # a link, a device, a folder in the way
+        return cleaned(held, covered=self._covers(path)) if held is not None else None
+
+    def receive(self, path: str, pointer: Pointer) -> bool:
+        """Makes what a file of the checkout holds an object of the workspace; False where it is not this any more.
+
+        Raises StorageFailed.
+        """
+        if self.objects.adopt(pointer.oid):
+            return True
+        *folders, name = path.split("/")
+        try:
+            folder = self._disk.folder(self.root, folders)
+            if folder is None:
+                return False
+            with folder:
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder.fd)
+        except OSError:
+            return False  # gone, or something else by now
+        with os.fdopen(fd, "rb") as file:
+            try:
+                self.objects.take(file, pointer)
+            except Invalid:
+                return False  # a person is at it
+        return True
+
+    def work_attributes(self) -> Attributes:
+        """What the checkout's own files say of which paths are large objects."""
+        return work_attributes(lambda folders: self._disk.folder(self.root, folders))
+
+    def large(self, blobs: Collection[Oid]) -> list[Pointer]:
+        """The large objects of the workspace to which one of these blobs is a pointer, sorted."""
+        objects, found = self.objects, []
+        for oid in objects.oids():
+            pointer = Pointer(oid, objects.size(oid) or 0)
+            if any(identify(BLOB, text) in blobs for text in spellings(pointer)):
+                found.append(pointer)
+        return found
+
+    def pointers(self, commit: Oid | None) -> Iterator[tuple[str, Pointer]]:
+        """The files of a commit that are large objects, here or not, by path."""
+        tree = self.tree(commit)
+        attributes = Attributes(tree.read)
+        for path, node in tree.walk():
+            if regular(node) and attributes.covers(path):
+                pointer = decode(self.database.blob(node.id))
+                if pointer is not None:
+                    yield path, pointer
+
+    def adopt(self, old: Oid | None, new: Oid | None) -> None:
+        """Makes the large objects that somebody's git or git-lfs put into the folder ones of the store's, as far as a
+        commit has pointers to them that another has not.
+        """
+        before, after = self.tree(old), self.tree(new)
+        attributes = Attributes(after.read)
+        for path, _, node in compare(self.database, before.root, after.root):
+            if node is not None and regular(node) and attributes.covers(path):
+                pointer = decode(self.database.blob(node.id))
+                if pointer is not None:
+                    self.objects.adopt(pointer.oid)
+
+    def _covers(self, path: str) -> bool:
+        """Whether a path is one of large objects: in the checkout or, while that is not written yet, in the branch."""
+        if not may_be_large(path):
+            return False
+        heads = {self.shown.get("main"), self.kept.get("main")}
+        trees = (Attributes(self.tree(head).read) for head in heads if head is not None)
+        return self.work_attributes().covers(path) or any(tree.covers(path) for tree in trees)
 
     # -- publishing -----------------------------------------------------------------------------------------------
 
@@ -352,7 +433,8 @@ class Repository:
                 wanted[path] = node
                 known[path] = was if (was := before.node(path)) is not None and regular(was) else None
                 self._begun.setdefault(path, [])
-        work = WorkTree(self._disk, self.root, self.database.scratch, self.database, synced=synced)
+        large = Attributes(after.read)
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database, self.objects, large, synced=synced)
         # What an edit began from was there: a file that is not there now was removed by a person, if not by ourselves.
         there = {**{path: base for path, base in self.bases.items() if path not in begun}, **taken}
         self.left_alone = work.update(
@@ -421,7 +503,8 @@ class Repository:
         found = ((path, self.work_file(path)) for path in paths)
         texts = ((path, data) for path, data in found if data is not None and identify(BLOB, data) not in ours)
         torn = {path: shown.node(path) for path, data in texts if begins(self.database, data, ours)}
-        work = WorkTree(self._disk, self.root, self.database.scratch, self.database)
+        large = Attributes(shown.read)
+        work = WorkTree(self._disk, self.root, self.database.scratch, self.database, self.objects, large)
         work.update(Index(f"{self.git}/index"), torn, torn, ours, torn=True)
 
     def hold(self, commit: Oid) -> None:

@@ -12,9 +12,12 @@ import stat
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from gitstore.lfs.attributes import may_be_large
+from gitstore.lfs.pointer import Pointer, decode
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.ignores import LARGEST, Ignores, temporary
 from gitstore.repository.index import Index
+from gitstore.repository.measure import Held, cleaned, measure
 from gitstore.repository.objects import Blob, Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import Node, TreeView, encode_path
@@ -29,7 +32,8 @@ class Edit(NamedTuple):
 
     `base`: the blob that the edit began from (None: no file). `shown`: the blob that the shown commit has. `blob`: what
     is there now (None: nothing). `staged`: the index has the same, so a person is about to commit it. `time`: when it
-    was changed, in seconds since 1970; of a file that is gone, when its folder was.
+    was changed, in seconds since 1970; of a file that is gone, when its folder was. `large`: what is there is a large
+    object or is to be one, and `blob` its pointer.
     """
 
     path: str
@@ -38,6 +42,7 @@ class Edit(NamedTuple):
     blob: Blob | None
     staged: bool
     time: float
+    large: Pointer | None = None
 
 
 class Trouble(NamedTuple):
@@ -57,19 +62,30 @@ class Status(NamedTuple):
     sound: set[str]
 
 
-def status(disk: Disk, repository: Repository, *, limit: int, only: Collection[str] | None = None) -> Status:
-    """Compares the whole work tree, or `only` some paths of it; files over `limit` bytes are troubles.
+def status(
+    disk: Disk,
+    repository: Repository,
+    *,
+    limit: int,
+    only: Collection[str] | None = None,
+    large_bytes: int | None = None,
+) -> Status:
+    """Compares the whole work tree, or `only` some paths of it.
 
-    Raises IndexForeign, OSError where the folder itself cannot be read.
+    Files over `limit` bytes are troubles, unless the attributes make them large objects; those over `large_bytes` are
+    such in any case. Raises IndexForeign, OSError where the folder itself cannot be read.
     """
-    return _Look(disk, repository, limit).run(only)
+    return _Look(disk, repository, limit, large_bytes).run(only)
 
 
 class _Look:
-    def __init__(self, disk: Disk, repository: Repository, limit: int) -> None:
+    def __init__(self, disk: Disk, repository: Repository, limit: int, large_bytes: int | None) -> None:
         self.disk = disk
         self.repository = repository
         self.limit = limit
+        self.large_bytes = large_bytes
+        self.attributes = repository.work_attributes()
+        self.objects = repository.objects
         self.tree = repository.tree(repository.shown["main"])
         self.index = Index.read(repository.git)
         self.found = Status([], [], set())
@@ -209,17 +225,46 @@ class _Look:
             return
         if self.index.hidden(raw):
             return
-        blob = self._read(folder, name, path, state)
-        if blob is None:
-            return
-        if node is not None and blob.id == node.id:
-            self._sound(path)
+        covered = self.attributes.covers(path)
+        held = self._read(folder, name, path, state, covered)
+        if held is None:
             return
         shown = node.id if node is not None else None
+        if shown is not None and (shown == held.raw or (covered and held.is_blob(self.repository.database, shown))):
+            self._sound(path)
+            return
+        blob, large = self._kept(path, held, covered)
+        if blob is None:
+            return
+        if blob.id == shown:
+            self._sound(path)
+            return
         # The time of change: that of modification is whatever somebody says it is (utimes(2)).
-        self.found.edits.append(Edit(path, self._base(path, shown), shown, blob, indexed == blob.id, state.st_ctime))
+        base, staged = self._base(path, shown), indexed == blob.id
+        self.found.edits.append(Edit(path, base, shown, blob, staged, state.st_ctime, large))
 
-    def _read(self, folder: Folder, name: str, path: str, state: os.stat_result) -> Blob | None:
+    def _kept(self, path: str, held: Held, covered: bool) -> tuple[Blob | None, Pointer | None]:
+        """What git is to keep of a file: its bytes, or the pointer to them and what it points to."""
+        data = cleaned(held, covered=covered)
+        pointer = decode(data) if covered and data is not None else None
+        if pointer is not None and data is not None and pointer != held.large:
+            if not self.objects.has(*pointer):
+                self._trouble(
+                    path,
+                    "large_missing",
+                    f"is a pointer of Git LFS to an object of {pointer.size} bytes that is not here",
+                    "Put the real content there: `git lfs pull`, or copy the file.",
+                )
+                return None, None
+            return Blob(data), None  # a person's pointer, as it is
+        if pointer is not None and data is not None:
+            return Blob(data), pointer
+        over = self.large_bytes is not None and held.large.size > self.large_bytes and may_be_large(path)
+        if data is None or over:
+            return Blob(held.large.encode()), held.large
+        return Blob(data), None
+
+    def _read(self, folder: Folder, name: str, path: str, state: os.stat_result, covered: bool) -> Held | None:
         if stat.S_ISLNK(state.st_mode):
             self._trouble(path, "not_a_file", "is a symbolic link, which is never followed", "Put a plain file there.")
         elif not stat.S_ISREG(state.st_mode):
@@ -231,13 +276,16 @@ class _Look:
                 "is a hard link to a file that has another name too, perhaps outside the workspace; it is not read",
                 "Put a copy there: `cp FILE COPY && mv COPY FILE`.",
             )
-        elif state.st_size > self.limit:
+        elif state.st_size > self.limit and not covered:
             self._trouble(
-                path, "too_large", f"has {state.st_size} bytes; {self.limit} are allowed", "Shorten it, or ignore it."
+                path,
+                "too_large",
+                f"has {state.st_size} bytes; {self.limit} are allowed",
+                "Shorten it, ignore it, or make it a large object: `git lfs track`, or a line in .gitattributes.",
             )
         else:
             try:
-                return Blob(folder.read(name, self.limit))
+                return measure(folder, name)
             except FileNotFoundError:
                 return None  # gone since: the next look sees that
             except OSError as error:

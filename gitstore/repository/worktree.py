@@ -12,20 +12,35 @@ import errno
 import os
 from collections.abc import Callable, Collection, Mapping
 
+from gitstore.lfs.attributes import Attributes
+from gitstore.lfs.objects import Objects
+from gitstore.lfs.pointer import decode
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
-from gitstore.repository.objects import BLOB, Oid, identify
-from gitstore.repository.trees import Node, Source, encode_path
+from gitstore.repository.measure import measure
+from gitstore.repository.objects import Oid
+from gitstore.repository.trees import Node, Source, decode_path, encode_path
 
-LARGEST = 256 << 20  # bytes of a file that are looked at for whose it is
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 class WorkTree:
     """The checked-out files at `root`."""
 
-    def __init__(self, disk: Disk, root: str, scratch: str, source: Source, *, synced: bool = False) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        root: str,
+        scratch: str,
+        source: Source,
+        objects: Objects,
+        attributes: Attributes,
+        *,
+        synced: bool = False,
+    ) -> None:
         self._disk = disk
+        self._objects = objects
+        self._attributes = attributes  # of what is to be checked out: which pointers stand for large objects
         self._synced = synced  # each file is durable before it is in place
         self._root = root
         self._scratch = f"{scratch}/work"
@@ -115,13 +130,13 @@ class WorkTree:
         if was is not None and index.get(raw) == was.id and index.unchanged(raw, state):
             return "ours"
         try:
-            data = folder.read(name, LARGEST)
+            held = measure(folder, name)
         except OSError:
-            return "theirs"  # a link, a device, a folder, huge, or not readable: a person's in any case
-        holds = identify(BLOB, data)
-        if node is not None and holds == node.id:
+            return "theirs"  # a link, a device, a folder, or not readable: a person's in any case
+        if node is not None and held.is_blob(self._source, node.id):
             return "same"
-        mine = (was is not None and holds == was.id) or holds in ours or (torn and begins(self._source, data, ours))
+        mine = (was is not None and held.is_blob(self._source, was.id)) or held.raw in ours or held.pointer in ours
+        mine = mine or (torn and held.data is not None and begins(self._source, held.data, ours))
         return "ours" if mine else "theirs"
 
     def _write(
@@ -137,9 +152,7 @@ class WorkTree:
                 self._disk.unlink(self._scratch)
             index.remove(raw)
             return True
-        self._disk.overwrite(self._scratch, self._source.blob(node.id))
-        if self._synced:
-            self._disk.sync_file(self._scratch)
+        self._fill(raw, node)
         written = os.lstat(self._scratch)
         if not self._put(folder, name, state, written):
             return False
@@ -147,6 +160,21 @@ class WorkTree:
         # Only if it is still what was written: a save of a moment ago must not pass for it.
         index.set(raw, node.mode, node.id, now if now is not None and _same(now, written) else None)
         return True
+
+    def _fill(self, raw: bytes, node: Node) -> None:
+        """Writes a file to the scratch place: the blob, or the large object that it points to, if that is here."""
+        data = self._source.blob(node.id)
+        pointer = decode(data)
+        large = pointer is not None and self._attributes.covers(decode_path(raw)) and self._objects.has(*pointer)
+        if pointer is None or not large:
+            self._disk.overwrite(self._scratch, data)
+            if self._synced:
+                self._disk.sync_file(self._scratch)
+            return
+        if os.path.lexists(self._scratch):
+            self._disk.unlink(self._scratch)
+        # Never the object itself: a person may write into the file. Synced, so that no power cut leaves it torn.
+        self._disk.copy(self._objects.path(pointer.oid), self._scratch)
 
     def _put(self, folder: Folder, name: str, state: os.stat_result | None, written: os.stat_result) -> bool:
         try:

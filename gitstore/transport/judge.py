@@ -15,6 +15,9 @@ from gitstore.credentials import HINT
 from gitstore.documents import DocumentError
 from gitstore.errors import Damaged
 from gitstore.facts import COMMITTER_EMAIL
+from gitstore.lfs import POINTER_MAX, Objects
+from gitstore.lfs.attributes import Attributes, may_be_large
+from gitstore.lfs.pointer import decode
 from gitstore.model import Branch
 from gitstore.parsed import TEXT_MAX, text_secrets
 from gitstore.reading import shown
@@ -40,9 +43,15 @@ class Item(NamedTuple):
 
 
 class Judge:
-    """Judges what is pushed to one branch of one workspace. `now` is in milliseconds, `file_bytes` a file's limit."""
+    """Judges what is pushed to one branch of one workspace. `now` is in milliseconds, `file_bytes` a file's limit.
 
-    def __init__(self, workspace: str, branch: Branch, policy: Policy, now: int, file_bytes: int) -> None:
+    `objects`: the large objects that the workspace has; without them a pointer is taken for granted.
+    """
+
+    def __init__(
+        self, workspace: str, branch: Branch, policy: Policy, now: int, file_bytes: int, objects: Objects | None = None
+    ) -> None:
+        self._held = objects
         self._workspace = workspace
         self._branch: Branch = branch
         self._policy: Policy = policy
@@ -55,8 +64,11 @@ class Judge:
         return list(dict.fromkeys(islice(self._objects(database, before, after, items), _MOST)))
 
     def _objects(self, database: Database, before: TreeView, after: TreeView, items: Iterable[Item]) -> Iterator[Fault]:
+        large = Attributes(after.read)
         for item in items:
             path = shown(self._prefix + item.path)
+            if item.kind == BLOB and item.size <= POINTER_MAX:
+                yield from self._pointer(database.blob(item.oid), item.path, large, after)
             if item.kind == COMMIT:
                 yield from self._commit(item.oid, database.commit(item.oid))
             elif item.kind == TREE:
@@ -81,6 +93,19 @@ class Judge:
         if commit.committer.email == COMMITTER_EMAIL:
             hint = "make it yours: git rebase --force-rebase"
             yield Fault(place, "says that this store made it, and it did not", hint)
+
+    def _pointer(self, data: bytes, path: str, large: Attributes, after: TreeView) -> Iterator[Fault]:
+        """A pointer, at a path of large objects, to what the workspace has not: a clone would get nothing for it."""
+        pointer = decode(data)
+        if pointer is None or self._held is None or self._held.has(*pointer):
+            return
+        # Of a path that an earlier commit had the attributes may be gone by now, and the content is as much needed.
+        if large.covers(path) or (after.node(path) is None and may_be_large(path)):
+            yield Fault(
+                shown(self._prefix + path),
+                f"points to a large object of {pointer.size} bytes that is not here ({pointer.oid[:12]}…)",
+                "git lfs push --all origin, then push again; `git lfs install` makes git do it by itself",
+            )
 
     def _folder(self, database: Database, before: TreeView, oid: Oid, folder: str) -> Iterator[Fault]:
         here = before.node(folder)
@@ -115,6 +140,8 @@ class Judge:
         """What is wrong with the files as the push leaves them."""
         if before.root == after.root:
             return []
+        if (missing := list(islice(self._placed(before, after), _MOST))) != []:
+            return missing
         if self._branch == "evidence":
             return list(dict.fromkeys(islice(self._records(before, after), _MOST)))
         found = [*self._identity(after), *acceptance.main_faults(after, self._policy, self._now, before=before)]
@@ -122,6 +149,15 @@ class Judge:
             old = set(acceptance.main_faults(before, self._policy, self._now)) if before.root != EMPTY_TREE else set()
             found = [one for one in found if one not in old or before.node(one.path) != after.node(one.path)]
         return list(dict.fromkeys(found))
+
+    def _placed(self, before: TreeView, after: TreeView) -> Iterator[Fault]:
+        """Pointers that are known already, at a place where they stand for a large object."""
+        if self._held is None:
+            return
+        large = Attributes(after.read)
+        for path, _, node in compare(after.source, before.root, after.root):
+            if node is not None and node.mode & 0o170000 == 0o100000 and large.covers(path):
+                yield from self._pointer(after.source.blob(node.id), path, large, after)
 
     def _identity(self, after: TreeView) -> Iterator[Fault]:
         try:

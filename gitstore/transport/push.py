@@ -288,7 +288,10 @@ class _Push:
 
     def _judging(self, branch: Branch) -> Judge:
         now = int(time.time() * 1000)
-        return Judge(self._found.id, branch, self._store.options.secrets, now, self._limits.file_bytes)
+        return Judge(
+            self._found.id, branch, self._store.options.secrets, now, self._limits.file_bytes,
+            self._found.repository.objects,
+        )  # fmt: skip
 
     # -- it comes in ----------------------------------------------------------------------------------------------
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import time
 from typing import Any, TypeVar
 
 import msgspec
 
 from gitstore import artifacts, explorer, files, names, values
+from gitstore import content as contents
 from gitstore.changes import Outcome, Workspace
 from gitstore.errors import Invalid, NotFound, TooLarge, WrongShape
+from gitstore.lfs import Pointer
 from gitstore.model import Artifact, Task
 from gitstore.past import Moment
+from server import receiving, sending
 from server.call import Call
 from server.http import API, Page, Raw, Reply, Route
+from server.receiving import Receipt
 from server.routes import common
 from server.shapes import artifacts as shapes
 from server.shapes.artifacts import (
@@ -34,13 +38,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 # --- uploads --------------------------------------------------------------------------------------------------------
 
 
-def _new(call: Call, body: UploadTaskArtifact, content: bytes, **more: Any) -> artifacts.New:
-    limit = call.app.settings.max_file_bytes
-    if len(content) > limit:
-        raise TooLarge(f"the artifact has {len(content)} bytes; {limit} are allowed", details={"limit": limit})
+def _new(call: Call, body: UploadTaskArtifact, content: bytes | Pointer, **more: Any) -> artifacts.New:
+    limit = call.app.settings.max_artifact_bytes
     fields = {name: value for name, value in common.given(body).items() if name != "content_base64"}
-    digest = hashlib.sha256(content).hexdigest()
-    new = artifacts.New(**(fields | more), content=content, sha256=digest)
+    new = artifacts.New(**(fields | more), content=content)
+    if (size := artifacts.size_of(new)) > limit:
+        raise TooLarge(f"the artifact has {size} bytes; {limit} are allowed", details={"limit": limit})
     return artifacts.check(new, call.app.settings.secret_policy)
 
 
@@ -49,7 +52,9 @@ def _from_json(call: Call, body: UploadTaskArtifact, task: str | None) -> artifa
     return _new(call, body, files.decode_base64(body.content_base64), **more)
 
 
-def _from_fields(call: Call, fields: dict[str, Any], content: bytes) -> artifacts.New:
+def from_fields(call: Call, fields: dict[str, Any], content: bytes | Pointer) -> artifacts.New:
+    """The artifact whose fields were sent as texts, checked. Raises WrongShape, Invalid, TooLarge."""
+    fields = dict(fields)
     metadata = fields.pop("metadata", None)
     said = call.convert(fields, ArtifactFields)
     if said.path is None:
@@ -65,27 +70,38 @@ def _from_fields(call: Call, fields: dict[str, Any], content: bytes) -> artifact
     return _new(call, body, content)
 
 
-async def _uploaded(call: Call) -> artifacts.New:
+async def _uploaded(call: Call, workspace: str, task: str | None) -> artifacts.New:
     """The artifact of a multipart body (part `file`, the rest as fields), or of a raw one (fields in the query)."""
+    limit = call.app.settings.max_artifact_bytes
+    owner = {"task_id": task} if task is not None else {}
     if call.media_type != "multipart/form-data":
-        fields = {name: value for name, value in common.given(call.query).items() if value is not None}
+        fields = {name: value for name, value in common.given(call.query).items() if value is not None} | owner
         fields.setdefault("content_type", call.media_type or None)
-        return await call.offload(_from_fields, call, fields, await call.content())
-    fields, content = {}, None
-    async for part in call.parts():
-        if part.name == "file":
-            if content is not None:
-                raise WrongShape([("/file", "one file at a time")])
-            content = await part.content()
-            if part.content_type not in (None, "application/octet-stream"):
-                fields.setdefault("content_type", part.content_type)
-            if part.file_name:
-                fields.setdefault("path", part.file_name)
-        else:
-            fields[part.name] = await part.text()
-    if content is None:
-        raise WrongShape([("/file", "is required: send the content as a part called `file`")])
-    return await call.offload(_from_fields, call, fields, content)
+        await call.offload(from_fields, call, fields, b"-")  # what is wrong with them is told before a gigabyte is sent
+        async with Receipt(call, workspace, limit, call.headers) as receipt:
+            await receipt.take(call.chunks())
+            return await call.offload(from_fields, call, fields, await receipt.keep())
+    receiving.whole(call)
+    fields, found = {}, None
+    async with contextlib.AsyncExitStack() as stack:
+        async for part in call.parts():
+            if part.name == "file":
+                if found is not None:
+                    raise WrongShape([("/file", "one file at a time")])
+                found = await stack.enter_async_context(Receipt(call, workspace, limit, part.headers))
+                await found.take(part.chunks())
+                if part.content_type not in (None, "application/octet-stream"):
+                    fields.setdefault("content_type", part.content_type)
+                if part.file_name:
+                    fields.setdefault("path", part.file_name)
+            else:
+                fields[part.name] = await part.text()
+        if found is None:
+            raise WrongShape([("/file", "is required: send the content as a part called `file`")])
+        fields |= owner
+        if found.large:
+            await call.offload(from_fields, call, fields, b"-")  # and before it has its place in the workspace
+        return await call.offload(from_fields, call, fields, await found.keep())
 
 
 def _url(call: Call, workspace: str, artifact: Artifact) -> str:
@@ -99,15 +115,19 @@ def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
     return values.encode(artifacts.artifact_json(retained, workspace, work.task_of(workspace, artifact)))
 
 
-async def _add(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> Reply:
+async def added(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> tuple[bytes, str]:
+    """Adds an artifact, durably; its record as JSON, and its address."""
     pending = call.app.work.add_artifact(workspace, new, call.provenance, task_required=task_required)
     outcome: Outcome[Artifact] = await call.settle(pending)
     artifact = outcome.value
     if artifact.commit is None and outcome.commit is not None:
         artifact = msgspec.structs.replace(artifact, commit=outcome.commit.id)
-    data = _shown(call, workspace, artifact)
-    location = (("Location", _url(call, workspace, artifact)),)
-    return Reply(data, status=201, etag=values.etag(data), headers=location)
+    return _shown(call, workspace, artifact), _url(call, workspace, artifact)
+
+
+async def _add(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> Reply:
+    data, url = await added(call, workspace, new, task_required=task_required)
+    return Reply(data, status=201, etag=values.etag(data), headers=(("Location", url),))
 
 
 async def upload(call: Call) -> Reply:
@@ -116,15 +136,19 @@ async def upload(call: Call) -> Reply:
     if call.body is not None:
         new = await call.offload(_from_json, call, call.body, None)
     else:
-        new = await _uploaded(call)
+        new = await _uploaded(call, found.id, None)
     return await _add(call, found.id, new, task_required=False)
 
 
 async def upload_to_task(call: Call) -> Reply:
     """Adds an artifact to a task."""
     identity = call.params["id"]
-    new = await call.offload(_from_json, call, call.body, identity)
-    workspace, _ = call.app.work.task(identity)
+    if call.body is not None:
+        new = await call.offload(_from_json, call, call.body, identity)
+        workspace, _ = call.app.work.task(identity)
+    else:
+        workspace, _ = call.app.work.task(identity)
+        new = await _uploaded(call, workspace, identity)
     return await _add(call, workspace, new, task_required=True)
 
 
@@ -158,10 +182,13 @@ def _once(call: Call, workspace: str, identity: str, at: str) -> tuple[Artifact,
 
 
 def _raw(call: Call, workspace: str, artifact: Artifact, shown: bool, moment: Moment | None) -> Raw:
+    held = contents.of(call.app.store.load(workspace).visible, artifact)
     answer = Raw(
-        call.app.work.content(workspace, artifact),
+        sending.body(call, held),
         artifact.content_type,
         artifact.path.rsplit("/", 1)[-1],
+        size=held.size,
+        sha256=held.sha256,
         disposition="inline" if shown else "attachment",
         etag=values.etag(f"{artifact.id}\0{artifact.sha256}".encode()),
         modified=artifact.created_at,
@@ -268,11 +295,11 @@ ROUTES = (
     Route("GET", _ALL, "agent", explore, "Explore artifacts", query=ExploreArtifacts,
           response=list[shapes.ArtifactRow], paged=True, tag="artifacts"),
     Route("POST", _ALL, "agent", upload, "Add an artifact", body=UploadArtifact, query=ArtifactFields, uploads=_ANY,
-          limit="upload", response=shapes.Artifact, status=201, tag="artifacts"),
+          limit="artifact", response=shapes.Artifact, status=201, tag="artifacts"),
     Route("GET", _TASK, "agent", list_of_task, "List a task's artifacts", query=ListTaskArtifacts,
           response=list[shapes.Artifact], paged=True, tag="artifacts"),
     Route("POST", _TASK, "agent", upload_to_task, "Add an artifact to a task", body=UploadTaskArtifact,
-          limit="upload", response=shapes.Artifact, status=201, tag="artifacts"),
+          query=ArtifactFields, uploads=_ANY, limit="artifact", response=shapes.Artifact, status=201, tag="artifacts"),
     *_single(_ALL),
     *_single(_TASK),
 )  # fmt: skip

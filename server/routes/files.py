@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from gitstore import files, names, values
+from gitstore import content as contents
+from gitstore import files, media, names, values
 from gitstore.changes import Draft, Outcome, Workspace
 from gitstore.context import StoredFile
 from gitstore.errors import Invalid, NotFound, WrongShape
 from gitstore.files import Put, Upload
 from gitstore.history import FileStat
+from gitstore.lfs import Pointer
 from gitstore.model import CommitFacts
 from gitstore.past import Then
 from gitstore.record import file_record
 from gitstore.snapshot import Snapshot
+from server import receiving, sending
 from server.call import Call, Part
 from server.http import API, Page, Raw, Reply, Route
+from server.receiving import Receipt
 from server.routes import common
 from server.shapes.common import ReadAt
-from server.shapes.files import File, ListFiles, ReadFile, UploadFile, UploadFiles
+from server.shapes.files import File, FileFields, ListFiles, ReadFile, UploadFile, UploadFiles, WriteFile
 
 _FORM = ("multipart/form-data",)
 
@@ -31,11 +36,11 @@ _FORM = ("multipart/form-data",)
 # --- records --------------------------------------------------------------------------------------------------------
 
 
-def _sizes(call: Call, snapshot: Snapshot, wanted: Iterable[StoredFile]) -> dict[str, tuple[int, str]]:
+def _sizes(call: Call, snapshot: Snapshot, wanted: Sequence[StoredFile]) -> dict[str, tuple[int, str]]:
     """Size and SHA-256 of contents by blob: known, or worked out and then known."""
     catalog = call.app.store.catalog
-    blobs = list({stored.blob for stored in wanted})
-    known: dict[str, tuple[int, str]] = {}
+    known = {stored.blob: (stored.large.size, stored.large.oid) for stored in wanted if stored.large is not None}
+    blobs = list({stored.blob for stored in wanted} - known.keys())
     for at in range(0, len(blobs), 500):
         known.update(catalog.blobs(blobs[at : at + 500]))
     fresh = []
@@ -61,14 +66,15 @@ def _record(snapshot: Snapshot, stored: StoredFile, size: tuple[int, str], stat:
     )
 
 
-def _stats(call: Call, snapshot: Snapshot, then: Then | None, wanted: Iterable[StoredFile]) -> dict[str, FileStat]:
+def stats(call: Call, snapshot: Snapshot, then: Then | None, wanted: Iterable[StoredFile]) -> dict[str, FileStat]:
+    """Versions and times of files by key, now or at a moment; one that has no history is missing."""
     if then is not None:
         return then.story.files(stored.key for stored in wanted)
     return call.app.store.history.file_stats(snapshot.workspace)
 
 
 def _stat(call: Call, snapshot: Snapshot, then: Then | None, stored: StoredFile) -> FileStat:
-    found = _stats(call, snapshot, then, (stored,)).get(stored.key)
+    found = stats(call, snapshot, then, (stored,)).get(stored.key)
     # A file adopted with a problem may have no history under its key yet.
     return found or FileStat(1, snapshot.created_at, snapshot.updated_at, snapshot.main.head or "")
 
@@ -95,14 +101,14 @@ def _list(call: Call, snapshot: Snapshot, then: Then | None) -> Reply:
     if query.q:
         text = query.q.casefold()
         wanted = [one for one in wanted if text in f"{one.key}\0{one.file_name}\0{one.description or ''}".casefold()]
-    stats = _stats(call, snapshot, then, wanted)
+    told = stats(call, snapshot, then, wanted)
     nowhere = FileStat(1, snapshot.created_at, snapshot.updated_at, "")
-    wanted.sort(key=lambda one: (-stats.get(one.key, nowhere).created_at, one.key))
+    wanted.sort(key=lambda one: (-told.get(one.key, nowhere).created_at, one.key))
     total = len(wanted)
     number, size = query.page or 1, query.per_page or (20 if query.page is not None else max(total, 1))
     shown = wanted[(number - 1) * size : number * size]
     sizes = _sizes(call, snapshot, shown)
-    rows = [_record(snapshot, one, sizes[one.blob], stats.get(one.key, nowhere)) for one in shown]
+    rows = [_record(snapshot, one, sizes[one.blob], told.get(one.key, nowhere)) for one in shown]
     return common.dated(Reply(rows, page=Page(number, size, total)), then)
 
 
@@ -143,10 +149,13 @@ def _content(call: Call, found: Workspace, then: Then | None) -> Raw:
     else:
         stored = _find(call, snapshot, then)
         modified = _stat(call, snapshot, then, stored).updated_at
+    held = contents.of(snapshot, stored)
     answer = Raw(
-        snapshot.blob(stored.blob),
+        sending.body(call, held),
         stored.content_type,
         stored.file_name,
+        size=held.size,
+        sha256=held.sha256,
         etag=values.etag(f"{stored.blob}\0{stored.content_type}\0{stored.file_name}".encode()),
         modified=modified,
     )
@@ -179,22 +188,30 @@ def _checked(call: Call, **fields: Any) -> Upload:
     return files.upload(**fields, policy=settings.secret_policy, max_bytes=settings.max_file_bytes)
 
 
-async def _form(call: Call, most: int) -> list[Upload]:
+async def _form(call: Call, workspace: str, most: int) -> list[Upload]:
     """The files of a multipart body. A `key` or `description` belongs to the file that comes before it, or to the
     first one where it comes ahead of any."""
-    found: list[dict[str, Any]] = []
-    ahead: dict[str, str] = {}
-    async for part in call.parts():
-        if part.name == "file":
-            if len(found) == most:
-                raise WrongShape([("/file", f"at most {most} files are allowed here")])
-            found.append({**ahead, "content": await part.content(), **_named(part)})
-            ahead = {}
-        elif part.name in ("key", "description"):
-            (found[-1] if found else ahead)[part.name] = await part.text()
-    if not found:
-        raise WrongShape([("/file", "is required: send the content as a part called `file`")])
-    return [await call.offload(_from_form, call, fields) for fields in found]
+    receiving.whole(call)
+    found: list[tuple[dict[str, Any], Receipt]] = []
+    ahead: dict[str, Any] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        async for part in call.parts():
+            if part.name == "file":
+                if len(found) == most:
+                    raise WrongShape([("/file", f"at most {most} files are allowed here")])
+                receipt = Receipt(call, workspace, call.app.settings.max_file_bytes, part.headers)
+                await stack.enter_async_context(receipt)
+                found.append(({**ahead, **_named(part)}, receipt))
+                await receipt.take(part.chunks())
+                ahead = {}
+            elif part.name in ("key", "description"):
+                (found[-1][0] if found else ahead)[part.name] = await part.text()
+        if not found:
+            raise WrongShape([("/file", "is required: send the content as a part called `file`")])
+        for fields, receipt in found:  # first all of them, so that none has its place where another is wrong
+            if receipt.large:
+                await call.offload(_from_form, call, fields, b"-")
+        return [await call.offload(_from_form, call, fields, await receipt.keep()) for fields, receipt in found]
 
 
 def _named(part: Part) -> dict[str, Any]:
@@ -206,13 +223,24 @@ def _named(part: Part) -> dict[str, Any]:
     return named
 
 
-def _from_form(call: Call, fields: dict[str, Any]) -> Upload:
-    return _checked(call, **fields)
+def _from_form(call: Call, fields: dict[str, Any], content: bytes | Pointer) -> Upload:
+    return _checked(call, **fields, content=content)
+
+
+def from_fields(call: Call, fields: Mapping[str, str], content: bytes | Pointer) -> Upload:
+    """The file whose fields were sent as texts, checked. Raises WrongShape, Invalid, SecretFound, TooLarge."""
+    said = call.convert(dict(fields), FileFields)
+    if said.file_name is None:
+        raise WrongShape([("/file_name", "is required")])
+    given = {name: value for name, value in common.given(said).items() if value is not None}
+    return _checked(call, **given, content=content)
 
 
 def _stored(call: Call, outcome: Outcome[list[Put]]) -> list[dict[str, Any]]:
     snapshot = outcome.snapshot
-    call.app.store.catalog.put_blobs((put.file.blob, put.size, put.sha256) for put in outcome.value)
+    call.app.store.catalog.put_blobs(
+        (put.file.blob, put.size, put.sha256) for put in outcome.value if put.file.large is None
+    )
     stats = call.app.store.history.file_stats(snapshot.workspace)
     return [
         _record(snapshot, put.file, (put.size, put.sha256), _just(stats.get(put.file.key), snapshot, outcome.commit))
@@ -237,12 +265,20 @@ async def _put(call: Call, uploads: list[Upload], most: int) -> tuple[Outcome[li
     return outcome, await call.offload(_stored, call, outcome)
 
 
+async def stored(call: Call, workspace: str, one: Upload) -> str:
+    """Stores a file, durably; the address of its record."""
+    pending = call.app.store.apply(workspace, "main", lambda draft: files.put(draft, [one]), call.provenance)
+    outcome = await call.settle(pending)
+    await call.offload(_stored, call, outcome)
+    return f"{API}/workspaces/{workspace}/files/{files.identity(workspace, one.key)}"
+
+
 async def upload(call: Call) -> Reply:
     """Stores a file; the same key again replaces its content."""
     if call.body is not None:
         uploads = [await call.offload(_upload, call, call.body, "")]
     else:
-        uploads = await _form(call, 1)
+        uploads = await _form(call, (await common.workspace(call)).id, 1)
     outcome, (data,) = await _put(call, uploads, 1)
     return Reply(data, status=201, etag=_etag(call, outcome.snapshot, outcome.value[0].file))
 
@@ -256,10 +292,30 @@ async def batch(call: Call) -> Reply:
             raise WrongShape([("/files", f"must have 1 to {most} files, not {len(body.files)}")])
         uploads = [await call.offload(_upload, call, one, f"/files/{at}") for at, one in enumerate(body.files)]
     else:
-        uploads = await _form(call, most)
+        uploads = await _form(call, (await common.workspace(call)).id, most)
     _, rows = await _put(call, uploads, most)
     encoded = msgspec.json.encode(rows)
     return Reply(encoded, status=201, etag=values.etag(encoded))
+
+
+async def put_content(call: Call) -> Reply:
+    """Stores the body as the content of a file, a new one where there is none of this key."""
+    found = await common.workspace(call)
+    reference = call.params["file"]
+    old = files.find(found.visible.context, found.id, reference)
+    fields = {name: value for name, value in common.given(call.query).items() if value is not None}
+    fields["key"] = old.key if old is not None else reference
+    fields.setdefault("file_name", old.file_name if old is not None else reference)
+    if call.media_type not in ("", media.DEFAULT):
+        fields.setdefault("content_type", call.header("Content-Type") or "")
+    elif old is not None and old.file_name == fields["file_name"]:
+        fields.setdefault("content_type", old.content_type)
+    await call.offload(from_fields, call, fields, b"-")
+    async with Receipt(call, found.id, call.app.settings.max_file_bytes, call.headers) as receipt:
+        await receipt.take(call.chunks())
+        one = await call.offload(from_fields, call, fields, await receipt.keep())
+        outcome, (data,) = await _put(call, [one], 1)
+    return Reply(data, etag=_etag(call, outcome.snapshot, outcome.value[0].file))
 
 
 async def delete(call: Call) -> Reply:
@@ -279,5 +335,7 @@ ROUTES = (
           limit="batch", response=list[File], status=201, tag="files"),
     Route("GET", _ONE, "agent", read, "Read a file's record", query=ReadAt, response=File, tag="files"),
     Route("GET", f"{_ONE}/content", "agent", content, "Read a file", query=ReadFile, media="*/*", tag="files"),
+    Route("PUT", f"{_ONE}/content", "admin", put_content, "Store a file's content", query=WriteFile, uploads=("*/*",),
+          limit="file", response=File, tag="files"),
     Route("DELETE", _ONE, "admin", delete, "Delete a file", status=204, tag="files"),
 )  # fmt: skip

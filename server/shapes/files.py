@@ -25,6 +25,20 @@ class UploadFile(Shape):
     key: FileKey | None = None
 
 
+class WriteFile(Shape):
+    """What is said of a file whose content is the body; what is left out stays as it is."""
+
+    file_name: Text255 | None = None
+    content_type: Text255 | None = None
+    description: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class FileFields(WriteFile):
+    """The fields of a file whose content comes apart from them. `file_name` is for the handler to judge."""
+
+    key: FileKey | None = None
+
+
 class UploadFiles(Shape):
     """Several files in one commit, all or none. How many is a setting; too many is refused by the handler."""
 

@@ -120,7 +120,7 @@ def one(visit: Visit) -> Shown:
     work = visit.app.work
     task = work.task_of(identity, artifact)
     known = visit.store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-    data = work.content(identity, artifact)
+    held = work.content(identity, artifact)
     drawn = {
         "ws": heading(seen.workspace.visible),
         "tab": "artifacts",
@@ -130,7 +130,7 @@ def one(visit: Visit) -> Shown:
         "task": task,
         "workflow": known[1] if known is not None and known[0] == identity else None,
         "metadata": tree.draw(artifact.metadata) if artifact.metadata else None,
-        "look": preview.look(artifact.content_type, data, artifact.path),
+        "look": preview.seen(artifact.content_type, held, artifact.path),
     }
     twin = links.api("workspaces", seen.slug, "artifacts", artifact.id, "permalink")
     return Page("artifact.html", drawn, twin=twin)
@@ -148,4 +148,4 @@ def download(visit: Visit) -> Shown:
     identity, artifact = _one(visit)
     content = visit.app.work.content(identity, artifact)
     etag = values.etag(f"{artifact.id}\0{artifact.sha256}".encode())
-    return preview.download(artifact.content_type, content, artifact.path.rsplit("/", 1)[-1], etag)
+    return preview.download(visit.call, artifact.content_type, content, artifact.path.rsplit("/", 1)[-1], etag)

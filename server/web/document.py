@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from gitstore import errors, media, names
+from gitstore import content, errors, media, names
+from gitstore.content import Content
 from gitstore.model import Stamp
 from gitstore.story import Story, Turn
 from server.web import gutter, links, preview, words
@@ -51,7 +52,8 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
     total = story.length if story is not None else 0
     if data is None and not total:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`, and never was one")
-    look = _look(seen, path, data) if data is not None else None
+    held = content.at(seen.snapshot, seen.snapshot.tree(), path)
+    look = preview.seen(_type(seen, path), held, path.rsplit("/", 1)[-1]) if held is not None else None
     view = visit.asked("view")
     drawn: dict[str, Any] = {
         "ws": heading(seen.workspace.visible),
@@ -64,7 +66,7 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
         "look": look,
         "blame": _blame(visit, seen, path) if data is not None and _blamed(look, data, view) else None,
         "view": view,
-        "size": len(data) if data is not None else None,
+        "size": held.size if held is not None else None,
         "touch": seen.touch(path),
         "total": total,
     }
@@ -122,17 +124,13 @@ def _type(seen: Seen, path: str) -> str:
     return stored.content_type if stored is not None else media.guess(path)
 
 
-def _look(seen: Seen, path: str, data: bytes) -> Look:
-    return preview.look(_type(seen, path), data, path.rsplit("/", 1)[-1])
-
-
-def _content(visit: Visit) -> tuple[str, bytes, str]:
-    """Type, bytes and name of the file that the address names. Raises NotFound."""
+def _content(visit: Visit) -> tuple[str, Content, str]:
+    """Type, content and name of the file that the address names. Raises NotFound."""
     seen, path = see(visit), visit.params["path"]
-    data = seen.snapshot.tree().read(path)
-    if data is None:
+    held = content.at(seen.snapshot, seen.snapshot.tree(), path)
+    if held is None:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`")
-    return _type(seen, path), data, path.rsplit("/", 1)[-1]
+    return _type(seen, path), held, path.rsplit("/", 1)[-1]
 
 
 def frame(visit: Visit) -> Shown:
@@ -142,7 +140,7 @@ def frame(visit: Visit) -> Shown:
 
 def download(visit: Visit) -> Shown:
     """The file to be saved."""
-    return preview.download(*_content(visit))
+    return preview.download(visit.call, *_content(visit))
 
 
 # --- all that it ever said ------------------------------------------------------------------------------------------
@@ -210,7 +208,8 @@ def _version(seen: Seen, stamp: Stamp, turn: Turn, here: bool) -> Version:
         return version
     data = seen.snapshot.blob(turn.blob)
     if not turn.path.endswith(_YAML):
-        version.excerpt = words.size(len(data))
+        pointer = content.of(seen.snapshot, turn.blob)
+        version.excerpt = words.size(pointer.size)
         return version
     known = preview.look("application/yaml", data, turn.path)
     if known.kind == "values":

@@ -14,7 +14,10 @@ import msgspec
 from markupsafe import Markup, escape
 
 from gitstore import documents, errors, values
+from gitstore.content import Content
 from gitstore.documents import DocumentError
+from server import sending
+from server.call import Call
 from server.content import disposition
 from server.http import Raw
 from server.web import markdown, tree
@@ -27,6 +30,7 @@ _IMAGES = frozenset(
 _VALUES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "application/json", "application/ld+json"})
 _TABLES = {"text/csv": ",", "text/tab-separated-values": "\t"}
 _TEXT_MAX = 512 * 1024
+LARGEST = 16 << 20  # bytes of what is shown on a page
 _LINES = 4000
 _SHORT = 1000  # characters that need no tall frame
 _ROWS, _COLUMNS = 500, 60
@@ -50,6 +54,15 @@ class Look(msgspec.Struct):
     source: Markup | None = None
     note: str | None = None
     short: bool = False
+
+
+def seen(content_type: str, held: Content, name: str = "") -> Look:
+    """What content is shown as, if it is not too large to be shown at all. Raises Damaged."""
+    if held.size > LARGEST:
+        return Look("none", note="This is too large to be shown: it can be downloaded.")
+    if not held.there:
+        return Look("none", note="Its content is not here, only a pointer of Git LFS is.")
+    return look(content_type, held.read(), name)
 
 
 def look(content_type: str, data: bytes, name: str = "") -> Look:
@@ -145,8 +158,11 @@ def _number(cell: str) -> str:
     return ' class="num"'
 
 
-def frame(content_type: str, data: bytes, name: str) -> Piece:
+def frame(content_type: str, held: Content, name: str) -> Piece:
     """The content for a frame or a picture on a page. Raises Invalid for what is only downloaded."""
+    if held.size > LARGEST:
+        raise errors.Invalid(f"{name} is too large to be shown: download it")
+    data = held.read()
     match look(content_type, data, name).kind:
         case "image":
             essence, policy = content_type.split(";", 1)[0].strip().lower(), _PICTURE
@@ -161,6 +177,7 @@ def frame(content_type: str, data: bytes, name: str) -> Piece:
     return Piece(data, essence, headers)
 
 
-def download(content_type: str, data: bytes, name: str, etag: str | None = None) -> Raw:
+def download(call: Call, content_type: str, held: Content, name: str, etag: str | None = None) -> Raw:
     """The content to be saved."""
-    return Raw(data, content_type, name, disposition="attachment", etag=etag)
+    data = sending.body(call, held)
+    return Raw(data, content_type, name, disposition="attachment", etag=etag, size=held.size, sha256=held.sha256)

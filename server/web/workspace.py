@@ -102,7 +102,7 @@ def _long(value: Any) -> bool:
 
 def _files(visit: Visit, snapshot: Snapshot, wanted: Iterable[StoredFile], touch: Touched) -> list[dict[str, Any]]:
     listed = list(wanted)
-    sizes = _sizes(visit, snapshot, [one.blob for one in listed])
+    sizes = _sizes(visit, snapshot, [one.blob for one in listed if one.large is None])
     return [
         {
             "key": one.key,
@@ -110,7 +110,7 @@ def _files(visit: Visit, snapshot: Snapshot, wanted: Iterable[StoredFile], touch
             "path": one.path,
             "content_type": one.content_type,
             "description": one.description,
-            "size": sizes[one.blob],
+            "size": one.large.size if one.large is not None else sizes[one.blob],
             "touch": touch(one.path),
         }
         for one in listed

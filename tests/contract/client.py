@@ -30,12 +30,15 @@ CODES = {
     404: {"NOT_FOUND"},
     405: {"METHOD_NOT_ALLOWED"},
     409: {"CONFLICT"},
+    410: {"GONE"},
     412: {"PRECONDITION_FAILED"},
     413: {"PAYLOAD_TOO_LARGE"},
     415: {"UNSUPPORTED_MEDIA_TYPE"},
     416: {"RANGE_NOT_SATISFIABLE"},
     422: {"SCHEMA_VALIDATION_FAILED"},
+    423: {"LOCKED"},
     429: {"RATE_LIMITED"},
+    460: {"CHECKSUM_MISMATCH"},
     503: {"SERVICE_UNAVAILABLE"},
 }
 
@@ -195,6 +198,9 @@ def sound(method: str, target: str, answer: Answer) -> None:
         assert not answer.body
         return
     if answer.status >= 400:
+        if headers["Content-Type"] == "application/vnd.git-lfs+json" and "/info/lfs/" in target:
+            assert answer.json["message"]  # which git-lfs shows to its person
+            return
         if target.startswith("/git/") and answer.status != 405:
             assert headers["Content-Type"] == "text/plain; charset=utf-8"  # which a git client shows to its person
             return

@@ -137,13 +137,13 @@ class Errors(logging.Handler):
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """No request of these tests makes the server or the store log an error."""
+def quiet() -> Iterator[Errors]:
+    """No request of these tests makes the server or the store log an error; one that shall takes it out of `found`."""
     errors = Errors()
     loggers = [logging.getLogger(name) for name in ("", "gitstore")]
     for each in loggers:
         each.addHandler(errors)
-    yield
+    yield errors
     for each in loggers:
         each.removeHandler(errors)
     assert not errors.found, "\n".join(errors.found)

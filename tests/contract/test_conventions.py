@@ -157,6 +157,10 @@ def test_a_wrong_method_is_405_and_says_which_there_are(server: Server, admin: C
     for path, methods in allowed.items():
         if path.endswith("/files/batch"):
             methods |= allowed[path.removesuffix("batch") + NOBODY]  # `batch` is a file's key too
+        if path.endswith("/archive"):
+            methods |= allowed[path.removesuffix("archive") + NOBODY]  # and so may `archive` be
+        if path.endswith("/objects/batch"):
+            methods |= allowed[path.removesuffix("batch") + NOBODY]  # no object's id, but in its place
         for method in set(METHODS) - methods:
             answer = admin.root(method, path, key=None)  # before the key is looked at
             assert answer.status == 405, (method, path)

@@ -18,7 +18,7 @@ from gitstore.documents import MISSING
 from gitstore.history import TimelineQuery
 from gitstore.live import Live
 from gitstore.model import Actor, Problem, Provenance
-from gitstore.store import Store
+from gitstore.store import Options, Store
 
 T = TypeVar("T")
 SETTLE = 0.1
@@ -42,10 +42,11 @@ def until(ready: Callable[[], T], seconds: float = 40.0, *, what: Callable[[], o
 class Living:
     """A store, its live folders, and one workspace called `shop`."""
 
-    def __init__(self, data: Path, **options: Any) -> None:
+    def __init__(self, data: Path, store: Options | None = None, **options: Any) -> None:
         self.data = data
+        self._store = store
         self.options = {"settle": SETTLE, "sweep": 3600.0, **options}
-        self.store = Store.open(data)
+        self.store = Store.open(data, store)
         self.live = Live(self.store, **self.options)
 
     def start(self) -> Living:
@@ -59,7 +60,7 @@ class Living:
     def restart(self, between: Callable[[], object] = lambda: None) -> None:
         self.stop()
         between()
-        self.store = Store.open(self.data)
+        self.store = Store.open(self.data, self._store)
         self.live = Live(self.store, **self.options)
         self.live.start()
 
@@ -69,7 +70,7 @@ class Living:
         shutil.copytree(self.data, other, symlinks=True)
         self.stop()
         self.data = other
-        self.store = Store.open(other)
+        self.store = Store.open(other, self._store)
         self.live = Live(self.store, **self.options)
         self.live.start()
 

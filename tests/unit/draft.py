@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from gitstore import parsed
 from gitstore.context import Context
+from gitstore.lfs.attributes import Attributes
 from gitstore.model import Actor, Branch, Kind, Provenance, Touch
 from gitstore.repository.objects import Blob, Object
 from gitstore.repository.trees import FILE_MODE, TreeEntry
@@ -126,6 +127,11 @@ class MemoryDraft:
 
     def remove(self, path: str) -> None:
         self.edits[path] = None
+
+    large_bytes = 4 << 20
+
+    def covers(self, path: str) -> bool:
+        return Attributes(self.read).covers(path)
 
     def seal(self, name: str, text: str | None) -> None:
         self.seals[name] = text

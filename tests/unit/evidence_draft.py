@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from draft import ACTOR, START, WORKSPACE, MemoryTree
 
+from gitstore.lfs.attributes import Attributes
 from gitstore.model import Branch, Kind, Provenance, Touch
 from gitstore.repository.objects import Blob, Object
 
@@ -66,6 +67,11 @@ class EvidenceDraft:
 
     def remove(self, path: str) -> None:
         self.edits[path] = None
+
+    large_bytes = 4 << 20
+
+    def covers(self, path: str) -> bool:
+        return Attributes(self.read).covers(path)
 
     def describe(
         self,

@@ -1,0 +1,303 @@
+"""Content that comes and goes in pieces: large bodies up and down, digests, ranges, broken connections, limits."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import hashlib
+import http.client
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.client import API, PEM, Answer, Client
+from contract.conftest import Place, Server
+
+MIB = 1 << 20
+BIG = os.urandom(5 * MIB + 12_345)  # over the bound for large objects
+SMALL = b"some evidence\n"
+KIND = {"Content-Type": "application/octet-stream"}
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def chunked(client: Client, target: str, data: bytes, method: str = "POST", **headers: str) -> Answer:
+    """The same as a body of unknown length."""
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, len(data), 700_001):
+            yield data[at : at + 700_001]
+
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+    sent = {"Authorization": f"Bearer {client.key}", **KIND, **headers}
+    connection.request(method, API + target, body=pieces(), headers=sent, encode_chunked=True)
+    answer = connection.getresponse()
+    found = Answer(answer.status, answer.headers, answer.read())
+    connection.close()
+    return found
+
+
+def raw(server: Server, head: str, body: bytes = b"", *, key: str = "agent") -> socket.socket:
+    """A socket with the beginning of a request sent."""
+    made = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    text = f"{head} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.keys[key]}\r\n"
+    made.sendall(text.encode() + body)
+    return made
+
+
+def status(connection: socket.socket) -> int:
+    with connection.makefile("rb") as file:
+        return int(file.readline().split()[1])
+
+
+def incoming(server: Server) -> list[str]:
+    """What is half-received."""
+    folder = Path(server.store.layout.large) / "incoming"
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def held(server: Server) -> list[str]:
+    """The large objects that are open; the server is in this process."""
+    found = []
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{each}"))
+    return [path for path in found if path.startswith(str(server.store.layout.root)) and "/lfs/objects/" in path]
+
+
+def until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("way", ["length", "chunked", "multipart"])
+def test_a_large_artifact_comes_back_as_it_was(server: Server, agent: Client, place: Place, way: str) -> None:
+    if way == "length":
+        made = agent.post(f"{place.at}/artifacts?path=logs/big.bin", BIG, headers=KIND)
+    elif way == "chunked":
+        made = chunked(agent, f"{place.at}/artifacts?path=logs/big.bin", BIG)
+    else:
+        body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\nContent-MD5: '
+        body += b64(hashlib.md5(BIG).digest()).encode() + b"\r\n\r\n" + BIG + b"\r\n--b\r\n"
+        body += b'Content-Disposition: form-data; name="path"\r\n\r\nlogs/big.bin\r\n--b--\r\n'
+        made = agent.post(f"{place.at}/artifacts", body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    record = made.data
+    digest = hashlib.sha256(BIG)
+    assert (record["logical_path"], record["size_bytes"]) == ("logs/big.bin", len(BIG))
+    assert record["checksum_sha256"] == digest.hexdigest()
+    got = agent.root("GET", record["download_url"])
+    assert (got.status, got.body) == (200, BIG)
+    assert got.headers["Repr-Digest"] == f"sha-256=:{b64(digest.digest())}:"
+    assert got.headers["Content-Length"] == str(len(BIG))
+    assert got.headers["Content-Disposition"].startswith('attachment; filename="big.bin"')
+    assert "default-src 'none'" in got.headers["Content-Security-Policy"]
+    assert not incoming(server)
+    # What is kept out of git is not in its packs either.
+    objects = place.published() / ".git" / "objects"
+    assert sum(each.stat().st_size for each in objects.rglob("*") if each.is_file()) < MIB
+
+
+def test_ranges_of_large_content(agent: Client, place: Place) -> None:
+    made = agent.post(f"{place.at}/artifacts?path=a.bin", BIG, headers=KIND).data
+    url = made["download_url"]
+    whole = agent.root("HEAD", url)
+    assert (whole.status, whole.headers["Content-Length"], whole.body) == (200, str(len(BIG)), b"")
+    for asked, start, stop in (
+        ("bytes=0-0", 0, 1),
+        ("bytes=1000000-2999999", 1_000_000, 3_000_000),
+        ("bytes=-7", len(BIG) - 7, len(BIG)),
+        (f"bytes={len(BIG) - 3}-", len(BIG) - 3, len(BIG)),
+        (f"bytes=5-{len(BIG) * 9}", 5, len(BIG)),
+    ):
+        got = agent.root("GET", url, headers={"Range": asked})
+        assert (got.status, got.body) == (206, BIG[start:stop]), asked
+        assert got.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(BIG)}"
+        assert got.headers["Repr-Digest"] == whole.headers["Repr-Digest"]  # of the whole, as RFC 9530 has it
+    several = agent.root("GET", url, headers={"Range": "bytes=0-1,5-6"})
+    assert (several.status, several.body) == (200, BIG)
+    assert agent.root("GET", url, headers={"Range": f"bytes={len(BIG)}-"}).status == 416
+    tag = whole.headers["ETag"]
+    assert agent.root("GET", url, headers={"Range": "bytes=0-1", "If-Range": tag}).body == BIG[:2]
+    assert agent.root("GET", url, headers={"Range": "bytes=0-1", "If-Range": '"other"'}).body == BIG
+    assert agent.root("GET", url, headers={"Range": "bytes=0-1", "If-Range": f"W/{tag}"}).status == 200
+    assert agent.root("GET", url, headers={"If-None-Match": tag}).status == 304
+    assert agent.root("GET", url, headers={"If-Match": '"other"'}).code == (412, "PRECONDITION_FAILED")
+
+
+@pytest.mark.parametrize("data", [SMALL, BIG], ids=["small", "big"])
+def test_digests_are_held_against_what_arrives(server: Server, agent: Client, place: Place, data: bytes) -> None:
+    target = f"{place.at}/artifacts?path=a.bin"
+    right = {
+        "Repr-Digest": f"sha-512=:{b64(hashlib.sha512(data).digest())}:;x=1 , a=:YQ==:",
+        "Content-Digest": f"unixsum=:AAA=:,sha-256=:{b64(hashlib.sha256(data).digest())}:",
+        "Digest": f"SHA-256={b64(hashlib.sha256(data).digest())},md5={b64(hashlib.md5(data).digest())}",
+        "Content-MD5": b64(hashlib.md5(data).digest()),
+    }
+    assert agent.post(target, data, headers=KIND | right).status == 201
+    before = agent.get(f"{place.at}/artifacts").meta["total"]
+    other = b"another"
+    wrong = {
+        "Repr-Digest": ("sha-512", hashlib.sha512(other).digest(), "sha-512=:{}:"),
+        "Content-Digest": ("sha-256", hashlib.sha256(other).digest(), "sha-256=:{}:"),
+        "Digest": ("sha", hashlib.sha1(other).digest(), "sha={}"),
+        "Content-MD5": ("md5", hashlib.md5(other).digest(), "{}"),
+    }
+    for header, (algorithm, digest, form) in wrong.items():
+        answer = agent.post(target, data, headers=KIND | {header: form.format(b64(digest))})
+        assert answer.code == (400, "VALIDATION_ERROR"), header
+        assert answer.error["details"]["sent"] == b64(digest)
+        found = hashlib.new(algorithm.replace("sha-", "sha").replace("sha", "sha1") if algorithm == "sha" else
+                            algorithm.replace("-", ""), data).digest()  # fmt: skip
+        assert answer.error["details"]["received"] == b64(found)
+        assert b64(digest) in answer.error["message"]
+        assert b64(found) in answer.error["message"]
+    for header, text in (
+        ("Repr-Digest", "sha-256=abc"),
+        ("Repr-Digest", "sha-256=:abc:"),
+        ("Content-MD5", "x"),
+        ("Digest", "sha-256"),
+        ("Content-Digest", ""),
+        ("Content-Digest", "sha-256=:YWJj:"),
+    ):
+        assert agent.post(target, data, headers=KIND | {header: text}).code == (400, "MALFORMED_REQUEST"), header
+    assert agent.get(f"{place.at}/artifacts").meta["total"] == before
+    assert not incoming(server)
+
+
+def test_digests_of_other_bodies(admin: Client, place: Place) -> None:
+    body = b'{"file_name": "a.txt", "content_base64": "eA=="}'
+    kind = {"Content-Type": "application/json"}
+    good, bad = (f"sha-256=:{b64(hashlib.sha256(each).digest())}:" for each in (body, SMALL))
+    assert admin.post(f"{place.at}/files", body, headers=kind | {"Content-Digest": good}).status == 201
+    assert admin.post(f"{place.at}/files", body, headers=kind | {"Content-Digest": bad}).status == 400
+    form = {"Content-Type": "multipart/form-data; boundary=b", "Content-Digest": good}
+    assert admin.post(f"{place.at}/files", b"--b--\r\n", headers=form).status == 415
+
+
+def test_a_raw_body_for_a_task(agent: Client, admin: Client, place: Place) -> None:
+    flow = agent.post(f"{place.at}/workflows", {"name": "w"}).data["id"]
+    task = f"{flow}-t"
+    agent.put(f"/workflows/{flow}/tasks/{task}", {"title": "t"})
+    made = chunked(agent, f"/tasks/{task}/artifacts?path=a/b.log", SMALL, **{"Content-Type": "text/plain"})
+    assert made.status == 201
+    assert (made.data["task_id"], made.data["workflow_id"], made.data["content_type"]) == (task, flow, "text/plain")
+    assert agent.root("GET", made.data["download_url"]).body == SMALL
+    assert agent.post(f"/tasks/none-{task}/artifacts?path=a", SMALL, headers=KIND).status == 404
+
+
+def test_a_body_that_breaks_off_leaves_nothing(server: Server, agent: Client, place: Place) -> None:
+    head = f"POST {API}{place.at}/artifacts?path=a.bin"
+    half = raw(server, head, f"Content-Type: a/b\r\nContent-Length: {len(BIG)}\r\n\r\n".encode() + BIG[: len(BIG) - 1])
+    until(lambda: bool(incoming(server)))  # it is on its way to the disk
+    half.close()
+    until(lambda: not incoming(server))
+    cut = raw(server, head, b"Content-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n500000\r\n" + BIG)
+    until(lambda: bool(incoming(server)))
+    cut.sendall(b"no chunk\r\n")
+    assert status(cut) == 400
+    cut.close()
+    until(lambda: not incoming(server))
+    assert agent.get(f"{place.at}/artifacts").data == []
+
+
+def test_a_body_that_stands_still_is_given_up(second: Callable[..., AbstractContextManager[Server]]) -> None:
+    with second(body_timeout=1.0) as server, server.client() as admin:
+        place = Place(server, admin)
+        head = f"POST {API}{place.at}/artifacts?path=a.bin"
+        slow = raw(server, head, f"Content-Type: a/b\r\nContent-Length: {2 * len(BIG)}\r\n\r\n".encode() + BIG)
+        assert status(slow) == 400
+        slow.close()
+        assert not incoming(server)
+        # A client that takes nothing of its answer is cut off.
+        url = admin.post(f"{place.at}/artifacts?path=a.bin", BIG * 3, headers=KIND).data["download_url"]
+        lazy = raw(server, f"GET {url}", b"\r\n", key="admin")
+        until(lambda: bool(held(server)))
+        until(lambda: not held(server))
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while data := lazy.recv(MIB):
+                received += len(data)
+        assert received < len(BIG) * 3
+        lazy.close()
+
+
+def test_limits_are_told_before_the_body_comes(second: Callable[..., AbstractContextManager[Server]]) -> None:
+    limits = {"max_artifact_bytes": 9_000, "max_json_upload_bytes": 2_048, "max_file_bytes": 5_000}
+    with second(**limits) as server, server.client() as admin:
+        place = Place(server, admin)
+        for method, target, kind, limit in (
+            ("POST", f"{place.at}/artifacts?path=a", "a/b", "9000"),
+            ("POST", f"{place.at}/artifacts", "application/json", "2048"),
+            ("PUT", f"{place.at}/files/a/content", "a/b", "5000"),
+        ):
+            head = f"Content-Type: {kind}\r\nContent-Length: 9001\r\nExpect: 100-continue\r\n\r\n".encode()
+            with raw(server, f"{method} {API}{target}", head, key="admin") as waiting:
+                answer = waiting.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 413 "), answer
+            assert limit.encode() in answer
+        assert chunked(admin, f"{place.at}/artifacts?path=a", b"x" * 9_001).code == (413, "PAYLOAD_TOO_LARGE")
+        made = admin.post(f"{place.at}/artifacts?path=a", b"x" * 9_000, headers=KIND)
+        assert (made.status, made.data["size_bytes"]) == (201, 9_000)
+        # A client that asks first is told to go on.
+        head = b"Content-Type: a/b\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+        with raw(server, f"POST {API}{place.at}/artifacts?path=a", head) as asking:
+            assert asking.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            asking.sendall(b"abc")
+            assert status(asking) == 201
+
+
+def test_a_packed_body_unpacks_to_no_more_than_json_may_have(agent: Client, place: Place) -> None:
+    bomb = gzip.compress(bytes(40 * MIB), 1)
+    kind = KIND | {"Content-Encoding": "gzip"}
+    assert agent.post(f"{place.at}/artifacts?path=a", bomb, headers=kind).status == 413
+    assert agent.post(f"{place.at}/artifacts?path=a", gzip.compress(SMALL), headers=kind).data["size_bytes"] == 14
+
+
+def test_the_content_of_a_file_is_put(admin: Client, agent: Client, place: Place) -> None:
+    at = f"{place.at}/files"
+    assert agent.put(f"{at}/notes/content", SMALL, headers=KIND).status == 403
+    made = admin.put(f"{at}/notes/content?file_name=notes.md", SMALL, headers=KIND)
+    assert made.status == 200
+    first = made.data
+    assert (first["key"], first["file_name"], first["content_type"]) == ("notes", "notes.md", "text/markdown")
+    assert (first["size_bytes"], first["version"]) == (len(SMALL), 1)
+    assert admin.get(f"{at}/notes").etag == made.etag
+    # What is not said stays as it is; the id names it as well as the key.
+    again = admin.put(f"{at}/{first['id']}/content", b"more", headers=KIND | {"If-Match": made.etag})
+    assert again.data | {"updated_at": 0} == first | {
+        "size_bytes": 4, "checksum_sha256": hashlib.sha256(b"more").hexdigest(), "version": 2, "updated_at": 0,
+    }  # fmt: skip
+    stale = admin.put(f"{at}/notes/content", b"other", headers=KIND | {"If-Match": made.etag})
+    assert stale.code == (412, "PRECONDITION_FAILED")
+    new = KIND | {"If-None-Match": "*"}
+    assert admin.put(f"{at}/notes/content", b"other", headers=new).code == (412, "PRECONDITION_FAILED")
+    assert admin.put(f"{at}/fresh.txt/content", b"other", headers=new).data["content_type"] == "text/plain"
+    assert admin.put(f"{at}/notes/content", b"", headers=KIND).code == (400, "VALIDATION_ERROR")
+    assert admin.put(f"{at}/notes/content?file_name=..", b"x", headers=KIND).code == (400, "VALIDATION_ERROR")
+    json = admin.put(f"{at}/j/content", b"{}", headers={"Content-Type": "application/json"})
+    assert json.data["content_type"] == "application/json"
+    assert agent.get(f"{at}/notes/content").body == b"more"
+    # Text is looked through for credentials at this door too.
+    assert admin.put(f"{at}/k/content", PEM.encode(), headers=KIND).code == (400, "VALIDATION_ERROR")
+    # Without a type, as curl sends it.
+    bare = http.client.HTTPConnection("127.0.0.1", admin.port, timeout=20)
+    bare.request("PUT", f"{API}{at}/bare/content", body=b"abc", headers={"Authorization": f"Bearer {admin.key}"})
+    assert bare.getresponse().status == 200
+    bare.close()
+    big = chunked(admin, f"{at}/big.bin/content", BIG, method="PUT")
+    assert big.data["checksum_sha256"] == hashlib.sha256(BIG).hexdigest()
+    assert agent.get(f"{at}/big-bin/content").status == 404
+    got: Any = agent.get(f"{at}/big.bin/content", headers={"Range": "bytes=100-199"})
+    assert got.body == BIG[100:200]
+    assert next(row for row in agent.get(at).data if row["key"] == "big.bin")["size_bytes"] == len(BIG)
