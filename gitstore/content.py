@@ -61,7 +61,7 @@ class Content:
         return self.pointer is None or self._objects.has(self.pointer.oid, self.pointer.size)
 
     def open(self) -> BinaryIO:
-        """The bytes, unchecked, in a file that can be sought in. Raises Damaged where a large object is missing."""
+        """The bytes, unchecked, in a file that can be sought in. Raises NotFound where it is missing."""
         return self._objects.open(self.pointer.oid) if self.pointer is not None else io.BytesIO(self._data)
 
     def chunks(self, chunk: int = CHUNK) -> Iterator[bytes]:

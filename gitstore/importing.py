@@ -19,7 +19,7 @@ import msgspec
 from gitstore import copying, documents, names, parsed, schemas, source
 from gitstore.acceptance import Fault, Refused, distinct, evidence_faults, main_faults, records
 from gitstore.context import RESERVED, WORKSPACE
-from gitstore.errors import Conflict, Damaged, Invalid
+from gitstore.errors import Conflict, Damaged, Invalid, NotFound
 from gitstore.facts import author, line, message, server_signature, time_of, walk
 from gitstore.lfs import POINTER_MAX, Objects, Pointer
 from gitstore.lfs.attributes import NAME, Attributes, added, may_be_large
@@ -226,7 +226,7 @@ class Importing:
                 try:
                     with offered.open(oid) as file:
                         own.take(file, pointer)
-                except (Invalid, Damaged):
+                except (Invalid, NotFound, Damaged):
                     self.notes.append(f"the large object {oid} is damaged and was not imported")
         heads = (self.heads["main"], self.heads["evidence"])
         every = [one for head in heads for one in self.repository.pointers(head)]

@@ -65,8 +65,8 @@ def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) 
 
 
 def artifact_row(row: Row) -> ArtifactRow:
-    """The row that the columns of `ArtifactRow`, in their order, make."""
-    id_, path, content_type, size, created_at, workflow, task, item, stage, role, expires_at, pinned = row
+    """The row that the columns of `ArtifactRow`, in their order, make; the last may be left out."""
+    id_, path, content_type, size, created_at, workflow, task, item, stage, role, expires_at, *more = row
     return ArtifactRow(
         unbind(id_),
         unbind(path),
@@ -79,7 +79,7 @@ def artifact_row(row: Row) -> ArtifactRow:
         stage and unbind(stage),
         role and unbind(role),
         expires_at,
-        bool(pinned),
+        bool(more and more[0]),
     )
 
 

@@ -20,7 +20,7 @@ import msgspec
 from gitstore import names, proof, trash
 from gitstore.acceptance import evidence_faults, main_faults
 from gitstore.accord import indexes
-from gitstore.errors import Damaged, GitstoreError
+from gitstore.errors import Damaged, GitstoreError, NotFound
 from gitstore.keys import Keys
 from gitstore.layout import Layout
 from gitstore.lfs import Objects, Pointer
@@ -277,7 +277,7 @@ def _large(one: Standing, checked: dict[tuple[int, int], bool]) -> Iterator[Find
             file = (state.st_dev, state.st_ino)
             if file not in checked:
                 checked[file] = _whole(objects, Pointer(oid, state.st_size))
-        except OSError:
+        except (OSError, NotFound):
             continue  # reclaimed meanwhile
         if not checked[file]:
             where = f"{place}/.git/lfs/objects/{oid[:2]}/{oid[2:4]}/{oid}"

@@ -27,7 +27,7 @@ _sound: dict[tuple[int, ...], float] = {}  # when a file was found sound
 
 
 def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIterator[bytes]]:
-    """The content as `Raw` takes it. To be called in a thread. Raises Damaged where it is missing."""
+    """The content as `Raw` takes it. To be called in a thread. Raises NotFound where it is missing."""
     if content.pointer is None:
         return content.read()
     if not content.there:

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
-from gitstore.errors import Damaged, Invalid, StorageFailed, TooLarge
+from gitstore.errors import Damaged, Invalid, NotFound, StorageFailed, TooLarge
 from gitstore.lfs.pointer import Pointer, is_oid
 from gitstore.repository.disk import Disk
 
@@ -53,7 +53,7 @@ class Objects:
         return found is not None and size in (None, found)
 
     def open(self, oid: str) -> BinaryIO:
-        """The bytes, unchecked. Raises Damaged where the workspace has no such object."""
+        """The bytes, unchecked. Raises NotFound where the workspace has no such object."""
         try:
             fd = os.open(self.path(oid), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
@@ -64,7 +64,7 @@ class Objects:
         return os.fdopen(fd, "rb")
 
     def chunks(self, pointer: Pointer, chunk: int = CHUNK) -> Iterator[bytes]:
-        """The bytes in pieces, checked on the way. Raises Damaged: for the size before the first piece, for the digest
+        """The bytes in pieces, checked on the way. Raises NotFound, and Damaged: for the size at first, for the digest
         in place of the last one, so that whoever takes them all has never taken wrong ones for right.
         """
         digest = hashlib.sha256()
@@ -328,9 +328,9 @@ class Sink:
 _MEND: Final = "upload its content again, or restore it from a backup (`gitstore verify` names what is wrong)"
 
 
-def missing(oid: str) -> Damaged:
+def missing(oid: str) -> NotFound:
     """The error for an object that a workspace should have and has not."""
-    return Damaged(f"the large object {oid} is not here: {_MEND}", details={"oid": oid})
+    return NotFound(f"the content is not here, only a pointer to the large object {oid}: {_MEND}", details={"oid": oid})
 
 
 def pool_of(git: str) -> str | None:

@@ -107,6 +107,7 @@ class Writer(threading.Thread):
         self.rng = random.Random(f"{seed} {name}")
         self.ledger = ledger
         self.number = 0
+        self.told = ""  # what was said last to somebody who has to try again
         self._stopping = stop
 
     def run(self) -> None:
@@ -130,7 +131,7 @@ class Writer(threading.Thread):
         end = time.monotonic() + _PATIENCE
         while not attempt():
             if time.monotonic() > end:
-                raise AssertionError(f"gave up: {what}")
+                raise AssertionError(f"gave up: {what}: {self.told}")
             time.sleep(pause * self.rng.uniform(0.5, 1.5))
 
 
@@ -327,6 +328,7 @@ class Committer(Person):
 
     def _refused(self, done: Run) -> bool:
         assert _AGAIN.search(done.text), done.text
+        self.told = done.text[-500:]
         self.ledger.count("locks met")
         return False
 
@@ -374,6 +376,7 @@ class Pusher(Writer):
         done = run(self.folder, "push", "origin", "HEAD:refs/for/main")
         if done.code != 0:
             self.ledger.count("pushes that failed")
+            self.told = done.text[-500:]
             if "remote rejected" in done.text or "conflict" in done.text.lower():
                 self.ledger.complain(f"{self.name}: refused: {done.text}")
             return False

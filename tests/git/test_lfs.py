@@ -16,6 +16,7 @@ from contract.client import Client
 from contract.conftest import Place, Server
 
 from .conftest import Clone, address, git, run
+from .living import until
 
 MEDIA = {"Content-Type": "application/vnd.git-lfs+json", "Accept": "application/vnd.git-lfs+json"}
 TRACK = "*.psd filter=lfs diff=lfs merge=lfs -text\n"
@@ -245,3 +246,30 @@ def test_a_clone_without_the_objects_pushes_what_it_did_not_touch(
     assert done.code == 0, done.text
     assert run(folder, "lfs", "pull").code == 0
     assert (folder / "files/a.psd").read_bytes() == big("skipped")
+
+
+def test_content_of_which_only_the_pointer_is_here_is_told_and_comes_with_its_object(
+    place: Place, admin: Client, server: Server
+) -> None:
+    data = big("only the pointer")
+    folder = place.published()
+    (folder / ".gitattributes").write_text(TRACK)
+    (folder / "files").mkdir(exist_ok=True)
+    (folder / "files/lost.psd").write_bytes(pointer(data))
+    who = ("-c", "user.name=R", "-c", "user.email=r@example.org")
+    place.git("add", "-A")
+    place.git(*who, "commit", "-qm", "a pointer")
+    at_files = f"/workspaces/{place.id}/files"
+
+    def told() -> bool:
+        codes = [problem["code"] for problem in place.read()["problems"] if problem["path"] == "files/lost.psd"]
+        return admin.get(f"{at_files}/lost-psd").status == 200 and "large_missing" in codes
+
+    until(told)
+    assert admin.get(f"{at_files}/lost-psd").data["size_bytes"] == len(data)
+    gone = admin.get(f"{at_files}/lost-psd/content")
+    assert gone.code == (404, "NOT_FOUND")
+    assert digest(data) in gone.error["message"]
+    assert admin.root("PUT", at(place.slug, f"objects/{digest(data)}"), body=data).status == 200
+    assert admin.root("GET", f"/api/v1{at_files}/lost-psd/content").body == data
+    until(lambda: place.read()["problems"] == [])

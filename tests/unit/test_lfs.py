@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitstore.errors import Damaged, Invalid, TooLarge
+from gitstore.errors import Damaged, Invalid, NotFound, TooLarge
 from gitstore.lfs import POINTER_MAX, Objects, Pointer
 from gitstore.lfs.objects import sweep
 from gitstore.lfs.pointer import decode
@@ -68,7 +68,7 @@ def test_identical_content_of_two_workspaces_is_on_disk_once_and_neither_sees_th
     pointer = one.put(b"much")
     assert pointer == Pointer(hashlib.sha256(b"much").hexdigest(), 4)
     assert not other.has(pointer.oid)
-    with pytest.raises(Damaged):
+    with pytest.raises(NotFound):
         other.open(pointer.oid)
     assert other.put(b"much") == pointer
     assert os.path.samefile(one.path(pointer.oid), other.path(pointer.oid))

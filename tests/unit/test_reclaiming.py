@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gitstore import artifacts, memory, workflows, workspaces
+from gitstore import artifacts, memory, verify, workflows, workspaces
 from gitstore.changes import Draft
 from gitstore.lfs.pointer import Pointer
 from gitstore.model import Actor, Provenance
@@ -151,6 +151,10 @@ def test_a_deleted_artifact_holds_its_content_for_the_time_of_grace(house: House
     house.publish()
     assert house.reclaim(after=13) == []
     assert [found.id for found in house.reclaim(after=15)] == [pointer.oid]
+    house.publish()
+    house.store.derived.flush()
+    findings = list(verify.verify(house.store.layout.root))
+    assert verify.sound(findings), findings
 
 
 def test_an_expired_artifact_is_taken_off_when_nobody_brought_it_back(house: House) -> None:
