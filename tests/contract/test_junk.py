@@ -99,7 +99,10 @@ def scene(server: Server) -> Iterator[tuple[Server, Client, dict[str, str]]]:
         flow = admin.post(f"{place.at}/workflows", {"name": "w", "tasks": [{"id": task, "title": "t"}]}).data["id"]
         file = admin.post(f"{place.at}/files", {"file_name": "a.md", "content_base64": "eA=="}).data["id"]
         made = admin.post(f"/tasks/{task}/artifacts", {"path": "a.md", "content_base64": "eA=="}).data["id"]
+        tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "1", "Upload-Metadata": "path YQ=="}
+        upload = admin.post(f"{place.at}/uploads", headers=tus).data["id"]
         names = {
+            "uploads": upload,
             "workspaces": place.id,
             "workflows": flow,
             "tasks": task,
