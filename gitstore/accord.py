@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from gitstore import evidence
+from gitstore import evidence, feeding
 from gitstore.catalog import Catalog
 from gitstore.documents import DocumentError, load
 from gitstore.errors import GitstoreError, StoreBusy
@@ -27,12 +27,14 @@ from gitstore.layout import Layout
 from gitstore.model import Artifact, Branch, CommitFacts, Task, Workflow
 from gitstore.repository.disk import Hold
 from gitstore.repository.objects import Oid
-from gitstore.search.segments import STATE, State
+from gitstore.search.state import STATE, State
 from gitstore.store import Options, Store
 from gitstore.survey import BRANCHES, Standing, Survey, is_open
 
-_REINDEX = "Stop the server and run `gitstore reindex`."
+_REINDEX = "Stop the server and run `gitstore reindex`; for search alone it need not be stopped."
 _COLUMNS = ("path", "content_type", "size", "workflow_id", "task_id", "work_item_id", "stage_name", "role")
+_LOOK = 0.05  # seconds between two looks at how far it is
+_PATIENCE = 60.0  # seconds without a sign of life from a server that was asked
 _HEALS = "The next start brings it up to date."
 
 Progress = Callable[[str, int, int | None], None]
@@ -72,14 +74,17 @@ def reindex(data: Path, options: Options, progress: Progress | None = None) -> i
     """Throws the indexes away and makes them again from the branches; of how many workspaces.
 
     Only the times at which keys were last used are carried over, for no branch has them. Raises StoreBusy where a
-    process has the store open, NotFound where there is none.
+    process has the store open and does not make the search index anew when asked, NotFound where there is none.
     """
     tell = progress or (lambda *_: None)
     layout = Layout(data.absolute())
     layout.check()
     used: dict[str, int] = {}
-    with Store.open(data, options) as store:
-        used = store.catalog.keys_used()
+    try:
+        with Store.open(data, options) as store:
+            used = store.catalog.keys_used()
+    except StoreBusy:
+        return _asked(layout, tell)
     old = layout.derived.with_name("derived.old")
     shutil.rmtree(old, ignore_errors=True)
     try:
@@ -101,11 +106,30 @@ def reindex(data: Path, options: Options, progress: Progress | None = None) -> i
         with Store.open(data, options) as store:
             for prefix, when in used.items():
                 store.catalog.key_used(prefix, when)
+            while (standing := store.derived.standing()).index != "ready":
+                tell("search (per mille)", int(standing.progress * 1000), 1000)
+                time.sleep(_LOOK)
+            store.search.flush()
             return len(store.catalog.workspaces())
     finally:
         done.set()
         ticking.join()
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _asked(layout: Layout, tell: Progress) -> int:
+    """Asks the process that has the store open for a new search index, and waits until it is whole."""
+    feeding.ask(layout.derived)
+    until = time.monotonic() + _PATIENCE
+    while (progress := feeding.answer(layout.derived)) is not None:
+        if progress:
+            until = time.monotonic() + _PATIENCE
+            tell("search (per mille)", int(float(progress) * 1000), 1000)
+        if time.monotonic() > until:
+            feeding.withdraw(layout.derived)
+            raise StoreBusy(f"the process that has the store {layout.root} open does not answer: stop it first")
+        time.sleep(_LOOK)
+    return sum(1 for one in layout.workspaces.iterdir() if not one.name.startswith("."))
 
 
 def _copied(source: Path, target: Path, *, live: bool) -> str | None:
@@ -301,8 +325,7 @@ def _plain(record: Workflow | Task | Artifact) -> object:
 def _search(survey: Survey, late: Severity | None) -> Iterator[Note]:
     folder = survey.layout.derived / "search"
     if not (folder / STATE).exists():
-        yield "warning", "derived/search", "is missing", "The next start makes it again."
-        return
+        return  # nobody has searched or waited yet; what is missing is put there in the background
     for attempt in range(3):
         try:
             state = msgspec.json.decode((folder / STATE).read_bytes(), type=State)
@@ -317,13 +340,20 @@ def _search(survey: Survey, late: Severity | None) -> Iterator[Note]:
         if attempt == 2:
             yield "error", "derived/search", f"{bad[0]} is missing or damaged", _REINDEX
     for one in survey:
-        marker, head = state.markers.get(one.id), one.head("evidence")
-        if marker != head and late is not None:
-            text = f"{one.folder} is searchable up to {str(marker)[:12]}, the branch is at {str(head)[:12]}"
-            yield late, "derived/search", text, _REINDEX if late == "error" else _HEALS
+        for branch in BRANCHES:
+            # To be behind is nothing: it is made good in the background. What is marked must be on the branch.
+            marker = state.markers.get(f"{one.id} {branch}")
+            if marker is not None and late is not None and not _reaches(one, branch, marker):
+                text = f"{one.folder} is searchable up to {marker[:12]}, which is not on the branch {branch}"
+                yield "error", "derived/search", text, _REINDEX
     if late is not None:
-        for gone in sorted(state.markers.keys() - {one.id for one in survey}):
+        for gone in sorted({name.split(" ", 1)[0] for name in state.markers} - {one.id for one in survey}):
             yield "error", "derived/search", f"knows the workspace {gone}, which is not there", _REINDEX
+
+
+def _reaches(one: Standing, branch: Branch, commit: str) -> bool:
+    """Whether a commit is on the line of a branch."""
+    return any(oid.hex() == commit for oid, _ in line(one.repository, one.heads[branch], None))
 
 
 def _whole(path: Path, size: int, total: int) -> bool:

@@ -14,6 +14,7 @@
     ├── UnsupportedType       UNSUPPORTED_MEDIA_TYPE    415
     ├── RateLimited           RATE_LIMITED              429
     ├── Unavailable           SERVICE_UNAVAILABLE       503   try again later; nothing is wrong with the request
+    │   ├── Away              SERVICE_UNAVAILABLE       503   the search process is not there now
     │   ├── StoreBusy         SERVICE_UNAVAILABLE       503   another process holds the store
     │   ├── TooSlow           SERVICE_UNAVAILABLE       503   a search past its time limit
     │   └── StorageFailed     SERVICE_UNAVAILABLE       503   the disk refused; the change was not acknowledged
@@ -156,6 +157,10 @@ class Unavailable(GitstoreError):
 
     code = "SERVICE_UNAVAILABLE"
     status_hint = 503
+
+
+class Away(Unavailable):
+    """The search process is not there now; another way to the answer may be."""
 
 
 class StoreBusy(Unavailable):

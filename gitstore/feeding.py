@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from gitstore import evidence, findable, names
 from gitstore.catalog import Catalog
@@ -28,14 +29,41 @@ _WAITING = 20_000  # documents that may wait for the disk before feeding pauses;
 _BREATH = 64  # documents between two pauses for everybody else
 Pair = tuple[Kind, str]
 Made = tuple[Document | None, Waiting | None]
+_REQUEST = "reindex"
+
+
+def ask(derived: Path) -> None:
+    """Asks whoever has the store of this folder of indexes open for a new search index."""
+    (derived / _REQUEST).write_text("")
+
+
+def answer(derived: Path) -> str | None:
+    """How far it is, from 0 to 1; empty where nobody has heard, None where it is done."""
+    try:
+        return (derived / _REQUEST).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def withdraw(derived: Path) -> None:
+    """Takes the question back."""
+    (derived / _REQUEST).unlink(missing_ok=True)
 
 
 class Feeder:
-    """Feeds the search index of one store. `load` gives the newest visible state of a workspace."""
+    """Feeds the search index of one store. `load` gives the newest visible state of a workspace; `folder` is where
+    somebody else's `ask` is looked for."""
 
     def __init__(
-        self, catalog: Catalog, history: History, search: Search, derived: Derived, load: Callable[[str], Snapshot]
+        self,
+        catalog: Catalog,
+        history: History,
+        search: Search,
+        derived: Derived,
+        load: Callable[[str], Snapshot],
+        folder: Path,
     ) -> None:
+        self._folder = folder
         self._catalog = catalog
         self._history = history
         self._search = search
@@ -70,6 +98,14 @@ class Feeder:
                 self._derived.hungry.set()
 
     def _turn(self) -> None:
+        asked = answer(self._folder)
+        if asked == "":
+            log.warning("the search index is made anew because somebody asked for it")
+            self._search.renew()
+            self._tell()
+        elif asked is not None and self._derived.standing().index == "ready":
+            self._search.flush()
+            withdraw(self._folder)
         if self._search.claim_rebuild():
             log.warning("the search index was lost; it is being made again from git")
             self._derived.starve(self._catalog.workspaces())
@@ -83,6 +119,13 @@ class Feeder:
             except GitstoreError as error:
                 log.error("workspace %s cannot be fed to the search index: %s", workspace, error)
                 self._stop.wait(_LOOK)
+
+    def _tell(self) -> None:
+        """Whoever asked for a new index sees how far it is."""
+        if answer(self._folder) is not None:
+            fresh = self._folder / f"{_REQUEST}.new"
+            fresh.write_text(str(self._derived.standing().progress))
+            fresh.replace(self._folder / _REQUEST)
 
     def feed(self, workspace: str) -> None:
         """Brings one workspace wholly into the index. Raises NotFound, Damaged."""
@@ -114,6 +157,7 @@ class Feeder:
         for number, (pair, made) in enumerate(documents):
             if number % _BREATH == 0:
                 self._derived.fed = number / len(documents)
+                self._tell()
                 while self._search.backlog > _WAITING and not self._stop.is_set():
                     self._search.hasten()
                     self._stop.wait(0.05)

@@ -12,17 +12,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from gitstore import artifacts, evidence, names, search
+from gitstore import artifacts, evidence, names
 from gitstore.asof import AsOf
 from gitstore.catalog import ArtifactRow, Catalog, Heads
 from gitstore.changes import Workspace
 from gitstore.errors import GitstoreError, NotFound
-from gitstore.explorer import Explorer, ExplorerPage, ExplorerQuery
+from gitstore.explorer import ExplorerPage, ExplorerQuery, Scan
+from gitstore.explorer.scan import stands
+from gitstore.extraction import Reader
 from gitstore.model import Artifact, Task, Touch, Workflow
 from gitstore.past import Moment, story
 from gitstore.repository.objects import Oid
 from gitstore.repository.trees import TreeView, compare
 from gitstore.search import Search
+from gitstore.search.query import Phrase, Prefix, Word
 from gitstore.store import Store
 
 _KEPT: Final = 4  # states whose records stay in memory
@@ -36,7 +39,7 @@ class Evidence:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, str, str | None], tuple[Records, Explorer]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str | None], tuple[Records, Scan]] = OrderedDict()
 
     def explore(self, workspace: Workspace, moment: Moment, query: ExplorerQuery, now: int) -> ExplorerPage:
         """What `Explorer.explore` would have answered at a moment. Raises Damaged."""
@@ -65,7 +68,7 @@ class Evidence:
         flows = (then, today[1] if today is not None and today[0] == workspace.id else None)
         return any(artifacts.expired(artifacts.retained(artifact, flow), now) for flow in flows)
 
-    def _records(self, workspace: Workspace, moment: Moment, now: int) -> tuple[Records, Explorer]:
+    def _records(self, workspace: Workspace, moment: Moment, now: int) -> tuple[Records, Scan]:
         catalog = self._store.catalog
         key = (workspace.id, moment.evidence or "", catalog.indexed(workspace.id).evidence)
         with self._lock:
@@ -76,8 +79,9 @@ class Evidence:
         told = None
         if moment.evidence is not None:
             told = story(self._store.history, workspace.repository, workspace.id, "evidence", moment.evidence)
-        records = Records(catalog, self._store.search, workspace, moment.evidence, told, now)
-        made = records, Explorer(records, records)
+        reader = self._store.extraction.reader(workspace.read_blob)
+        records = Records(catalog, self._store.search, reader, workspace, moment.evidence, told, now)
+        made = records, Scan(records, records)
         with self._lock:
             self._known[key] = made
             rows = sum(one.size for one, _ in self._known.values())
@@ -93,17 +97,25 @@ class Records:
     """
 
     def __init__(
-        self, catalog: Catalog, index: Search, workspace: Workspace, commit: str | None, told: AsOf | None, now: int
+        self,
+        catalog: Catalog,
+        index: Search,
+        reader: Reader,
+        workspace: Workspace,
+        commit: str | None,
+        told: AsOf | None,
+        now: int,
     ) -> None:
         self._catalog = catalog
         self._search = index
+        self._reader = reader
         self._workspace = workspace
         self._commit = commit
         self._flows: dict[str, Workflow] = {}
         self._tasks: dict[str, Task] = {}
         self._rows: dict[str, ArtifactRow] = {}
         self._own: dict[str, Artifact] = {}  # those that are not the same today
-        self._terms: dict[str, set[str]] | None = None
+        self._texts: dict[str, str] | None = None
         self.until: int | None = None
         if commit is None or told is None:
             return
@@ -139,16 +151,16 @@ class Records:
             return self._own.get(id_)
         return self._catalog.artifact(self._workspace.id, id_, now=now)
 
-    def match(self, workspace: str, word: str) -> set[str]:
-        """The ids of the artifacts whose content had this term."""
-        if self._terms is None:
-            self._terms = {id_: search.terms(self.text(one) or "") for id_, one in self._own.items()}
-        found = self._search.match(workspace, word) & self._rows.keys() - self._own.keys()
-        return found | {id_ for id_, held in self._terms.items() if word in held}
+    def having(self, workspace: str, node: Word | Phrase | Prefix) -> set[str]:
+        """The ids of the artifacts whose content had this."""
+        if self._texts is None:
+            self._texts = {id_: self.text(one) or "" for id_, one in self._own.items()}
+        found = self._search.having(workspace, node) & self._rows.keys() - self._own.keys()
+        return found | {id_ for id_, text in self._texts.items() if stands(node, text, remember=False)}
 
     def text(self, artifact: Artifact) -> str | None:
         """The searchable text of an artifact's content."""
-        return search.text_of(artifact.content_type, self._workspace.read_blob(artifact.blob))
+        return self._reader(artifact.content_type, artifact.blob) or None
 
     # -- going back -----------------------------------------------------------------------------------------------
 

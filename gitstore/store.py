@@ -138,7 +138,12 @@ class Store:
         self.journal.start()
         self.publisher.start()
         self.feeder = Feeder(
-            self._catalog, self._history, self._search, self.derived, lambda identity: self.load(identity).visible
+            self._catalog,
+            self._history,
+            self._search,
+            self.derived,
+            lambda identity: self.load(identity).visible,
+            layout.derived,
         )
         self.feeder.start()
         self.extraction.start()

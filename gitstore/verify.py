@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from gitstore import names, trash
+from gitstore import names, proof, trash
 from gitstore.acceptance import evidence_faults, main_faults
 from gitstore.accord import indexes
 from gitstore.errors import Damaged, GitstoreError
@@ -47,12 +47,17 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def verify(
-    data: Path, *, secret_key: str | None = None, policy: Policy = "refuse", progress: Progress | None = None
+    data: Path,
+    *,
+    secret_key: str | None = None,
+    policy: Policy = "refuse",
+    progress: Progress | None = None,
+    search: bool = False,
 ) -> Iterator[Finding]:
     """Everything that is wrong with the store in `data`, as it is found.
 
-    `secret_key` is the master key, if it is given in the configuration. Raises NotFound where there is no store,
-    FormatUnknown for a newer one.
+    `search`: also every document in git against every document in the search index. `secret_key` is the master key, if
+    it is given in the configuration. Raises NotFound where there is no store, FormatUnknown for a newer one.
     """
     tell = progress or (lambda *_: None)
     layout = Layout(data.absolute())
@@ -77,6 +82,10 @@ def verify(
         tell("indexes", 0, None)
         for severity, place, message, hint in indexes(data, survey, sound):
             yield Finding(severity, place, message, hint)
+        if search:
+            tell("search", 0, None)
+            for severity, place, message, hint in proof.search(survey):
+                yield Finding(severity, place, message, hint)
     for left in trash.places(layout):
         hint = "The next import or purge removes it."
         yield Finding("warning", str(left.relative_to(layout.root)), "was left by an interrupted command", hint)

@@ -183,12 +183,17 @@ command(main, "check")(check)
 
 
 @command(main, "verify")
-def verify_(place: Place) -> None:
+@click.option("--search", is_flag=True, help="Every document in git against the search index, one by one, as well.")
+def verify_(place: Place, search: bool) -> None:
     """Check every object, ref, document, checkout, index, secret and key; exit code 0 only if all is sound."""
     settings = place.settings
     findings = []
     for finding in verify.verify(
-        place.data, secret_key=settings.secret_key, policy=settings.secret_policy, progress=place.progress
+        place.data,
+        secret_key=settings.secret_key,
+        policy=settings.secret_policy,
+        progress=place.progress,
+        search=search,
     ):
         findings.append(finding)
         if not place.json:
@@ -207,9 +212,9 @@ def _line(finding: verify.Finding) -> str:
     return f"{finding.severity}: {finding.place}: {finding.message}{hint}"
 
 
-@command(main, "reindex", alone=True)
+@command(main, "reindex")
 def reindex(place: Place) -> None:
-    """Make the derived indexes (history, catalog, search) again from the branches."""
+    """Make the derived indexes (history, catalog, search) again from the branches; beside a server, search alone."""
     count = accord.reindex(place.data, options(place.settings), place.progress)
     place.answer({"workspaces": count}, f"indexed {count} workspaces")
 

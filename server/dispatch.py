@@ -106,7 +106,7 @@ class App:
         self._store = store
         self._following = Following(store, means(settings)) if store is not None else None
         self._work = Work(store) if store is not None else None
-        self._explorer = Explorer(store.catalog, store.search) if store is not None else None
+        self._explorer = Explorer(store.catalog, store.search, store.derived.standing) if store is not None else None
         self._past = Past(store) if store is not None else None
         self._retrospect = Retrospect(store, self._past) if store is not None and self._past is not None else None
         #: What differs between trees.

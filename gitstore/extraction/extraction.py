@@ -24,6 +24,8 @@ from gitstore.search.documents import Document, Kind
 
 log = logging.getLogger("gitstore.extraction")
 
+_LULL: Final = 2.0  # seconds without work until the index is asked to write what was put
+_FLUSH: Final = 500  # documents after which it is asked all the same
 _IDLE: Final = 30.0  # seconds without work until the child is ended
 _RETRY: Final = 5.0  # and until something that failed through no fault of a document is tried again
 
@@ -39,6 +41,9 @@ class Index(Protocol):
 
     def forget(self, workspace: str, /) -> None:
         """Nothing of the workspace is found any more."""
+
+    def flush(self) -> None:
+        """Wait until everything put before the call is on disk."""
 
 
 class Extraction:
@@ -56,6 +61,8 @@ class Extraction:
         self._read = read
         self._child = child if child is not None else Child()
         self._lock = threading.RLock()  # around what waits and what is put: a text must not come after its document
+        self._put = 0  # the number of the last entry that was put with its text
+        self._safe = 0  # and of the last that the index has on disk: up to there nothing waits any more
         self._work = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="extract", daemon=True)
@@ -149,7 +156,12 @@ class Extraction:
     @property
     def backlog(self) -> int:
         """How many documents wait for their text."""
-        return self._kept.backlog
+        return self._kept.count(self._put)
+
+    @property
+    def waiting(self) -> int:
+        """How many are kept for the next start, because their text is not read or not on disk."""
+        return self._kept.count(0)
 
     @property
     def process(self) -> int | None:
@@ -161,13 +173,17 @@ class Extraction:
             while not self._stop.is_set():
                 self._work.clear()
                 try:
-                    while not self._stop.is_set() and (entry := self._kept.oldest()) is not None:
+                    while not self._stop.is_set() and (entry := self._kept.next(self._put)) is not None:
                         self._one(entry)
+                        if self._put - self._safe >= _FLUSH:
+                            self._settle()
+                    if self._safe < self._put and not self._stop.is_set() and not self._work.wait(_LULL):
+                        self._settle()
                 except (GitstoreError, OSError) as error:
                     log.warning("texts cannot be extracted now, it is tried again: %s", error)
                     self._stop.wait(_RETRY)
                     continue
-                if not self._stop.is_set() and not self._work.wait(_IDLE):
+                if self._safe == self._put and not self._stop.is_set() and not self._work.wait(_IDLE):
                     self._child.close()
                     self._work.wait()
         finally:
@@ -179,12 +195,12 @@ class Extraction:
         if found is None:
             try:
                 data = self._read(entry.workspace, waiting.blob)
-            except NotFound:
-                self._kept.take(entry.number)  # the workspace was deleted meanwhile
+            except NotFound:  # the workspace was deleted meanwhile
+                self._put = entry.number
                 return
             except Damaged as error:
                 log.error("the content of %s %s cannot be read: %s", document.kind, document.id, error)
-                self._kept.take(entry.number)
+                self._put = entry.number
                 return
             found = self._extracted(entry, data)
             if self._stop.is_set():
@@ -192,8 +208,16 @@ class Extraction:
             self._kept.keep(waiting.blob, waiting.form, found)
         text = f"{document.text}\n{found.text}" if document.text and found.text else document.text or found.text
         with self._lock:
-            if self._kept.take(entry.number):
+            if self._kept.waits(entry.number):
                 self._index.put(entry.workspace, msgspec.structs.replace(document, text=text))
+        self._put = entry.number
+
+    def _settle(self) -> None:
+        """What was put is on disk, and waits no more. Raises StorageFailed."""
+        done = self._put
+        self._index.flush()
+        self._kept.done(done)
+        self._safe = done
 
     def _extracted(self, entry: Entry, data: bytes) -> Extracted:
         waiting = entry.waiting

@@ -25,11 +25,11 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from gitstore.errors import GitstoreError, StorageFailed, TooSlow
+from gitstore.errors import Away, GitstoreError, StorageFailed, TooSlow
 from gitstore.search import messages, state
 from gitstore.search.documents import Document, Hits, Kind, Order
 from gitstore.search.messages import Message
-from gitstore.search.query import Query
+from gitstore.search.query import Phrase, Prefix, Query, Word
 
 LIMIT: Final = 2.0
 """Seconds that a question may take."""
@@ -45,13 +45,6 @@ _CODE: Final = (
     "from gitstore.searching import main; main(int(sys.argv[2]),sys.argv[3])"
 )
 log = logging.getLogger("gitstore.search")
-
-
-class Away(GitstoreError):
-    """The search process is not there now; another way to the answer may be."""
-
-    code = "SERVICE_UNAVAILABLE"
-    status_hint = 503
 
 
 class _Question:
@@ -217,9 +210,9 @@ class Search:
         body = self.ask("query", msgspec.msgpack.encode(asked), deadline)
         return msgspec.msgpack.decode(body, type=Hits)
 
-    def match(self, workspace: str, word: str) -> set[str]:
-        """The ids of the workspace's artifacts whose content has this term (one of `words.words`)."""
-        body = self.ask("match", msgspec.msgpack.encode((workspace, word)), max(self.limit, 10.0))
+    def having(self, workspace: str, node: Word | Phrase | Prefix) -> set[str]:
+        """The ids of the workspace's artifacts whose content has a word, a phrase, or a word that begins so."""
+        body = self.ask("having", msgspec.msgpack.encode((workspace, node)))
         return set(msgspec.msgpack.decode(body, type=list[str]))
 
     def ask(self, name: str, body: bytes, deadline: float | None = None, *, patience: float | None = None) -> bytes:
@@ -266,6 +259,11 @@ class Search:
         return self._ready
 
     @property
+    def losses(self) -> int:
+        """How often the index was lost. An answer between two looks at the same number is of a whole index."""
+        return self._epoch
+
+    @property
     def process(self) -> int | None:
         """The id of the search process, while there is one."""
         process = self._process
@@ -288,6 +286,23 @@ class Search:
         with self._changed:
             claimed, self.rebuild_needed = self.rebuild_needed, False
             return claimed
+
+    def renew(self) -> None:
+        """Throw the index away and begin a new one; `rebuild_needed` then says that everything has to be fed again."""
+        self._await(time.monotonic() + 30.0)
+        with self._changed:
+            losses = self._epoch
+            self._send(messages.frame(messages.Renew()))
+            while self._epoch == losses and self._thread.is_alive() and not self._stopping:
+                self._changed.wait(1.0)
+
+    def proofs(self) -> dict[str, dict[tuple[Kind, str], int | None]]:
+        """What the index holds, by workspace and key: see `stamps.proof`; None where its own files disagree on it."""
+        body = self.ask("proofs", b"", 3600.0)
+        held: dict[str, dict[tuple[Kind, str], int | None]] = {}
+        for workspace, kind, id_, proof in msgspec.msgpack.decode(body, type=list[tuple[str, Kind, str, int | None]]):
+            held.setdefault(workspace, {})[kind, id_] = proof
+        return held
 
     def flush(self) -> None:
         """Wait until everything put before the call is in the index and synced; StorageFailed if the disk refuses."""

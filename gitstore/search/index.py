@@ -284,8 +284,7 @@ class Index:
         new = self.segments.refresh()
         dead: list[Key] = []
         for part in old:  # what died while the child was at work is alive in what it wrote
-            for number in np.flatnonzero(self._alive[id(part)] & ~part.live):
-                dead.append(part.key(int(number)))
+            dead += (part.key(int(at)) for at in np.flatnonzero(self._alive[id(part)] & ~part.live))
         digests = np.fromiter(map(digest, dead), np.uint64, len(dead))
         for leaf in new:
             for place, number in leaf.rows.find(digests):

@@ -25,7 +25,7 @@ Term = tuple[bytes, Numbers, Frequencies]
 class Made(NamedTuple):
     """A segment before it is written: its documents in order, and its terms."""
 
-    count: int
+    size: int
     keys: list[Key]
     columns: dict[str, npt.NDArray[Any]]
     tokens: list[bytes]
@@ -58,7 +58,11 @@ def of_tail(tail: Tail) -> Made:
     chosen = sorted(map(int, alive), key=lambda number: tail.keys[number][0])
     place = np.full(tail.count, DEAD, np.uint32)
     place[chosen] = np.arange(len(chosen), dtype=np.uint32)
-    columns = {"kinds": tail.kinds[chosen], "times": tail.times[chosen], "lengths": tail.lengths[chosen]}
+    columns: dict[str, npt.NDArray[Any]] = {
+        "kinds": tail.kinds[chosen],
+        "times": tail.times[chosen],
+        "lengths": tail.lengths[chosen],
+    }
     return Made(
         len(chosen),
         [tail.keys[number] for number in chosen],
@@ -158,9 +162,9 @@ def _write_rows(path: Path, made: Made) -> None:
         if not workspaces or workspaces[-1] != key[0]:
             workspaces.append(key[0])
             starts.append(number)
-    digests = np.fromiter(map(digest, made.keys), np.uint64, made.count)
+    digests = np.fromiter(map(digest, made.keys), np.uint64, made.size)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "starts": np.array([*starts, made.count], np.uint32),
+        "starts": np.array([*starts, made.size], np.uint32),
         **made.columns,
         "digests": digests,
         "order": np.argsort(digests, kind="stable").astype(np.uint32),

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gitstore.errors import GitstoreError, Invalid, StorageFailed, TooSlow
+from gitstore.errors import Away, GitstoreError, Invalid, StorageFailed, TooSlow
 from gitstore.search.documents import Document, Kind
 
 FRAME_MAX = 1 << 30
@@ -63,6 +63,10 @@ class Mark(Message, frozen=True):
 
 class Flush(Message, frozen=True):
     """Bring everything to the disk soon."""
+
+
+class Renew(Message, frozen=True):
+    """Begin the index anew."""
 
 
 class Tell(Message, frozen=True):
@@ -128,11 +132,11 @@ class Refusal(Message, frozen=True):
 
     def error(self) -> GitstoreError:
         """What is raised where it was asked."""
-        return {"late": TooSlow, "invalid": Invalid}.get(self.code, StorageFailed)(self.text)
+        return {"late": TooSlow, "invalid": Invalid, "away": Away}.get(self.code, StorageFailed)(self.text)
 
 
 Change = Put | Remove | Forget | Mark
-ToWorker = Begin | Put | Remove | Forget | Mark | Flush | Tell | Ask | Stop
+ToWorker = Begin | Put | Remove | Forget | Mark | Flush | Renew | Tell | Ask | Stop
 FromWorker = Hello | Flushed | Failed | Lost | Answer | Refusal
 
 _encoder = msgspec.msgpack.Encoder()
@@ -180,17 +184,19 @@ class Frames:
         Raises ValueError where no message can be that long.
         """
         if len(self._have) - self._at < 4:
-            return self._none()
+            self._rest()
+            return None
         size = int.from_bytes(self._have[self._at : self._at + 4], "big")
         if size > FRAME_MAX:
             raise ValueError(f"a message of {size} bytes")
         if len(self._have) - self._at < 4 + size:
-            return self._none()
+            self._rest()
+            return None
         start = self._at + 4
         self._at = start + size
         return memoryview(bytes(self._have[start : self._at]))
 
-    def _none(self) -> None:
+    def _rest(self) -> None:
         if self._at == len(self._have):
             self._have.clear()
             self._at = 0

@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from gitstore.search.documents import KINDS, Hit, Hits, Kind, Order
 from gitstore.search.index import Index, Part
+from gitstore.search.postings import Posting
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Query, Word
 from gitstore.search.rows import kind_number
 from gitstore.search.segments import Leaf
-from gitstore.search.tail import BREAK, stamp
+from gitstore.search.stamps import BREAK, stamp
+from gitstore.search.tail import Tail
 from gitstore.search.words import fold, words
 
 PREFIX_MAX: Final = 10_000
@@ -55,11 +57,11 @@ class Clock:
 
 
 class Window(NamedTuple):
-    """The documents of a part from `low` on, `count` of them; masks and scores begin at `low`."""
+    """The documents of a part from `low` on, `size` of them; masks and scores begin at `low`."""
 
     part: Part
     low: int
-    count: int
+    size: int
 
 
 class Found(NamedTuple):
@@ -81,10 +83,10 @@ class Matcher:
     """Evaluates one query over the parts of an index. Raises Late, TooMany."""
 
     def __init__(self, index: Index, clock: Clock) -> None:
-        self._parts = index.parts
+        self.parts = index.parts
         self.clock = clock
-        self._total = max(1, sum(part.count for part in self._parts))
-        length = sum(float(part.lengths.sum()) for part in self._parts)
+        self._total = max(1, sum(part.count for part in self.parts))
+        length = sum(float(part.lengths.sum()) for part in self.parts)
         self._average = max(1.0, length / self._total)
         self._rarity: dict[str, float] = {}
         self._lengths: dict[int, npt.NDArray[np.float32]] = {}
@@ -95,7 +97,7 @@ class Matcher:
         if isinstance(node, Word):
             return self._terms([place + node.term for place in places], view)
         if isinstance(node, Prefix):
-            return self._terms([place + word for place in places for word in self.expanded(place, node.term)], view)
+            return self._prefix(node.term, view, places)
         if isinstance(node, Phrase):
             return self._phrase(node, view, places)
         if isinstance(node, Literal):
@@ -105,7 +107,7 @@ class Matcher:
         if isinstance(node, Not):
             return Found(~self.match(node.node, view, places).mask, None)
         assert isinstance(node, And)
-        mask = np.ones(view.count, np.bool_)
+        mask = np.ones(view.size, np.bool_)
         scores: Scores | None = None
         for one in node.nodes:
             found = self.match(one, view, places)
@@ -116,35 +118,42 @@ class Matcher:
                 break
         return Found(mask, scores)
 
-    def expanded(self, place: str, prefix: str) -> list[str]:
-        """The words that begin so in a place."""
-        found: set[str] = set()
-        for part in self._parts:
-            for number, term in enumerate(part.beginning(place + prefix)):
-                found.add(term[len(place) :])
-                if len(found) > PREFIX_MAX:
+    def _prefix(self, prefix: str, view: Window, places: Sequence[str]) -> Found:
+        mask = np.zeros(view.size, np.bool_)
+        titled = np.zeros(view.size, np.float32)
+        for place in places:
+            for number, term in enumerate(view.part.beginning(place + prefix)):
+                if number >= PREFIX_MAX:
                     raise TooMany(f"more than {PREFIX_MAX} words begin with `{prefix}`: give more of the word")
-                if number & 0x3FF == 0:
+                if number & 0xFF == 0:
                     self.clock.check()
-        return sorted(found)
+                at, _ = self._posting(term, view)
+                mask[at] = True
+                if place == "t":
+                    titled[at] = _TITLE
+        return Found(mask, mask + titled)
+
+    def _posting(self, term: str, view: Window) -> Posting:
+        """The documents of a window that have a term, numbered from its beginning."""
+        numbers, often = view.part.get(term)
+        if view.low or view.size < view.part.count:
+            first, last = np.searchsorted(numbers, (view.low, view.low + view.size))
+            numbers, often = numbers[first:last] - np.uint32(view.low), often[first:last]
+        return numbers, often
 
     def _terms(self, terms: Sequence[str], view: Window) -> Found:
         """The documents that have any of the terms."""
-        mask = np.zeros(view.count, np.bool_)
+        mask = np.zeros(view.size, np.bool_)
         scores: Scores | None = None
         for number, term in enumerate(terms):
             if number & 0xFF == 0xFF:
                 self.clock.check()
-            numbers, often = view.part.get(term)
-            if view.low or view.count < view.part.count:
-                first, last = np.searchsorted(numbers, (view.low, view.low + view.count))
-                numbers, often = numbers[first:last], often[first:last]
-            if not len(numbers):
+            at, often = self._posting(term, view)
+            if not len(at):
                 continue
-            at = numbers - np.uint32(view.low) if view.low else numbers
             mask[at] = True
             if scores is None:
-                scores = np.zeros(view.count, np.float32)
+                scores = np.zeros(view.size, np.float32)
             scores[at] += self._weight(term, view, at, often)
         return Found(mask, scores)
 
@@ -153,7 +162,7 @@ class Matcher:
     ) -> npt.NDArray[np.float32] | np.float32:
         rarity = self._rarity.get(term)
         if rarity is None:
-            have = sum(len(part.get(term)[0]) for part in self._parts)
+            have = sum(len(part.get(term)[0]) for part in self.parts)
             rarity = self._rarity[term] = float(np.log(1 + (self._total - have + 0.5) / (have + 0.5)))
         if term[0] == "t":
             return np.float32(_TITLE * (rarity + 0.1))
@@ -164,11 +173,12 @@ class Matcher:
             lengths = (_K * (1 - _B + _B * view.part.lengths / self._average)).astype(np.float32)
             self._lengths[id(view.part)] = lengths
         times = often.astype(np.float32)
-        return (rarity * times * (_K + 1) / (times + lengths[at + np.uint32(view.low)])).astype(np.float32)
+        weights: Scores = (rarity * times * (_K + 1) / (times + lengths[at + np.uint32(view.low)])).astype(np.float32)
+        return weights
 
     def _phrase(self, node: Phrase, view: Window, places: Sequence[str]) -> Found:
         if not node.terms:
-            return Found(np.ones(view.count, np.bool_), None)
+            return Found(np.ones(view.size, np.bool_), None)
         together = [self._terms([place + word for place in places], view) for word in node.terms]
         mask = np.logical_and.reduce([found.mask for found in together])
         if len(node.terms) > 1 or len(places) < 3:
@@ -197,8 +207,8 @@ class Matcher:
         if inside:
             return self.match(And(tuple(Word(word) for word in inside)), view, places)
         wanted = fold(node.text).encode("utf-8", "surrogatepass")
-        mask = np.zeros(view.count, np.bool_)
-        for at in range(view.count):
+        mask = np.zeros(view.size, np.bool_)
+        for at in range(view.size):
             if at & 0x3FF == 0x3FF:
                 self.clock.check()
             mask[at] = wanted in view.part.title_of(view.low + at)
@@ -210,7 +220,7 @@ class Matcher:
             return self.match(node.node, view, _PLACES[name])
         if name == "kind":
             wanted = [place for place, kind in enumerate(KINDS) if _names(node.node, kind)]
-            return Found(np.isin(view.part.kinds[view.low : view.low + view.count], wanted), None)
+            return Found(np.isin(view.part.kinds[view.low : view.low + view.size], wanted), None)
         return self.match(node.node, view, (f"f{name}=",))
 
 
@@ -257,12 +267,12 @@ def query(
     by_workspace = np.zeros(len(index.names) + 1, np.int64)
     places: list[tuple[Part, npt.NDArray[np.int64]]] = []
     columns: list[tuple[Scores, npt.NDArray[np.int64]]] = []
-    for part in matcher._parts:
+    for part in matcher.parts:
         view = window(part, only)
-        if not view.count:
+        if not view.size:
             continue
         found = matcher.match(wanted, view)
-        here = slice(view.low, view.low + view.count)
+        here = slice(view.low, view.low + view.size)
         mask = found.mask & part.live[here]
         codes = part.codes
         if allowed is not None:
@@ -284,7 +294,9 @@ def query(
         times = np.concatenate([times for _, times in columns])
         first = scores if order == "relevance" else np.zeros(total, np.float32)
         rows = _page(places, scores, _best(first, times, offset + limit), offset, limit, (first, times))
-    kinds_found = {kind: int(by_kind[kind_number(kind)]) for kind in KINDS if by_kind[kind_number(kind)]}
+    kinds_found: dict[str, int] = {
+        kind: int(by_kind[kind_number(kind)]) for kind in KINDS if by_kind[kind_number(kind)]
+    }
     counted = {index.names[code]: int(by_workspace[code]) for code in np.flatnonzero(by_workspace)}
     return Hits(rows, total, kinds_found, counted)
 
@@ -332,20 +344,16 @@ def _page(
     return [Hit(*key, round(score, 4)) for _, _, key, score in keyed[offset - low : end - low]]
 
 
-def having(index: Index, workspace: str, word: str) -> list[str]:
-    """The ids of the artifacts of a workspace whose content has a word."""
-    artifact = kind_number("artifact")
+def having(index: Index, workspace: str, node: Word | Phrase | Prefix, clock: Clock) -> list[str]:
+    """The ids of the artifacts of a workspace whose content has this."""
+    matcher = Matcher(index, clock)
+    code, artifact = index.code(workspace), kind_number("artifact")
     found: list[str] = []
-    for part in index.parts:
+    for part in matcher.parts:
         view = window(part, workspace)
-        numbers = part.get("c" + word)[0]
-        if isinstance(part, Leaf):
-            first, last = np.searchsorted(numbers, (view.low, view.low + view.count))
-            numbers = numbers[first:last]
-        elif workspace in index.codes:
-            numbers = numbers[part.codes[numbers] == index.codes[workspace]]
-        else:
-            continue
-        numbers = numbers[part.live[numbers] & (part.kinds[numbers] == artifact)]
-        found += (part.key(int(number))[2] for number in numbers)
+        here = slice(view.low, view.low + view.size)
+        mask = matcher.match(node, view, ("c",)).mask & part.live[here] & (part.kinds[here] == artifact)
+        if isinstance(part, Tail):
+            mask &= part.codes == code
+        found += (part.key(view.low + int(at))[2] for at in np.flatnonzero(mask))
     return found

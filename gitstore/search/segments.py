@@ -193,7 +193,7 @@ class Segments:
         for source in made:
             segment = W3Segment(W3Codec(), _NAME)
             names = write(self.folder, segment.segment_id(), source, step)
-            segment.set_doc_count(source.count)
+            segment.set_doc_count(source.size)
             for name in names:
                 sync(self.folder / name)
             segments.append(segment)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +13,8 @@ import numpy.typing as npt
 from gitstore.search.documents import KINDS, Document
 from gitstore.search.postings import NOTHING, Posting
 from gitstore.search.rows import Key, kind_number
+from gitstore.search.stamps import stamped
 from gitstore.search.words import fold, sequence, singles
-
-BREAK = b"\0\0\0\0"
-"""Stands between the words of the content and those of the title, so that no phrase reaches across."""
-
-
-@lru_cache(maxsize=131_072)
-def stamp(word: str) -> bytes:
-    """A word where only its place in a text counts: 32 bits that are never those of `BREAK`."""
-    return (zlib.crc32(word.encode("utf-8", "surrogatepass")) or 1).to_bytes(4, "little")
 
 
 class Tail:
@@ -78,7 +68,7 @@ class Tail:
                 self._add(f"f{name}=", found, number)
                 every += found
             self._add("l", every, number)
-        tokens = b"".join(map(stamp, content)) + BREAK + b"".join(map(stamp, title))
+        tokens = stamped(content, title)
         self.tokens.append(tokens)
         folded = fold(document.title).encode("utf-8", "surrogatepass")
         self.titles.append(folded)

@@ -13,16 +13,16 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
-from gitstore.search import messages, ranking
+from gitstore.search import messages, proving, ranking
 from gitstore.search.documents import Hits, Kind, Order
 from gitstore.search.index import Index
-from gitstore.search.query import Query
+from gitstore.search.query import Phrase, Prefix, Query, Word
 from gitstore.search.segments import LOCK
 
 log = logging.getLogger("gitstore.search")
@@ -52,14 +52,15 @@ class Options(msgspec.Struct, frozen=True):
     interval: float
 
 
-class Refused(Exception):
-    """The question itself is wrong; says how."""
+class Elsewhere(Exception):
+    """What the answer takes cannot be had in this process; says why."""
 
 
 class Worker:
     """Serves one socket until it ends. `answers` and `listeners` are those of the other parts of the process."""
 
     def __init__(self, connection: socket.socket, options: Options) -> None:
+        self.options = options
         self._socket = connection
         self._frames = messages.Frames()
         self._out = bytearray()
@@ -70,7 +71,7 @@ class Worker:
             interval=options.interval,
             close=(connection.fileno(),),
         )
-        self.answers: dict[str, Answering] = {"query": self._query, "match": self._match}
+        self.answers: dict[str, Answering] = {"query": self._query, "having": self._having, "proofs": self._proofs}
         self.listeners: dict[str, Listening] = {}
         self._stopping: float | None = None
         self._ask = msgspec.msgpack.Decoder(Asked)
@@ -140,6 +141,8 @@ class Worker:
             index.forget(message.workspace)
         elif isinstance(message, messages.Flush):
             index.flush()
+        elif isinstance(message, messages.Renew):
+            index.spoil("it was asked to begin anew")
         elif isinstance(message, messages.Begin):
             index.changes, index.epoch = message.number, message.epoch
         elif isinstance(message, messages.Stop):
@@ -162,7 +165,9 @@ class Worker:
         except ranking.Late:
             text = "the search took too long and was given up: use more or longer words, or fewer workspaces"
             self._send(messages.Refusal(message.number, "late", text))
-        except (ranking.TooMany, Refused) as error:
+        except Elsewhere as error:
+            self._send(messages.Refusal(message.number, "away", str(error)))
+        except ranking.TooMany as error:
             self._send(messages.Refusal(message.number, "invalid", str(error)))
         except Exception as error:  # noqa: BLE001  damaged files raise anything; the answer is an index begun anew
             text = f"{type(error).__name__}: {error}"
@@ -183,10 +188,12 @@ class Worker:
         )
         return msgspec.msgpack.encode(hits)
 
-    def _match(self, body: bytes, clock: ranking.Clock) -> bytes:
-        """The ids of the artifacts of a workspace whose content has a word."""
-        workspace, word = msgspec.msgpack.decode(body, type=tuple[str, str])
-        return msgspec.msgpack.encode(ranking.having(self.index, workspace, word))
+    def _having(self, body: bytes, clock: ranking.Clock) -> bytes:
+        workspace, node = msgspec.msgpack.decode(body, type=tuple[str, Word | Phrase | Prefix])
+        return msgspec.msgpack.encode(ranking.having(self.index, workspace, node, clock))
+
+    def _proofs(self, body: bytes, clock: ranking.Clock) -> bytes:
+        return msgspec.msgpack.encode(proving.proofs(self.index))
 
     # -- what the index tells -------------------------------------------------------------------------------------
 
@@ -232,7 +239,7 @@ def hold(folder: Path) -> int:
             time.sleep(0.01)
 
 
-def run(descriptor: int, options: Options, extend: Callable[[Worker], Mapping[str, Answering]] | None) -> NoReturn:
+def run(descriptor: int, options: Options, extend: Callable[[Worker], None]) -> NoReturn:
     """Serves the socket with this descriptor, then ends the process: 0, or 3 where the disk refuses."""
     gc.disable()  # nothing here is cyclic but what Whoosh makes; `serve` collects when there is nothing to do
     connection = socket.socket(fileno=descriptor)
@@ -242,7 +249,6 @@ def run(descriptor: int, options: Options, extend: Callable[[Worker], Mapping[st
     except OSError as error:
         connection.sendall(messages.frame(messages.Failed(str(error))))
         sys.exit(3)
-    if extend is not None:
-        worker.answers.update(extend(worker))
+    extend(worker)
     worker.serve()
     os._exit(0)

@@ -234,7 +234,12 @@ def _explored(found: explorer.ExplorerPage, query: explorer.ExplorerQuery) -> Re
     return Reply(
         values.encode(found.rows),
         page=Page(query.page, query.per_page, found.total),
-        meta={"summary": found.summary, "filters": found.filters},
+        meta={
+            "summary": found.summary,
+            "filters": found.filters,
+            "index": found.standing.index,
+            **({"progress": found.standing.progress} if found.standing.index == "rebuilding" else {}),
+        },
     )
 
 

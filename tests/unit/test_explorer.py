@@ -2,6 +2,7 @@ import datetime
 import re
 import unicodedata
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from gitstore import artifacts
 from gitstore.catalog import Catalog
 from gitstore.errors import Invalid, WrongShape
-from gitstore.explorer import Explorer, ExplorerQuery, explore, parse_query
+from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
 from gitstore.model import Artifact, Task, Workflow, WorkItem
 from gitstore.rows import Heads
 from gitstore.search import Document, Search
@@ -20,12 +21,20 @@ NOW = 1_795_000_000_000
 DAY = 86_400_000
 
 
-@pytest.fixture
-def home(tmp_path):
-    with Search(tmp_path / "search") as search:
-        catalog = Catalog(tmp_path / "catalog.sqlite")
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    catalog = Catalog(folder / "catalog.sqlite")
+    with Search(folder / "search", catalog=folder / "catalog.sqlite", interval=3600, limit=20.0) as search:
+        search.flush()  # it is there
         yield catalog, search
-        catalog.close()
+    catalog.close()
+
+
+@pytest.fixture
+def home(shared):
+    clear(shared)
+    return shared
 
 
 def identity(number):
@@ -39,6 +48,8 @@ def artifact(number, path="a.txt", content="", **fields):
 
 def fill(home, *made, workflows=(), tasks=()):
     catalog, search = home
+    changed = [("workflow", one.id) for one in workflows] + [("task", one.id) for one in tasks]
+    changed += [("artifact", one.id) for one, _ in made]
     with catalog.batch():
         for one in workflows:
             catalog.put_workflow(WS, one)
@@ -47,24 +58,30 @@ def fill(home, *made, workflows=(), tasks=()):
         for one, content in made:
             catalog.put_artifact(WS, one)
             search.put(WS, Document("artifact", one.id, one.path, content))
+    tell(home, *changed)
+
+
+def tell(home, *changed):
+    home[1].tell("touched", msgspec.msgpack.encode((WS, changed)))
+
+
+def clear(home):
+    catalog, search = home
+    for workspace in (WS, OTHER):
+        catalog.clear_workspace(workspace)
+        search.forget(workspace)
+        search.tell("touched", msgspec.msgpack.encode((workspace, None)))
 
 
 def ids(home, now=NOW, **query):
-    page = explore(*home, WS, ExplorerQuery(**{"per_page": 100, **query}), now)
+    asked = ExplorerQuery(**{"per_page": 100, **query})
+    page = explore(*home, WS, asked, now)
+    assert Explorer(*home).explore(WS, asked, now) == page
     assert page.total == len(page.rows)
     return [int(row["id"][:8], 16) for row in page.rows]
 
 
 # --- what words find ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("asked")
-    with Search(folder / "search") as search:
-        catalog = Catalog(folder / "catalog.sqlite")
-        yield describe((catalog, search))
-        catalog.close()
 
 
 @pytest.fixture
@@ -118,12 +135,10 @@ def describe(home):
         ("unknown", []),
         # What looks like syntax is text.
         ("quick AND fox", []),
-        ('"quick fox"', [1]),
-        ("qui*", []),
         ("(quick", [1]),
-        ("role:analyst", []),
         ("(analyst)", [2]),
-        ("-quick", [1]),
+        ("rule:analyst", []),
+        ("q*", []),
         ("100%", [2]),
         ("%", []),
         ("_", [1]),
@@ -132,8 +147,35 @@ def describe(home):
         ("😀", []),
     ],
 )
-def test_every_word_must_be_somewhere(asked, q, found):
-    assert sorted(ids(asked, q=q)) == found
+def test_every_word_must_be_somewhere(described, q, found):
+    assert sorted(ids(described, q=q)) == found
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ('"quick brown"', [1]),
+        ('"quick fox"', []),
+        ('"release cafe"', [1]),
+        ('"uberblick final"', [1]),
+        ("qui*", [1]),
+        ("überm*", [2]),
+        ("check*", [1]),
+        ("-quick", [2]),
+        ("text -quick", [2]),
+        ("role:analyst", [2]),
+        ("-role:analyst", [1]),
+        ("state:paused", [1]),
+        ("path:docs", [1]),
+        ("path:quick", []),
+        ("text:docs", []),
+        ('text:"quick brown"', [1]),
+        ("kind:artifact", [1, 2]),
+        ("kind:memory", []),
+    ],
+)
+def test_the_query_language(described, q, found):
+    assert sorted(ids(described, q=q)) == found
 
 
 def test_a_sign_in_a_title_does_not_hide_it(home):
@@ -155,6 +197,7 @@ def test_titles_and_states_are_those_of_now(home):
         catalog.put_workflow(WS, Workflow("w", "New", "completed"))
         catalog.put_task(WS, Task("t", "Title", "w", state="ready"))
         catalog.mark_indexed(WS, Heads("m", "e2"))
+    tell(home, ("workflow", "w"), ("task", "t"))
     assert (shown()["workflow_name"], shown()["workflow_state"]) == ("New", "completed")
     assert (shown()["task_title"], shown()["task_state"]) == ("Title", "ready")
     assert explorer.explore(WS, ExplorerQuery(q="old"), NOW).total == 0
@@ -163,7 +206,7 @@ def test_titles_and_states_are_those_of_now(home):
 
 def test_what_is_remembered_stays_within_bounds_and_apart(home):
     catalog, search = home
-    explorer = Explorer(catalog, search, keep=1)
+    explorer = Scan(catalog, search, keep=1)
     for workspace, number in ((WS, 1), (OTHER, 2), (WS, 1)):
         with catalog.batch():
             catalog.put_artifact(workspace, artifact(number)[0])
@@ -468,15 +511,6 @@ worlds = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shared")
-    with Search(folder / "search", interval=3600) as search:
-        catalog = Catalog(folder / "catalog.sqlite")
-        yield catalog, search
-        catalog.close()
-
-
 queries = st.builds(
     ExplorerQuery,
     q=st.none() | st.lists(st.sampled_from(SOUGHT), min_size=1, max_size=2).map(" ".join),
@@ -578,7 +612,7 @@ def expected(world, query, now):
     return sorted(kept, key=order[query.sort])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     world=worlds,
     asked=st.lists(st.one_of(queries, sparse), min_size=1, max_size=4),
@@ -587,8 +621,7 @@ def expected(world, query, now):
 )
 def test_the_explorer_answers_like_a_plain_loop(world, asked, now, flushed, shared):
     catalog, search = shared
-    catalog.clear_workspace(WS)
-    search.forget(WS)
+    clear(shared)
     fill(
         shared,
         *((one, world["contents"][int(one.id[:8], 16)]) for one in world["artifacts"]),
@@ -599,6 +632,7 @@ def test_the_explorer_answers_like_a_plain_loop(world, asked, now, flushed, shar
         search.flush()
     for query in asked:
         page = explore(catalog, search, WS, query, now)
+        assert Explorer(catalog, search).explore(WS, query, now) == page
         rows = expected(world, query, now)
         start = (query.page - 1) * query.per_page
         assert [row["id"] for row in page.rows] == [row[0].id for row in rows[start : start + query.per_page]]
@@ -624,3 +658,46 @@ def test_the_explorer_answers_like_a_plain_loop(world, asked, now, flushed, shar
         for row in page.rows:
             assert ("highlight" in row) == (query.q is not None)
             assert row["preview_mode"] == artifacts.preview_mode(row["content_type"])
+
+
+syntax = st.sampled_from(
+    [*SOUGHT, '"alpha Beta"', "-alpha", "alp*", "role:beta", "path:md", 'text:"delta one"', "-state:failed", "東京*"]
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    first=worlds,
+    second=worlds,
+    asked=st.lists(st.tuples(st.one_of(queries, sparse), st.lists(syntax, max_size=2)), min_size=1, max_size=4),
+    ranked=st.booleans(),
+    now=st.sampled_from([0, 600, 2 * DAY]),
+)
+def test_the_columns_follow_what_changes(first, second, asked, ranked, now, shared):
+    """Whatever becomes of the records, the columns answer as a look at everything does."""
+    catalog, search = shared
+    clear(shared)
+    for world in (first, second):
+        gone = []
+        with catalog.batch():
+            for one in catalog.artifacts(WS):
+                if one.id not in {made.id for made in world["artifacts"]}:
+                    catalog.remove_artifact(WS, one.id)
+                    search.remove(WS, "artifact", one.id)
+                    gone.append(("artifact", one.id))
+            for one in (*catalog.workflows(WS), *catalog.tasks(WS)):
+                part = "workflow" if isinstance(one, Workflow) else "task"
+                getattr(catalog, f"remove_{part}")(WS, one.id)
+                gone.append((part, one.id))
+        tell(shared, *gone)
+        fill(
+            shared,
+            *((one, world["contents"][int(one.id[:8], 16)]) for one in world["artifacts"]),
+            workflows=world["workflows"],
+            tasks=world["tasks"],
+        )
+        for query, parts in asked:
+            query = msgspec.structs.replace(query, q=" ".join(parts) or query.q)
+            if ranked and query.q:
+                query = msgspec.structs.replace(query, sort="relevance")
+            assert Explorer(catalog, search).explore(WS, query, now) == explore(catalog, search, WS, query, now)

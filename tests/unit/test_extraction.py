@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.errors import NotFound
+from gitstore.errors import NotFound, StorageFailed
 from gitstore.extraction import TEXT_MAX, Extracted, Extraction, form
 from gitstore.extraction.child import Child
 from gitstore.extraction.extraction import Index
@@ -238,6 +238,9 @@ class Memory(Index):
         for key in [key for key in self.documents if key[0] == workspace]:
             del self.documents[key]
 
+    def flush(self) -> None:
+        raise StorageFailed("the disk is full")
+
 
 class Counting(Child):
     """A child that counts, and does it here."""
@@ -282,8 +285,12 @@ class Texts:
         return found.text if found is not None else None
 
     def settle(self) -> None:
+        self.wait(lambda: self.texts.backlog == 0)
+
+    @staticmethod
+    def wait(done: Callable[[], bool]) -> None:
         until = time.monotonic() + 20
-        while self.texts.backlog:
+        while not done():
             assert time.monotonic() < until
             time.sleep(0.005)
 
@@ -313,6 +320,23 @@ def test_what_waits_survives_a_restart(kept: Texts) -> None:
     kept.texts.start()
     kept.settle()
     assert kept.text("one") == "alpha"
+
+
+def test_what_did_not_reach_the_disk_is_put_again(kept: Texts) -> None:
+    kept.put("one", A)
+    kept.texts.start()
+    kept.settle()
+    kept.texts.stop()
+    kept.index.documents.clear()
+    kept.open()
+    kept.texts.start()
+    kept.settle()
+    assert (kept.text("one"), kept.child.read) == ("alpha", 1)
+    kept.texts.stop()
+    kept.index.flush = lambda: None  # type: ignore[method-assign]
+    kept.open()
+    kept.texts.start()
+    kept.wait(lambda: kept.texts.waiting == 0)
 
 
 def test_a_text_never_comes_after_what_took_its_place(kept: Texts) -> None:

@@ -15,14 +15,15 @@ import pytest
 from gitstore import artifacts, evidence, memory, publisher, settings, spec, workflows, workspaces
 from gitstore.changes import Outcome
 from gitstore.checkout import Checkouts
+from gitstore.derived import Derived
 from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
-from gitstore.model import Actor, Artifact, Provenance
+from gitstore.model import Actor, Provenance
 from gitstore.past import Past
 from gitstore.pending import Pending
-from gitstore.repository.trees import TreeView
 from gitstore.retrospect import Retrospect
+from gitstore.search import Document, Kind
 from gitstore.sightings import Sightings, Wanted
 from gitstore.snapshot import Snapshot
 from gitstore.store import Options, Store
@@ -354,16 +355,21 @@ def test_after_a_kill_only_what_the_indexes_miss_is_read_again(tmp_path: Path, m
         add(20)  # the catalog has this one on disk, search does not
         published(store, "home")
         shutil.copytree(tmp_path / "data", tmp_path / "copy", symlinks=True)
-    read: list[str] = []
-    whole = evidence.read_artifact
+    fed: list[str] = []
+    feed = Derived.feed
 
-    def counted(workspace: str, tree: TreeView, folder: str, **more: Any) -> Artifact | None:
-        read.append(folder)
-        return whole(workspace, tree, folder, **more)
+    def counted(self: Derived, workspace: str, kind: Kind, id_: str, document: Document | None) -> None:
+        assert document is not None
+        fed.append(document.title)
+        feed(self, workspace, kind, id_, document)
 
-    monkeypatch.setattr(evidence, "read_artifact", counted)
+    monkeypatch.setattr(Derived, "feed", counted)
     with Store.open(tmp_path / "copy") as store:
-        assert len(read) == 1
+        until = time.monotonic() + 20
+        while store.derived.standing().index != "ready":
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert fed == ["out/20.txt"]
         for number in (0, 20):
             found = Explorer(store.catalog, store.search).explore(home, ExplorerQuery(q=f"word{number}"), 10**15)
             assert [row["logical_path"] for row in found.rows] == [f"out/{number}.txt"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from folders import ID, WHO, change, fill, git, plain, write
 
 from gitstore import accord, snapshots
-from gitstore.errors import FormatUnknown, NotFound, StoreBusy
+from gitstore.errors import FormatUnknown, NotFound
 from gitstore.importing import import_folder
 from gitstore.keys import Keys
+from gitstore.search import Document
 from gitstore.store import Options, Store
 from gitstore.verify import Finding, sound, verify
 
@@ -189,9 +191,38 @@ def test_an_edited_index(data: Path, database: str, statement: str, word: str) -
     assert list(verify(data)) == []
 
 
+def fed(store: Store) -> None:
+    """Waits until everything is in the search index, on disk."""
+    until = time.monotonic() + 30
+    while store.derived.standing().index != "ready":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    store.search.flush()
+
+
+def test_the_search_index_against_git_document_by_document(data: Path) -> None:
+    with Store.open(data) as store:
+        fed(store)
+        assert list(verify(data, search=True)) == []  # beside a server
+        one = next(iter(store.catalog.workspaces()))
+        store.search.put(one, Document("memory", "ghost", "ghost", "nobody wrote this"))
+        kind, id_ = next(iter(store.search.proofs()[one]))
+        store.search.remove(one, kind, id_)
+        store.search.flush()
+    found = [finding.message for finding in verify(data, search=True) if finding.severity == "error"]
+    assert found == sorted(
+        ["memory ghost is in the index and not in git", f"{kind} {id_} is in git and not in the index"],
+        key=lambda text: text.split(" is ")[0],
+    )
+    accord.reindex(data, Options())
+    assert list(verify(data, search=True)) == []
+
+
 def test_damaged_index_files(data: Path) -> None:
     flip(data / "derived/catalog.sqlite", 4096 + 3)
-    segment = max((data / "derived/search").glob("MAIN_*.seg"), key=lambda path: path.stat().st_size)
+    with Store.open(data) as store:
+        fed(store)
+    segment = max((data / "derived/search").glob("MAIN_*.trm"), key=lambda path: path.stat().st_size)
     flip(segment, 50)
     places = {finding.place for finding in errors(data)}
     assert {"derived/catalog.sqlite", "derived/search"} <= places
@@ -209,8 +240,10 @@ def test_indexes_that_are_not_there_are_made_again(data: Path) -> None:
 def test_reindexing_keeps_when_keys_were_used(data: Path) -> None:
     with Store.open(data) as store:
         store.catalog.key_used("kabc", 123)
-        with pytest.raises(StoreBusy):
-            accord.reindex(data, Options())
+        before = store.search.losses
+        assert accord.reindex(data, Options()) == 2  # beside an open store: search alone
+        assert store.search.losses == before + 1
+        assert store.derived.standing().index == "ready"
     accord.reindex(data, Options())
     with Store.open(data) as store:
         assert store.catalog.keys_used() == {"kabc": 123}

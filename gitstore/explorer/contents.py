@@ -1,0 +1,114 @@
+"""Which rows of a workspace have something in their content: documents of the index led back to rows of the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gitstore.explorer.columns import Columns
+from gitstore.search.documents import KINDS
+from gitstore.search.index import Index, Part
+from gitstore.search.query import Phrase, Prefix, Word
+from gitstore.search.ranking import Matcher, window
+from gitstore.search.rows import kind_number
+from gitstore.search.tail import Tail
+
+_ARTIFACT = kind_number("artifact")
+Rows = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+
+class _Way:
+    """From the documents of one part to rows; -1 for what is no row (yet)."""
+
+    def __init__(self, part: Part, workspace: str, columns: Columns) -> None:
+        self.part = part
+        self.low = 0
+        self._grown = columns.grown
+        self._done = 0
+        self._open: list[int] = []
+        self._workspace = workspace
+        if isinstance(part, Tail):
+            self.rows: Rows = np.empty(0, np.int32)
+        else:
+            view = window(part, workspace)
+            self.low = view.low
+            self.rows = np.full(view.size, -1, np.int32)
+            here = slice(view.low, view.low + view.size)
+            own = np.flatnonzero(part.kinds[here] == _ARTIFACT)
+            self._resolve(columns, own.tolist())
+
+    def _resolve(self, columns: Columns, places: Sequence[int]) -> None:
+        numbers, part, low = columns.numbers, self.part, self.low
+        still = []
+        for place in places:
+            row = numbers.get(part.key(low + place)[2] if isinstance(part, Tail) else part.rows.id(low + place), -1)
+            self.rows[place] = row
+            if row < 0:
+                still.append(place)
+        self._open = still
+
+    def follow(self, columns: Columns) -> None:
+        """Takes in documents and rows that came since."""
+        if isinstance(self.part, Tail):
+            every = self.part.of.get(self._workspace)
+            have = len(every) if every is not None else 0
+            if len(self.rows) < self.part.count:
+                room = np.full(max(1024, 2 * self.part.count), -1, np.int32)
+                room[: len(self.rows)] = self.rows
+                self.rows = room
+            if every is None or have < self._done:
+                self.rows[:] = -1  # the workspace was forgotten meanwhile
+                self._done, self._open = 0, []
+            if every is not None and (have > self._done or (self._open and self._grown != columns.grown)):
+                keys = self.part.keys
+                new = [number for number in every[self._done :] if keys[number][1] == KINDS[_ARTIFACT]]
+                self._resolve(columns, self._open + new)
+                self._done = have
+        elif self._open and self._grown != columns.grown:
+            self._resolve(columns, self._open)
+        self._grown = columns.grown
+
+
+class Contents:
+    """The contents of one workspace's artifacts."""
+
+    def __init__(self, index: Index, workspace: str, columns: Columns) -> None:
+        self._index = index
+        self._workspace = workspace
+        self._columns = columns
+        self._ways: dict[int, _Way] = {}
+
+    def having(self, node: Word | Phrase | Prefix, matcher: Matcher) -> Mask:
+        """Which rows have a word, a phrase, or a word that begins so in their content. Raises Late, TooMany."""
+        found = np.zeros(self._columns.count, np.bool_)
+        for part in matcher.parts:
+            if self._workspace not in part.spans:
+                continue
+            way = self._way(part)
+            if isinstance(node, Word):
+                numbers = part.get("c" + node.term)[0]
+                if not isinstance(part, Tail):
+                    first, last = np.searchsorted(numbers, (way.low, way.low + len(way.rows)))
+                    numbers = numbers[first:last]
+            else:
+                view = window(part, self._workspace)
+                numbers = (np.flatnonzero(matcher.match(node, view, ("c",)).mask) + view.low).astype(np.uint32)
+            if not len(numbers):
+                continue
+            if isinstance(part, Tail) or part.alive < part.count:
+                numbers = numbers[part.live[numbers]]
+            rows = way.rows[numbers - np.uint32(way.low)]
+            found[rows[rows >= 0]] = True
+        return found
+
+    def _way(self, part: Part) -> _Way:
+        way = self._ways.get(id(part))
+        if way is None or way.part is not part:
+            known = {id(one) for one in self._index.parts}
+            self._ways = {key: one for key, one in self._ways.items() if key in known}
+            way = self._ways[id(part)] = _Way(part, self._workspace, self._columns)
+        way.follow(self._columns)
+        return way

@@ -1,0 +1,84 @@
+"""The explorer as the server asks it: answered by the search process, or without it by a look at everything."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gitstore.database import Unpacker, pack
+from gitstore.errors import StorageFailed
+from gitstore.explorer.joined import row_json
+from gitstore.explorer.page import Explored, ExplorerPage, highlight, sought
+from gitstore.explorer.scan import Reading, Records, Scan, Text
+from gitstore.query import ExplorerQuery
+from gitstore.search import Away, Search
+from gitstore.search.documents import Standing
+from gitstore.search.query import parse
+
+log = logging.getLogger("gitstore.explorer")
+
+_PATIENCE: Final = 2.0  # seconds for a search process that starts, before it is done without
+
+_explored: Unpacker[Explored] = Unpacker(Explored)
+
+
+class Explorer:
+    """Answers queries over a catalog and a search index. May be called from any thread.
+
+    `standing` says how far the index is for a workspace. Where it does not have everything, contents are read from git
+    instead; where the search process is away, the records are gone through one by one: the answer is the same.
+    """
+
+    def __init__(
+        self, catalog: Records, search: Search, standing: Callable[[str | None], Standing] = lambda _: Standing()
+    ) -> None:
+        self._catalog = catalog
+        self._search = search
+        self._standing = standing
+        self._scan = Scan(catalog, search)
+
+    def explore(self, workspace: str, query: ExplorerQuery, now: int, text: Text = lambda _: None) -> ExplorerPage:
+        """The page of a workspace's artifacts that the query asks for, at `now` (ms).
+
+        `text` gives the content of an artifact for the highlights of the rows on the page, and is asked for no other
+        as long as the index has everything. Raises TooSlow at the search's time limit.
+        """
+        before, losses = self._standing(workspace), self._search.losses
+        if before.index == "ready" or not query.q:
+            try:
+                found = self._columns(workspace, query, now, text)
+                if losses == self._search.losses or not query.q:
+                    return _standing(found, before)
+            except (Away, StorageFailed) as error:
+                log.warning("workspace %s is explored without the search process: %s", workspace, error)
+        # What the index does not have, or not any more, is read from where it came from.
+        deadline = time.monotonic() + self._search.limit
+        found = self._scan.explore(workspace, query, now, text, Reading(self._catalog, text, deadline))
+        after = self._standing(workspace)
+        return _standing(found, after if after.index == "rebuilding" else Standing("rebuilding", 0.0))
+
+    def count(self, workspace: str, now: int) -> int:
+        """How many artifacts the workspace has that have not expired at `now` (ms)."""
+        try:
+            return self._ask(workspace, None, now).total
+        except (Away, StorageFailed):
+            return self._scan.count(workspace, now)
+
+    def _ask(self, workspace: str, query: ExplorerQuery | None, now: int) -> Explored:
+        body = self._search.ask("explore", pack((workspace, now, query)), patience=_PATIENCE)
+        return _explored(body)
+
+    def _columns(self, workspace: str, query: ExplorerQuery, now: int, text: Text) -> ExplorerPage:
+        found = self._ask(workspace, query, now)
+        parts = sought(parse(query.q)) if query.q else None
+        rows = []
+        for row, artifact in found.rows:
+            passage = highlight(row, parts, text(artifact)) if parts is not None else None
+            rows.append(row_json(row, workspace, artifact.metadata, passage))
+        return ExplorerPage(rows, found.total, found.summary, found.filters)
+
+
+def _standing(page: ExplorerPage, standing: Standing) -> ExplorerPage:
+    return ExplorerPage(page.rows, page.total, page.summary, page.filters, standing)
