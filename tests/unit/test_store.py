@@ -358,10 +358,10 @@ def test_after_a_kill_only_what_the_indexes_miss_is_read_again(tmp_path: Path, m
     fed: list[str] = []
     feed = Derived.feed
 
-    def counted(self: Derived, workspace: str, kind: Kind, id_: str, document: Document | None) -> None:
+    def counted(self: Derived, workspace: str, kind: Kind, id_: str, document: Document | None, *more: Any) -> None:
         assert document is not None
         fed.append(document.title)
-        feed(self, workspace, kind, id_, document)
+        feed(self, workspace, kind, id_, document, *more)
 
     monkeypatch.setattr(Derived, "feed", counted)
     with Store.open(tmp_path / "copy") as store:
