@@ -102,7 +102,7 @@ class Feeder:
         if asked == "":
             log.warning("the search index is made anew because somebody asked for it")
             self._search.renew()
-            self._tell()
+            self._tell(heard=True)
         elif asked is not None and self._derived.standing().index == "ready":
             self._search.flush()
             withdraw(self._folder)
@@ -120,9 +120,9 @@ class Feeder:
                 log.error("workspace %s cannot be fed to the search index: %s", workspace, error)
                 self._stop.wait(_LOOK)
 
-    def _tell(self) -> None:
+    def _tell(self, *, heard: bool = False) -> None:
         """Whoever asked for a new index sees how far it is."""
-        if answer(self._folder) is not None:
+        if heard or answer(self._folder):
             fresh = self._folder / f"{_REQUEST}.new"
             fresh.write_text(str(self._derived.standing().progress))
             fresh.replace(self._folder / _REQUEST)

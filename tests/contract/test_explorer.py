@@ -16,7 +16,7 @@ ROW = ["id", "workflow_id", "task_id", "logical_path", "content_type", "size_byt
        "metadata",
        "workflow_name", "workflow_state", "work_item_id", "work_item_title", "stage_name", "role", "task_title",
        "task_state",
-       "preview_eligible", "preview_mode"]  # fmt: skip
+       "preview_eligible", "preview_mode", "content_indexed"]  # fmt: skip
 SUMMARY = [
     "total_artifacts",
     "previewable_artifacts",
@@ -186,7 +186,7 @@ def test_a_query_is_at_most_200_characters(agent: Client, world: World) -> None:
 
 def test_a_highlight_is_there_with_words_and_escaped(agent: Client, world: World, place: Place) -> None:
     row = agent.get(f"{world.at}?q=quick").data[0]
-    assert list(row) == [*ROW, "highlight"]
+    assert list(row) == [*ROW[:-1], "highlight", "content_indexed"]
     assert "quick" in row["highlight"]
     nasty = base64.b64encode(b"<script>alert(1)</script> nastyword & more").decode()
     agent.post(f"{place.at}/artifacts", {"path": "x.txt", "content_base64": nasty})

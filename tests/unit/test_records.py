@@ -78,13 +78,16 @@ class History:
             self.ever.append(made.id)
 
     def pages(self, explorer: Explorer) -> list[ExplorerPage]:
-        return [explorer.explore(self.id, one, NOW, self.work.text(self.id)) for one in QUERIES]
+        pages = [explorer.explore(self.id, one, NOW, self.work.text(self.id)) for one in QUERIES]
+        for page in pages:
+            self.work.tell_indexed(self.id, page.rows)
+        return pages
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_each_commit_is_explored_as_it_was(store: Store, seed: int) -> None:
     history = History(store, seed)
-    explorer = Explorer(store.catalog, store.search)
+    explorer = Explorer(store.catalog, store.search, store.derived.standing)
     seen: dict[str, tuple[list[ExplorerPage], dict[str, Any]]] = {}
     for _ in range(30):
         history.step()

@@ -219,9 +219,9 @@ def test_the_search_index_against_git_document_by_document(data: Path) -> None:
 
 
 def test_damaged_index_files(data: Path) -> None:
-    flip(data / "derived/catalog.sqlite", 4096 + 3)
     with Store.open(data) as store:
         fed(store)
+    flip(data / "derived/catalog.sqlite", 4096 + 3)
     segment = max((data / "derived/search").glob("MAIN_*.trm"), key=lambda path: path.stat().st_size)
     flip(segment, 50)
     places = {finding.place for finding in errors(data)}
