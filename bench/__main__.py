@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bare, doors, pages, past, place, then
+from bench import bare, doors, pages, past, place, search, then
 from bench.place import ROUNDS, SECONDS, Row, fdatasync, folder, git_loop, make_workspaces, patch, serving
 
 
@@ -148,7 +148,7 @@ def start() -> Iterator[Row]:
 
 ALL: dict[str, Callable[[], Iterator[Row]]] = {
     "many": many, "one": one, "single": single, "reads": reads, "lists": lists, "slowdown": slowdown, "start": start,
-    **doors.ALL, **past.ALL, **then.ALL, **pages.ALL,
+    **doors.ALL, **past.ALL, **then.ALL, **pages.ALL, **search.ALL,
 }  # fmt: skip
 
 
