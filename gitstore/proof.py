@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from gitstore import evidence, findable
+from gitstore.content import beginnings
 from gitstore.context import Context
 from gitstore.errors import GitstoreError
 from gitstore.extraction.looking import Looking
 from gitstore.model import Artifact, Branch, Task, Workflow
 from gitstore.repository.objects import Oid
+from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView
 from gitstore.search import Document, Kind, Search
 from gitstore.search.stamps import proof
@@ -104,13 +106,13 @@ def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Se
 class _Reading:
     """Gives the text of one document's content; `others` are those that it may have in the index instead."""
 
-    def __init__(self, texts: Looking, tree: TreeView) -> None:
+    def __init__(self, texts: Looking, repository: Repository) -> None:
         self._texts = texts
-        self._tree = tree
+        self._read = beginnings(lambda id_: repository.database.blob(Oid(bytes.fromhex(id_))), repository.objects)
         self.others: list[str] = []
 
     def __call__(self, content_type: str, blob: str) -> str:
-        found = self._texts.texts(content_type, blob, lambda id_: self._tree.source.blob(Oid(bytes.fromhex(id_))))
+        found = self._texts.texts(content_type, blob, self._read)
         first, *self.others = sorted(found, key=len, reverse=True)
         return first
 
@@ -120,7 +122,7 @@ def _documents(one: Standing, branch: Branch, tree: TreeView, texts: Looking) ->
     if branch == "main":
         context = Context.load(tree, previous=None, now=0)
         for kind, id_ in findable.all_of(context):
-            text = _Reading(texts, tree)
+            text = _Reading(texts, one.repository)
             if (made := findable.of_context(context, kind, id_, 0, text)) is not None:
                 yield made
             for other in text.others:
@@ -129,7 +131,7 @@ def _documents(one: Standing, branch: Branch, tree: TreeView, texts: Looking) ->
         return
     for record in evidence.changed(one.id, tree, (path for path, _ in tree.walk()), time=0):
         if isinstance(record, Artifact):
-            text = _Reading(texts, tree)
+            text = _Reading(texts, one.repository)
             yield findable.of_artifact(record, text(record.content_type, record.blob))
             yield from (findable.of_artifact(record, other) for other in text.others)
         elif isinstance(record, Workflow):

@@ -79,7 +79,7 @@ class Evidence:
         told = None
         if moment.evidence is not None:
             told = story(self._store.history, workspace.repository, workspace.id, "evidence", moment.evidence)
-        reader = self._store.extraction.reader(workspace.read_blob)
+        reader = self._store.extraction.reader(workspace.beginning)
         records = Records(catalog, self._store.search, reader, workspace, moment.evidence, told, now)
         made = records, Scan(records, records)
         with self._lock:
@@ -227,7 +227,7 @@ class Records:
         for row in list(self._rows.values()):
             task = self._tasks.get(row.task_id or "")
             flow = today.get(row.workflow_id or (task.workflow_id if task is not None else None) or "")
-            expires = artifacts.retention(row.created_at, flow)[1]
+            expires = artifacts.retention(row.created_at, flow, row.pinned)[1]
             if expires is not None and expires <= now:
                 del self._rows[row.id]
                 self._own.pop(row.id, None)
@@ -277,4 +277,5 @@ def _row(artifact: Artifact) -> ArtifactRow:
         artifact.stage_name,
         artifact.role,
         artifact.expires_at,
+        artifact.pinned,
     )

@@ -30,6 +30,10 @@ _IDLE: Final = 30.0  # seconds without work until the child is ended
 _RETRY: Final = 5.0  # and until something that failed through no fault of a document is tried again
 
 
+Read = Callable[[str, int], bytes]
+"""The first so many bytes of the content of a blob."""
+
+
 class Index(Protocol):
     """What documents are put into."""
 
@@ -49,12 +53,12 @@ class Index(Protocol):
 class Extraction:
     """The texts of one store. All methods may be called from any thread.
 
-    `read` gives the content of a blob of a workspace (NotFound where that is gone). Nothing is read in the background
-    before `start`. Raises StorageFailed where the file of kept texts cannot be opened.
+    `read` gives the first so many bytes of the content of a workspace's blob (NotFound where that is gone). Nothing is
+    read in the background before `start`. Raises StorageFailed where the file of kept texts cannot be opened.
     """
 
     def __init__(
-        self, path: Path, index: Index, read: Callable[[str, str], bytes], *, child: Child | None = None
+        self, path: Path, index: Index, read: Callable[[str, str, int], bytes], *, child: Child | None = None
     ) -> None:
         self._kept = Kept(path)
         self._index = index
@@ -70,14 +74,14 @@ class Extraction:
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
-    def of(self, content_type: str, blob: str, read: Callable[[str], bytes]) -> Extracted:
-        """The text of a blob; `pending`, and without a text, where it was not read yet. `read` gives its content."""
+    def of(self, content_type: str, blob: str, read: Read) -> Extracted:
+        """The text of a blob; `pending`, and without a text, where it was not read yet."""
         how = form(content_type)
         if how is None:
             return Extracted("", "none")
         if how != "text":
             return self._kept.text(blob, how) or Extracted("", "pending")
-        found = plain(content_type, read(blob))
+        found = plain(content_type, read(blob, TEXT_MAX + 1))
         if found.indexed == "none" and not self._kept.indexed([blob]):
             self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found
@@ -105,7 +109,7 @@ class Extraction:
         for (row, _), how in zip(known, indexed, strict=True):
             row["content_indexed"] = how
 
-    def reader(self, read: Callable[[str], bytes]) -> Reader:
+    def reader(self, read: Read) -> Reader:
         """What gives the text of one document's content, and says whether it has to be waited for."""
         return Reader(self, read)
 
@@ -194,7 +198,7 @@ class Extraction:
         found = self._kept.text(waiting.blob, waiting.form)
         if found is None:
             try:
-                data = self._read(entry.workspace, waiting.blob)
+                data = self._read(entry.workspace, waiting.blob, INPUT_MAX + 1)
             except NotFound:  # the workspace was deleted meanwhile
                 self._put = entry.number
                 return
@@ -235,7 +239,7 @@ class Extraction:
 class Reader:
     """Gives the text of one document's content. `waiting`: what it waits for; None where it has what there is."""
 
-    def __init__(self, extraction: Extraction, read: Callable[[str], bytes]) -> None:
+    def __init__(self, extraction: Extraction, read: Read) -> None:
         self._extraction = extraction
         self._read = read
         self.waiting: Waiting | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gitstore.extraction.forms import Form, form, plain
+from gitstore.extraction.forms import TEXT_MAX, Form, form, plain
 from gitstore.extraction.kept import FORMS
 
 
@@ -20,13 +20,13 @@ class Looking:
         kept, waiting = self._all("SELECT blob, form FROM texts"), self._all("SELECT blob, form FROM waiting")
         self._sure: set[tuple[Any, ...]] = set(kept) - set(waiting)
 
-    def texts(self, content_type: str, blob: str, read: Callable[[str], bytes]) -> set[str]:
+    def texts(self, content_type: str, blob: str, read: Callable[[str, int], bytes]) -> set[str]:
         """The texts that a document with this content may stand in the index with."""
         how = form(content_type)
         if how is None:
             return {""}
         if how == "text":
-            return {plain(content_type, read(blob)).text}
+            return {plain(content_type, read(blob, TEXT_MAX + 1)).text}
         found = self._all("SELECT text FROM texts WHERE blob = ? AND form = ?", bytes.fromhex(blob), FORMS.index(how))
         texts = {zlib.decompress(row[0]).decode() for row in found}
         return texts if self._known(blob, how) else texts | {""}

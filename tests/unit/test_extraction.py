@@ -270,13 +270,13 @@ class Texts:
     def open(self) -> None:
         self.texts = Extraction(self.folder / "texts.sqlite", self.index, self.blob, child=self.child)
 
-    def blob(self, workspace: str, blob: str) -> bytes:
+    def blob(self, workspace: str, blob: str, most: int) -> bytes:
         if workspace == "gone":
             raise NotFound("there is no workspace")
         return BLOBS[blob]
 
     def put(self, id_: str, blob: str, workspace: str = "w", text: str = "") -> None:
-        reader = self.texts.reader(lambda blob: BLOBS[blob])
+        reader = self.texts.reader(lambda blob, _: BLOBS[blob])
         said = f"{text}{reader('text/html', blob)}"
         self.texts.put(workspace, Document("artifact", id_, f"{id_}.html", said), reader.waiting)
 
@@ -370,5 +370,5 @@ def test_how_far_a_text_is_indexed(kept: Texts) -> None:
     assert kept.texts.indexed([("text/plain", A, 10)]) == ["full"]
     assert kept.texts.indexed([("text/plain", A, TEXT_MAX + 1)]) == ["partial"]
     assert kept.texts.indexed([("image/png", A, 10)]) == ["none"]
-    assert kept.texts.of("text/plain", B, lambda _: b"\xff").indexed == "none"
+    assert kept.texts.of("text/plain", B, lambda *_: b"\xff").indexed == "none"
     assert kept.texts.indexed([("text/plain", B, 10)]) == ["none"]
