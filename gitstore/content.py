@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, Protocol
 
 from gitstore.context import StoredFile
@@ -110,10 +110,15 @@ def at(source: Source, tree: Tree, path: str) -> Content | None:
     return Content(source.objects, pointer, data)
 
 
-def begun(source: Source, blob: str, most: int) -> bytes:
-    """What search reads of a blob: all of what stands in git, up to `most` bytes of a large object. Raises Damaged."""
-    found = of(source, blob)
-    if found.pointer is None:
-        return found.read()
-    with found.open() as file:
-        return file.read(most)
+def beginnings(blob: Callable[[str], bytes], objects: Objects) -> Callable[[str, int], bytes]:
+    """What reads the first so many bytes of a content, by the id of its blob, whether it is a large object or not."""
+
+    def read(id_: str, most: int) -> bytes:
+        data = blob(id_)
+        found = decode(data)
+        if found is None or not objects.has(*found):
+            return data[:most]
+        with objects.open(found.oid) as file:
+            return file.read(most)
+
+    return read

@@ -79,7 +79,7 @@ class Evidence:
         told = None
         if moment.evidence is not None:
             told = story(self._store.history, workspace.repository, workspace.id, "evidence", moment.evidence)
-        reader = self._store.extraction.reader(workspace.visible)
+        reader = self._store.extraction.reader(workspace.beginning)
         records = Records(catalog, self._store.search, reader, workspace, moment.evidence, told, now)
         made = records, Scan(records, records)
         with self._lock:

@@ -124,7 +124,9 @@ class Store:
             layout.derived / "search", catalog=layout.derived / "catalog.sqlite", limit=self.options.search_limit
         )
         self.extraction = Extraction(
-            layout.derived / "texts.sqlite", self._search, lambda identity: self.load(identity).visible
+            layout.derived / "texts.sqlite",
+            self._search,
+            lambda identity, blob, most: self.load(identity).beginning(blob, most),
         )
         if self.extraction.opened_empty:  # what waited for a text is not known any more
             for identity in self._search.workspaces():

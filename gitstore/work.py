@@ -244,7 +244,7 @@ class Work:
 
     def text(self, workspace: str) -> Callable[[Artifact], str | None]:
         """What gives the searchable text of an artifact's content, for highlights."""
-        read = self._store.extraction.reader(self._store.load(workspace).visible)
+        read = self._store.extraction.reader(self._store.load(workspace).beginning)
         return lambda artifact: read(artifact.content_type, artifact.blob) or None
 
     def indexed(self, shown: Sequence[Artifact]) -> list[Indexed]:
