@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from gitstore.content import begun
 from gitstore.errors import Damaged, GitstoreError, NotFound
 from gitstore.extraction.child import Child
 from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, plain
@@ -28,7 +27,6 @@ log = logging.getLogger("gitstore.extraction")
 _LULL: Final = 2.0  # seconds without work until the index is asked to write what was put
 _FLUSH: Final = 500  # documents after which it is asked all the same
 _IDLE: Final = 30.0  # seconds without work until the child is ended
-_BEGINNING: Final = TEXT_MAX + 8  # bytes of a large object that is plain text
 _RETRY: Final = 5.0  # and until something that failed through no fault of a document is tried again
 
 
@@ -64,7 +62,7 @@ class Extraction:
     ) -> None:
         self._kept = Kept(path)
         self._index = index
-        self._load = load
+        self._read = read
         self._child = child if child is not None else Child()
         self._lock = threading.RLock()  # around what waits and what is put: a text must not come after its document
         self._put = 0  # the number of the last entry that was put with its text
@@ -113,7 +111,7 @@ class Extraction:
 
     def reader(self, read: Read) -> Reader:
         """What gives the text of one document's content, and says whether it has to be waited for."""
-        return Reader(self, source)
+        return Reader(self, read)
 
     # -- documents ------------------------------------------------------------------------------------------------
 
@@ -243,12 +241,12 @@ class Reader:
 
     def __init__(self, extraction: Extraction, read: Read) -> None:
         self._extraction = extraction
-        self._source = source
+        self._read = read
         self.waiting: Waiting | None = None
 
     def __call__(self, content_type: str, blob: str) -> str:
         """The searchable text; empty where there is none, or none yet."""
-        found = self._extraction.of(content_type, blob, lambda blob: begun(self._source, blob, _BEGINNING))
+        found = self._extraction.of(content_type, blob, self._read)
         how = form(content_type)
         if found.indexed == "pending" and how is not None:
             self.waiting = Waiting(blob, how, content_type)

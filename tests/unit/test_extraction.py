@@ -19,7 +19,6 @@ from gitstore.extraction.child import Child
 from gitstore.extraction.extraction import Index
 from gitstore.extraction.forms import Form, plain
 from gitstore.extraction.worker import Result, extract
-from gitstore.lfs import Objects
 from gitstore.search import Document, Kind, text_of
 
 WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -269,18 +268,11 @@ class Texts:
         self.open()
 
     def open(self) -> None:
-        self.texts = Extraction(self.folder / "texts.sqlite", self.index, self.load, child=self.child)
+        self.texts = Extraction(self.folder / "texts.sqlite", self.index, self.blob, child=self.child)
 
     def blob(self, workspace: str, blob: str, most: int) -> bytes:
         if workspace == "gone":
             raise NotFound("there is no workspace")
-        return self
-
-    @property
-    def objects(self) -> Objects:
-        raise AssertionError("there is no pointer among the blobs")
-
-    def blob(self, blob: str) -> bytes:
         return BLOBS[blob]
 
     def put(self, id_: str, blob: str, workspace: str = "w", text: str = "") -> None:
