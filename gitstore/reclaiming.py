@@ -19,7 +19,7 @@ import msgspec
 from gitstore import artifacts, evidence
 from gitstore.changes import Draft, Workspace
 from gitstore.errors import GitstoreError
-from gitstore.lfs.objects import listed
+from gitstore.lfs.objects import listed, naming
 from gitstore.model import SYSTEM, Artifact, Provenance
 from gitstore.named import Named
 from gitstore.repository.objects import Oid
@@ -134,15 +134,16 @@ def _objects(store: Store, identity: str, before: float, days: float, *, dry_run
         _look(workspace, named, since)  # what came meanwhile
         for oid in sorted(old - named.oids):
             path = objects.path(oid)
-            state = _old(path, before)
-            if state is None:
-                continue  # it was asked for again
-            pool = f"{objects.pool}/{oid[:2]}/{oid[2:4]}/{oid}" if objects.pool is not None else None
-            shared = pool is not None and _same(state, pool)
-            if not dry_run:
-                store.disk.unlink(path)
-                if pool is not None and shared and state.st_nlink == 2:
-                    store.disk.unlink(pool)
+            with naming:
+                state = _old(path, before)
+                if state is None:
+                    continue  # it was asked for again
+                pool = f"{objects.pool}/{oid[:2]}/{oid[2:4]}/{oid}" if objects.pool is not None else None
+                shared = pool is not None and _same(state, pool)
+                if not dry_run:
+                    store.disk.unlink(path)
+                    if pool is not None and shared and state.st_nlink == 2:
+                        store.disk.unlink(pool)
             frees = state.st_size if state.st_nlink == (2 if shared else 1) else 0
             yield Reclaimed("object", identity, oid, frees, f"no commit has named it for {days:g} days")
 
@@ -161,11 +162,12 @@ def _unheld(store: Store, before: float, days: float, gone: set[str], *, dry_run
     pool = str(store.layout.large)
     for oid in listed(pool):
         path = f"{pool}/{oid[:2]}/{oid[2:4]}/{oid}"
-        state = _old(path, before)
-        if state is None or state.st_nlink > 1 or oid in gone:
-            continue
-        if not dry_run:
-            store.disk.unlink(path)
+        with naming:
+            state = _old(path, before)
+            if state is None or state.st_nlink > 1 or oid in gone:
+                continue
+            if not dry_run:
+                store.disk.unlink(path)
         yield Reclaimed("object", None, oid, state.st_size, f"no workspace has had it for {days:g} days")
 
 

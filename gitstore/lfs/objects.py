@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
@@ -24,6 +25,10 @@ INCOMING: Final = "incoming"
 _HOMES: Final = frozenset({"workspaces", "trash", "incoming"})
 _ELSEWHERE: Final = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
 _TRIES: Final = 20
+
+
+naming = threading.Lock()
+"""Held while an object gets its name in a workspace or is said to be in use, and by whoever takes unused ones away."""
 
 
 class Objects:
@@ -84,7 +89,8 @@ class Objects:
     def touch(self, oid: str) -> None:
         """Says that an object is in use now, or is about to be: what is unused is reclaimed only after a while."""
         try:
-            os.utime(self.path(oid))
+            with naming:
+                os.utime(self.path(oid))
         except OSError:
             pass  # gone, or not ours to change: then whoever needs it is told that it is missing
 
@@ -172,10 +178,11 @@ class Objects:
                 source = f"{self.pool}/{_below(pointer.oid)}"
                 self._share(temporary, source)
             try:
-                if not _same_file(source, own):
-                    self._name(source, own)
-                    self._sync(os.path.dirname(own))
-                os.utime(own)  # it is in use from now on, whoever looks for what nobody uses
+                with naming:
+                    if not _same_file(source, own):
+                        self._name(source, own)
+                    os.utime(own)  # it is in use from now on, whoever looks for what nobody uses
+                self._sync(os.path.dirname(own))
                 break
             except FileNotFoundError:
                 if self.pool is None or os.path.exists(source):

@@ -163,7 +163,7 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 async def _asked(call: Call) -> str:
     """The id of the workspace, for a client that speaks this version. Raises NotFound, PreconditionFailed."""
     workspace = (await common.workspace(call)).id
-    if call.request.method != "GET":
+    if call.request.method not in ("GET", "HEAD") or "Tus-Resumable" in call.headers:
         tus.version(call.headers)
     return workspace
 

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from gitstore import errors
+from gitstore.content import Content
+from gitstore.lfs import Objects
 from gitstore.model import Actor, ChangedPath, Touch
+from gitstore.repository.disk import Disk
 from server.web import chart, difference, links, markdown, people, preview, tree, words
 from server.web.paging import numbered
 from server.web.session import cookie, cookies
 
+NOBODY: Any = None  # a request that nothing is asked of
 TRAP = "<script>alert(1)</script>\"'&"
 NOW = 1_795_478_400_000  # 2026-11-24
 json_values = st.recursive(
@@ -22,6 +26,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+
+def held(data: bytes) -> Content:
+    """Content that stands in git."""
+    return Content(Objects(Disk(), "/nowhere/.git"), None, data)
 
 
 @settings(deadline=None)
@@ -178,8 +187,8 @@ def test_large_content_is_cut() -> None:
 
 def test_what_is_only_downloaded_has_no_frame() -> None:
     with pytest.raises(errors.Invalid):
-        preview.frame("text/html", b"<b>", "x.html")
-    assert preview.download("text/html", b"<b>", "x.html").disposition == "attachment"
+        preview.frame("text/html", held(b"<b>"), "x.html")
+    assert preview.download(NOBODY, "text/html", held(b"<b>"), "x.html").disposition == "attachment"
 
 
 def test_pointers_are_readable() -> None:
@@ -209,7 +218,7 @@ def test_hostile_markdown_takes_no_long_time() -> None:
     long = preview.look("text/markdown", text + b"!")
     assert (long.kind, long.note) == ("text", "Too long to be laid out: shown as it is written.")
     with pytest.raises(errors.Invalid):
-        preview.frame("text/markdown", text + b"!", "x.md")
+        preview.frame("text/markdown", held(text + b"!"), "x.md")
 
 
 def test_a_table_says_which_columns_and_rows_it_leaves_out() -> None:
