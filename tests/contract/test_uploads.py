@@ -260,7 +260,9 @@ def _until(done: Callable[[], bool]) -> None:
 def test_one_at_a_time_and_what_came_before_a_break_is_kept(server: Server, tus: Tus) -> None:
     tus.create(len(BIG), path="a.bin")
     busy = _begun(server, tus, len(BIG), BIG[: 3 * MIB])
-    _until(lambda: tus.patch(1, b"x").status == 423)  # 409 until the other one is at it
+    part = server.store.layout.uploads / f"{tus.url.rpartition('/')[2]}.part"
+    _until(lambda: part.stat().st_size >= MIB)  # not by asking: that would be another one at it
+    assert tus.patch(1, b"x").code == (423, "LOCKED")
     assert tus.end().code == (423, "LOCKED")
     busy.close()
     _until(lambda: tus.offset > 0)
