@@ -173,6 +173,7 @@ def artifact_row(artifact: Artifact) -> ArtifactRow:
         artifact.stage_name,
         artifact.role,
         artifact.expires_at,
+        artifact.pinned,
     )
 
 
