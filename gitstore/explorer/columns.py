@@ -41,6 +41,11 @@ class _Grown:
         self._data[self.size] = value
         self.size += 1
 
+    def extend(self, values: Any) -> None:
+        made = np.asarray(values, self._data.dtype)
+        self._data = np.concatenate((self._data[: self.size], made, np.zeros(256, self._data.dtype)))
+        self.size += len(made)
+
     @property
     def view(self) -> Any:
         return self._data[: self.size]
@@ -74,8 +79,34 @@ class Columns:
         self._created, self._size, self._expires = (_Grown(np.int64) for _ in range(3))
         self._live, self._eligible, self._pinned = (_Grown(np.bool_) for _ in range(3))
         self._orders: dict[Sort, npt.NDArray[np.int32]] = {}
+        self._take(list(rows))
+
+    def _take(self, rows: Sequence[ArtifactRow]) -> None:
+        """The first rows, all at once."""
+        self.grown = len(rows)
+        self.ids = [row.id for row in rows]
+        self.numbers = {id_: number for number, id_ in enumerate(self.ids)}
         for row in rows:
-            self._add(row)
+            self.paths.add(folded(row.path), row.path)
+        self._names = [_name(row.path) for row in rows]
+        shared = self._shared
+        self._owns = [shared.setdefault(own, own) for own in map(_own, rows)]
+        self._joined = {own: self._codes(own) for own in shared}
+        joined = np.array([self._joined[own] for own in self._owns], np.int32).reshape(-1, 5)
+        for place, name in enumerate(_PARTS[:5]):
+            self._columns[name].extend(joined[:, place])
+        types = {name: self.types.code(name) for name in dict.fromkeys(row.content_type for row in rows)}
+        self._columns["type"].extend([types[row.content_type] for row in rows])
+        self._created.extend([row.created_at for row in rows])
+        self._size.extend([row.size for row in rows])
+        self._live.extend(np.ones(len(rows), np.bool_))
+        self._eligible.extend([artifacts.preview_eligible(row.content_type, row.size) for row in rows])
+        self._expires.extend(np.full(len(rows), NEVER))
+        for flow in self.context.workflows.values():
+            code = self.flows.codes.get(flow.id)
+            if code is not None and artifacts.retention(0, flow)[1] is not None:
+                for number in np.flatnonzero(self.column("flow") == code).tolist():
+                    self._join(number)
 
     # -- what the records say -------------------------------------------------------------------------------------
 
@@ -173,7 +204,7 @@ class Columns:
         self._set(number, row)
 
     def _set(self, number: int, row: ArtifactRow) -> None:
-        own = (row.task_id, row.workflow_id, row.work_item_id, row.stage_name, row.role)
+        own = _own(row)
         self._owns[number] = self._shared.setdefault(own, own)
         self._created.view[number] = row.created_at
         self._size.view[number] = row.size
@@ -299,10 +330,10 @@ def _terms(workflow: Workflow | None) -> object:
     return policy, first
 
 
+def _own(row: ArtifactRow) -> Own:
+    """What an artifact says of itself."""
+    return row.task_id, row.workflow_id, row.work_item_id, row.stage_name, row.role
+
+
 def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1].casefold()
-
-
-def shown(order: Sequence[int]) -> list[int]:
-    """Numbers as Python has them."""
-    return [int(number) for number in order]

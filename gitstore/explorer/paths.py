@@ -13,10 +13,10 @@ from gitstore.explorer.joined import padded
 from gitstore.search.words import TERM_MAX
 
 _FEW: Final = 300  # hits from where on numpy is faster
-_KEPT: Final = 64  # needles whose hits a block remembers
+_KEPT: Final = 2_000_000  # hits that a block remembers, over all needles
 _WORD: Final = np.zeros(256, np.bool_)
 _WORD[[*range(0x30, 0x3A), *range(0x61, 0x7B)]] = True
-Numbers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -35,14 +35,16 @@ class _Block:
         self.names: Numbers = self.starts[:-1] + np.array(slashes, np.int64)
         self._counts = np.bincount(self.array, minlength=256)
         self._known: OrderedDict[bytes, Numbers] = OrderedDict()
+        self._held = 0
 
     def find(self, needle: bytes) -> Numbers:
         """Where the needle stands."""
         found = self._known.get(needle)
         if found is None:
-            found = self._known[needle] = self._find(needle)
-            if len(self._known) > _KEPT:
-                self._known.popitem(last=False)
+            found = self._known[needle] = self._find(needle).astype(np.int32)
+            self._held += len(found) + 64
+            while self._held > _KEPT and len(self._known) > 1:
+                self._held -= len(self._known.popitem(last=False)[1]) + 64
         else:
             self._known.move_to_end(needle)
         return found

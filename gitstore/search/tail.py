@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,13 @@ from gitstore.search.documents import KINDS, Document
 from gitstore.search.postings import NOTHING, Posting
 from gitstore.search.rows import Key, kind_number
 from gitstore.search.stamps import stamped
-from gitstore.search.words import fold, sequence, singles
+from gitstore.search.words import fold, sequence, singles, terms
+
+
+@lru_cache(maxsize=65_536)
+def _label(name: str, value: str) -> tuple[str, ...]:
+    """The terms of a label."""
+    return tuple(place + word for word in terms(value) for place in (f"f{name}=", "l"))
 
 
 class Tail:
@@ -62,12 +69,11 @@ class Tail:
         self._add("c", content, number)
         self._add("t", title, number)
         if document.labels:
-            every: list[str] = []
+            named: set[str] = set()
             for name, value in document.labels:
-                found = sequence(value)
-                self._add(f"f{name}=", found, number)
-                every += found
-            self._add("l", every, number)
+                named.update(_label(name, value))
+            for term in named:
+                self._single(term, number)
         tokens = stamped(content, title)
         self.tokens.append(tokens)
         folded = fold(document.title).encode("utf-8", "surrogatepass")
@@ -82,12 +88,11 @@ class Tail:
     def _add(self, place: str, found: list[str], number: int) -> None:
         postings = self.postings
         for word, times in Counter(found).items():
-            term = place + word
-            have = postings.get(term)
+            have = postings.get(place + word)
             if have is None:
-                have = postings[term] = (array("I"), bytearray())
+                have = postings[place + word] = (array("I"), bytearray())
             have[0].append(number)
-            have[1].append(min(times, 255))
+            have[1].append(times if times < 255 else 255)
             if word >= "\u0e00" and singles(word):
                 for character in word:
                     self._single(place + character, number)
