@@ -101,6 +101,7 @@ class Columns:
         self._size.extend([row.size for row in rows])
         self._live.extend(np.ones(len(rows), np.bool_))
         self._eligible.extend([artifacts.preview_eligible(row.content_type, row.size) for row in rows])
+        self._pinned.extend([row.pinned for row in rows])
         self._expires.extend(np.full(len(rows), NEVER))
         for flow in self.context.workflows.values():
             code = self.flows.codes.get(flow.id)
