@@ -251,6 +251,13 @@ class Work:
         """How far search has the content of each."""
         return self._store.extraction.indexed([(one.content_type, one.blob, one.size) for one in shown])
 
+    def shown(self, workspace: str, artifact: Artifact) -> dict[str, Any]:
+        """An artifact as the API shows it."""
+        record = artifacts.artifact_json(
+            self.retained(workspace, artifact), workspace, self.task_of(workspace, artifact)
+        )
+        return record | {"content_indexed": self.indexed([artifact])[0]}
+
     def tell_indexed(self, workspace: str, rows: Sequence[dict[str, Any]]) -> None:
         """Says in rows of the explorer how far search has each content, as `content_indexed`."""
         catalog = self._store.catalog

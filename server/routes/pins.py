@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gitstore import artifacts, values
+from gitstore import values
 from gitstore.changes import Outcome
 from gitstore.model import Artifact
 from server.call import Call
@@ -20,8 +20,7 @@ async def _set(call: Call, pinned: bool) -> Reply:
     changed = outcome.value
     if outcome.commit is not None:
         changed = msgspec.structs.replace(changed, commit=outcome.commit.id)
-    told = artifacts.artifact_json(work.retained(workspace, changed), workspace, work.task_of(workspace, changed))
-    data = values.encode(told)
+    data = values.encode(work.shown(workspace, changed))
     return Reply(data, etag=values.etag(data))
 
 
