@@ -388,6 +388,7 @@ class Search:
             if self._stopping:
                 break
             self.restarts += 1
+            self._wanted = False  # whoever asks from now on ends the pause
             log.warning("the search process ended; it is started again")
             pause = 0.1 if time.monotonic() - began > 10 else min(pause * 2, 5.0)
             self._pause(pause)

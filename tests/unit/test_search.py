@@ -506,7 +506,7 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
-    max_examples=4, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=3, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 WRITER = textwrap.dedent(
@@ -542,7 +542,7 @@ WRITER = textwrap.dedent(
 
 @pytest.mark.timeout(300)
 def test_killed_at_any_moment_the_marker_is_never_ahead_of_the_index(folder):
-    rounds = int(os.environ.get("GITSTORE_KILLS", "4"))
+    rounds = int(os.environ.get("GITSTORE_KILLS", "2"))
     until = time.monotonic() + 60
     dice = random.Random(7)
     reached = 0
