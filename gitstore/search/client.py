@@ -107,9 +107,6 @@ class Search:
         self._stopping = False
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._wake, self._woken = socket.socketpair()
-        for one in (self._wake, self._woken):
-            one.setblocking(False)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._markers = dict(state.read(folder).markers)
@@ -119,6 +116,9 @@ class Search:
             self._markers = {}  # the search process finds the same, and says so
         except OSError as error:
             raise StorageFailed(f"the search index cannot be made in {folder}: {error}") from error
+        self._wake, self._woken = socket.socketpair()
+        for one in (self._wake, self._woken):
+            one.setblocking(False)
         self._opened = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="search", daemon=True)
         self._thread.start()
