@@ -243,6 +243,8 @@ class Search:
         return asked.body
 
     def _await(self, until: float) -> None:
+        if self._stopping:
+            raise StorageFailed("the search index is closed")
         self.start()
         with self._changed:
             while not self._ready:
