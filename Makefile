@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: install demo test check crash bench clean
+.PHONY: install demo test check crash soak bench clean
 
 install: $(STAMP)
 
@@ -13,10 +13,10 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
 	touch $(STAMP)
 
-# Imports the sample workspaces into .demo/ (a new folder each time) and serves them.
+# Imports the sample workspaces into .demo/ (a new folder each time), one with a past of some weeks, and serves them.
 demo: install
 	rm -rf .demo
-	$(BIN)/gitstore import sample-workspaces/* --data .demo
+	$(BIN)/python -m server.demo sample-workspaces .demo
 	$(BIN)/gitstore serve --data .demo --demo
 
 test: check
@@ -30,6 +30,9 @@ check: install
 
 crash: install
 	CRASH_ROUNDS=500 $(BIN)/pytest -q -m crash --timeout 7200
+
+soak: install
+	SOAK_SECONDS=1800 $(BIN)/pytest -q -s tests/crash/test_soak.py --timeout 7200
 
 bench: install
 	$(BIN)/python -m bench

@@ -9,18 +9,24 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench.place import ROOT, ROUNDS, Row, Server, folder, make_workspaces, serving
+from bench.place import ROOT, ROUNDS, WHO, Row, Server, folder, make_workspaces, serving
+from gitstore import memory
+from gitstore.store import Store
 
 COMMITS = int(os.environ.get("BENCH_PAST", "100000"))
 KEYS = 200
 _DOCUMENT = 500  # commits between two changes of the large document
 _SPEC = 200  # and between two versions of the spec
 _APART = 5000
+_WRITES = 5_000
 _ASKED = 30  # requests in a round
 _ONE = "/api/v1/workspaces/w0"
 _GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -108,11 +114,39 @@ def past() -> Iterator[Row]:
         ]
         with serving(data, checkout_watch="false") as server:
             yield from _rows(server, root)
+        yield _kept(data)
     ours, cpu, theirs, their_cpu = (median(column) for column in zip(*rebuilt, strict=True))
     yield (
         "a start that makes the index again", f"{ours:.1f} s, {cpu:.1f} s of CPU",
         f"git log --name-status: {theirs:.1f} s, {their_cpu:.1f} s of CPU",
         f"{ours / theirs:.2f} ×, {cpu / their_cpu:.2f} × (CPU)", "≤ 3 ×",
+    )  # fmt: skip
+
+
+def _rate(data: Path, *, indexed: bool) -> float:
+    """Changes a second through the library, 32 waiting at a time, with the history index kept or left behind."""
+    with Store.open(data) as store:
+        store.load("w0")
+        if not indexed:
+            store.history.append = lambda batch: None  # type: ignore[method-assign]
+        waiting: deque[Future[Any]] = deque()
+        start = time.perf_counter()
+        for n in range(_WRITES):
+            value = {f"key-{n % KEYS}": {"n": n, "note": f"turn {n}"}}
+            waiting.append(store.apply("w0", "main", lambda draft, value=value: memory.set(draft, value), WHO))
+            if len(waiting) == 32:
+                waiting.popleft().result()
+        for one in waiting:
+            one.result()
+        return _WRITES / (time.perf_counter() - start)
+
+
+def _kept(data: Path) -> Row:
+    rates = [(_rate(data, indexed=True), _rate(data, indexed=False)) for _ in range(ROUNDS)]
+    kept, left = (median(column) for column in zip(*rates, strict=True))
+    return (
+        "PATCH memory through the library, the index kept", f"{kept:.0f}/s", f"left behind: {left:.0f}/s",
+        f"{1 - kept / left:.1%} less", "≤ 15 % less",
     )  # fmt: skip
 
 
@@ -151,7 +185,12 @@ def _rows(server: Server, root: Path) -> Iterator[Row]:
     seen = [
         (_asked(server, [f"{_ONE}/diff?from={a}&to={b}"]), _git(root, "diff", "--name-status", a, b)) for a, b in ids
     ]
-    yield _row(f"two commits {_APART} apart, 20 files of it shown", seen, "git diff --name-status", "≤ 2 ×")
+    yield _row(f"two commits {_APART} apart, what differs in 20 files", seen, "git diff --name-status", "–")
+    names = [
+        (_asked(server, [f"{_ONE}/diff?from={a}&to={b}&name_status=true&per_page=100"]), theirs)
+        for (a, b), (_, theirs) in zip([[_commit(root, f"{one}~1") for one in pair] for pair in ids], seen, strict=True)
+    ]
+    yield _row(f"two commits {_APART} apart, which files differ", names, "git diff --name-status", "≤ 2 ×")
     again = [
         (_asked(server, [f"{_ONE}/diff?from={a}&to={b}"]), theirs)
         for (a, b), (_, theirs) in zip(ids, seen, strict=True)

@@ -191,6 +191,28 @@ def delete(draft: Draft, artifact: Artifact, *, precondition: Precondition = NON
     )
 
 
+def pin(draft: Draft, artifact: Artifact, pinned: bool) -> Artifact:
+    """Keep an artifact whatever its workflow's retention says, or no longer. One that is so already changes nothing.
+
+    Raises NotFound if it is not there (any more).
+    """
+    folder = evidence.locate(draft.tree, "artifact", artifact.id, draft.workspace)
+    if folder is None:
+        raise NotFound(f"there is no artifact {artifact.id!r}")
+    if artifact.pinned == pinned:
+        return artifact
+    changed = msgspec.structs.replace(artifact, pinned=pinned)
+    place = f"{folder}/{evidence.ARTIFACT_DOCUMENT}"
+    draft.write(place, evidence.pinned_document(changed, place, draft.tree.read(place)))
+    draft.describe(
+        "artifact.updated",
+        f"artifact: {'pin' if pinned else 'unpin'} {names.one_line(artifact.path, 120)}",
+        workflow_id=artifact.workflow_id,
+        task_id=artifact.task_id,
+    )
+    return changed
+
+
 def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) -> str:
     """Within what a request id is unique: the workflow, else the task, else the workspace."""
     if workflow_id is not None:
@@ -226,14 +248,16 @@ def _sorted(value: Any) -> Any:
 # --- how long -------------------------------------------------------------------------------------------------------
 
 
-def retention(created_at: int, workflow: Workflow | None) -> tuple[dict[str, Any], int | None]:
+def retention(created_at: int, workflow: Workflow | None, pinned: bool = False) -> tuple[dict[str, Any], int | None]:
     """The policy that the workflow's metadata sets, and when an artifact of that age expires (ms), or None.
+
+    A pinned artifact never does.
 
     `forever` is the default and what anything unreadable counts as: evidence is never lost to a slip. `days` counts
     from the artifact's creation. `ephemeral` expires when the workflow ends, and comes back if that is reopened.
     """
     wish = workflow.metadata.get("artifact_retention") if workflow is not None else None
-    if workflow is None or not isinstance(wish, dict):
+    if pinned or workflow is None or not isinstance(wish, dict):
         return dict(FOREVER), None
     if wish.get("mode") == "days":
         days = wish.get("days")
@@ -247,7 +271,7 @@ def retention(created_at: int, workflow: Workflow | None) -> tuple[dict[str, Any
 
 def retained(artifact: Artifact, workflow: Workflow | None) -> Artifact:
     """The artifact with `retention` and `expires_at` as its workflow has them now."""
-    policy, expires = retention(artifact.created_at, workflow)
+    policy, expires = retention(artifact.created_at, workflow, artifact.pinned)
     if expires == artifact.expires_at and policy == artifact.retention:
         return artifact
     return msgspec.structs.replace(artifact, retention=policy, expires_at=expires)
@@ -256,6 +280,11 @@ def retained(artifact: Artifact, workflow: Workflow | None) -> Artifact:
 def expired(artifact: Artifact, now: int) -> bool:
     """Whether a `retained` artifact must not be shown any more at `now` (ms)."""
     return artifact.expires_at is not None and artifact.expires_at <= now
+
+
+def expiry(artifact: Artifact) -> str | None:
+    """When a `retained` artifact expires, in ISO-8601; None: never."""
+    return None if artifact.expires_at is None else values.iso(artifact.expires_at)
 
 
 # --- how it is shown ------------------------------------------------------------------------------------------------
@@ -302,7 +331,7 @@ def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = Non
         "checksum_sha256": artifact.sha256,
         "metadata": artifact.metadata,
         "retention_policy": artifact.retention,
-        "expires_at": None if artifact.expires_at is None else values.iso(artifact.expires_at),
+        "expires_at": expiry(artifact),
         "created_at": values.iso(artifact.created_at),
         "download_url": download,
         "preview_url": f"{download}/preview" if eligible else None,
@@ -311,4 +340,5 @@ def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = Non
         "preview_mode": preview_mode(artifact.content_type),
         "storage_backend": "git",
         "commit": artifact.commit,
+        "pinned": artifact.pinned,
     }

@@ -42,7 +42,7 @@ CREATE INDEX tasks_by_time ON tasks(workspace, created_at, id, state);
 CREATE INDEX tasks_by_workflow ON tasks(workflow, created_at, id) WHERE workflow IS NOT NULL;
 CREATE TABLE artifacts(id TEXT NOT NULL, workspace TEXT NOT NULL, path BLOB NOT NULL, content_type TEXT NOT NULL,
     size INTEGER NOT NULL, created_at INTEGER NOT NULL, workflow TEXT, task TEXT, work_item TEXT, stage TEXT, role TEXT,
-    expires_at INTEGER, scope TEXT, request TEXT, doc BLOB NOT NULL, UNIQUE(id, workspace));
+    expires_at INTEGER, scope TEXT, request TEXT, doc BLOB NOT NULL, pinned INTEGER NOT NULL, UNIQUE(id, workspace));
 CREATE INDEX artifacts_by_time ON artifacts(workspace, created_at DESC, id, expires_at);
 CREATE INDEX artifacts_by_task ON artifacts(task, created_at, id) WHERE task IS NOT NULL;
 CREATE INDEX artifacts_by_request ON artifacts(scope, request) WHERE request IS NOT NULL;
@@ -308,7 +308,7 @@ class Catalog:
         if artifact.request_id is not None:
             scope = bind(request_scope(workspace, artifact.workflow_id, artifact.task_id))
         self._write(
-            "INSERT OR REPLACE INTO artifacts VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO artifacts VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 bind(artifact.id),
                 workspace,
@@ -325,6 +325,7 @@ class Catalog:
                 scope,
                 bind(artifact.request_id),
                 pack(artifact),
+                int(artifact.pinned),
             ),
         )
 
@@ -371,8 +372,8 @@ class Catalog:
     def artifact_rows(self, workspace: str, *, now: int) -> Sequence[ArtifactRow]:
         """The same artifacts in the same order, without what lists and facets do not need."""
         rows = self._database.rows(
-            "SELECT id, path, content_type, size, created_at, workflow, task, work_item, stage, role, expires_at"  # noqa: S608
-            f" FROM artifacts WHERE workspace=? AND {_LIVE} ORDER BY created_at DESC, id",
+            "SELECT id, path, content_type, size, created_at, workflow, task, work_item, stage, role, expires_at,"  # noqa: S608
+            f" pinned FROM artifacts WHERE workspace=? AND {_LIVE} ORDER BY created_at DESC, id",
             (workspace, now),
         )
         return [artifact_row(row) for row in rows]

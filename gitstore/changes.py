@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gitstore import names
+from gitstore.content import beginnings
 from gitstore.context import Context
 from gitstore.errors import Conflict
 from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
@@ -376,6 +377,10 @@ class Workspace:
     def last_touch(self, branch: Branch, path: str) -> Touch | None:
         """The commit that last changed a path, durable or not."""
         return self._recent.get((branch, path)) or self.store.last_touch(self.id, branch, path)
+
+    def beginning(self, blob: str, most: int) -> bytes:
+        """The first so many bytes of the content of a blob, which may be a large object. Raises Damaged."""
+        return beginnings(self.read_blob, self.repository.objects)(blob, most)
 
     def read_blob(self, blob: str) -> bytes:
         """The content of a blob. Raises Damaged where it is missing."""

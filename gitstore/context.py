@@ -15,6 +15,7 @@ import msgspec
 
 from gitstore import credentials, media, names, rules, values
 from gitstore.errors import Invalid, Malformed, SecretFound
+from gitstore.lfs.pointer import Pointer
 from gitstore.model import MEMORY_MAX_BYTES, Fields, Problem
 from gitstore.parsed import Parsed, cached, parse, text_secrets
 from gitstore.reading import Overlay, Reading, Tree, blob_id, shown
@@ -45,7 +46,10 @@ class MemoryEntry(msgspec.Struct, frozen=True):
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """One file below `files/`: where it is, and what its name and its meta file (if there is one) say of it."""
+    """One file below `files/`: where it is, and what its name and its meta file (if there is one) say of it.
+
+    `large`: the blob is a pointer to this object, and the content is not in git.
+    """
 
     key: str
     path: str
@@ -54,6 +58,7 @@ class StoredFile(msgspec.Struct, frozen=True):
     content_type: str
     description: str | None = None
     meta_blob: str | None = None
+    large: Pointer | None = None
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -16,11 +16,12 @@ import msgspec
 from gitstore import evidence, findable
 from gitstore.catalog import Catalog, Heads
 from gitstore.changes import Change
+from gitstore.content import beginnings
 from gitstore.context import WORKSPACE
 from gitstore.directory import OldSlug, WorkspaceRow
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Damaged
-from gitstore.extraction import Extraction, Reader, Waiting
+from gitstore.extraction import Extraction, Read, Waiting
 from gitstore.facts import catch_up
 from gitstore.history import History, TimelineQuery
 from gitstore.model import Artifact, Branch, CommitFacts, Task, Touch, Workflow
@@ -169,11 +170,13 @@ class Derived:
                 continue
             tree = change.snapshot.tree("evidence")
             paths = [path for changed in fact.changes for path in changed.paths]
-            self.records(workspace, tree, paths, time=fact.time, commit=fact.id)
+            self.records(workspace, tree, paths, change.snapshot.beginning, time=fact.time, commit=fact.id)
             self._mark(workspace, fact, fact)
             self._catalog.mark_indexed(workspace, Heads(None, fact.id))
 
-    def records(self, workspace: str, tree: TreeView, paths: Iterable[str], *, time: int, commit: str | None) -> None:
+    def records(
+        self, workspace: str, tree: TreeView, paths: Iterable[str], read: Read, *, time: int, commit: str | None
+    ) -> None:
         """Brings the rows of the records that these paths of the evidence branch belong to, up to `tree`."""
         for found in evidence.changed(workspace, tree, paths, time=time, commit=commit):
             if isinstance(found, Workflow):
@@ -184,7 +187,7 @@ class Derived:
                 self._put(workspace, findable.of_task(found))
             elif isinstance(found, Artifact):
                 self._catalog.put_artifact(workspace, found)
-                text = self._reader(tree.source.blob)
+                text = self.extraction.reader(read)
                 document = findable.of_artifact(found, text(found.content_type, found.blob))
                 self._put(workspace, document, text.waiting)
             elif isinstance(found, evidence.Gone):
@@ -197,9 +200,6 @@ class Derived:
                 self._remove(workspace, found.part, found.id)
             else:
                 log.warning("workspace %s: %s cannot be read: %s", workspace, found.path, found.error)
-
-    def _reader(self, read: Callable[[Oid], bytes]) -> Reader:
-        return self.extraction.reader(lambda blob: read(Oid(bytes.fromhex(blob))))
 
     # -- search ---------------------------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Derived:
                 for kind, id_ in findable.keys(change.snapshot.context, paths, old):
                     newest[workspace, kind, id_] = (change, fact.time)
         for (workspace, kind, id_), (change, time) in newest.items():
-            text = self.extraction.reader(change.snapshot.blob)
+            text = self.extraction.reader(change.snapshot.beginning)
             found = findable.of_context(change.snapshot.context, kind, id_, time, text)
             if found is not None:
                 self._put(workspace, found, text.waiting)
@@ -370,6 +370,7 @@ class Derived:
         if indexed is None:
             self._catalog.clear_workspace(workspace)
         new = repository.tree(head)
+        read = beginnings(lambda blob: repository.database.blob(Oid(bytes.fromhex(blob))), repository.objects)
         old = repository.tree(Oid(bytes.fromhex(indexed)) if indexed else None)
         places: dict[str, Touch] = {}
         for path in sorted({difference.path for difference in compare(repository.database, old.root, new.root)}):
@@ -384,7 +385,7 @@ class Derived:
             with self._told(), self._catalog.batch():
                 for place, touch in waiting[at : at + _BATCH]:
                     path = place if place.endswith(".yaml") else f"{place}/{evidence.ARTIFACT_DOCUMENT}"
-                    self.records(workspace, new, [path], time=touch.time, commit=touch.commit)
+                    self.records(workspace, new, [path], read, time=touch.time, commit=touch.commit)
         with self._catalog.batch():
             self._catalog.mark_indexed(workspace, Heads(None, wanted))
         if wanted is not None:

@@ -250,6 +250,7 @@ def parse_artifact(
             request_id=optional(record.get("request_id"), "/request_id", high=LABEL_MAX),
             request_digest=optional(record.get("request_digest"), "/request_digest", high=64),
             commit=commit,
+            pinned=_flag(record, "pinned"),
         )
 
     return _guard(path, parse)
@@ -269,8 +270,33 @@ def artifact_document(artifact: Artifact) -> bytes:
         "metadata": artifact.metadata,
         "request_id": artifact.request_id,
         "request_digest": artifact.request_digest,
+        "pinned": artifact.pinned or None,
     }
     return documents.dump({key: value for key, value in fields.items() if not _empty(value)})
+
+
+def pinned_document(artifact: Artifact, path: str, base: bytes | None) -> bytes:
+    """The `artifact.yaml` of an artifact on `base`, its file so far, with what it says about pinning changed.
+
+    `created_at` is put in where it is missing: the time of the last change would else stand for it, which is now.
+    """
+    current = documents.load(base, path) if base is not None and base.strip() else None
+    if base is None or not isinstance(current, dict):
+        return artifact_document(artifact)
+    wanted = {"created_at": values.iso(artifact.created_at), **current}
+    wanted.pop("pinned", None)
+    if artifact.pinned:
+        wanted["pinned"] = True
+    return documents.edit(base, wanted, current=current)
+
+
+def is_pinned(tree: TreeView, folder: str) -> bool:
+    """Whether the `artifact.yaml` of a folder says that it is kept for good; one that cannot be read counts as such."""
+    path = f"{folder}/{ARTIFACT_DOCUMENT}"
+    try:
+        return _flag(_record(path, tree.read(path) or b""), "pinned")
+    except Invalid:
+        return True
 
 
 def read_artifact(
@@ -432,6 +458,13 @@ def _state(record: Mapping[str, Any], states: Sequence[str]) -> str:
 def _object(record: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = record.get(key)
     return {} if value is None else mapping(value, f"/{key}")
+
+
+def _flag(record: Mapping[str, Any], key: str) -> bool:
+    value = record.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise fault(f"/{key}", "must be true or false")
+    return bool(value)
 
 
 def _time(record: Mapping[str, Any], key: str, default: Moment) -> int | Moment:

@@ -94,7 +94,7 @@ def facts(
         parents=parents,
         time=time,
         kind=trailers.get("Gitstore-Kind", "push" if pushed else "merge" if len(parents) > 1 else "edit"),
-        name=names.one_line(commit.subject) if commit.subject else "(no message)",
+        name=names.one_line(subject) if (subject := commit.subject) else "(no message)",
         actor=actor(trailers.get("Gitstore-Actor", ""), commit.author),
         door=trailers.get("Gitstore-Door", "git" if pushed else "disk"),
         changes=tuple(changes),

@@ -181,7 +181,7 @@ class Feeder:
             pairs = findable.keys(context, (one.path for one in differences), then.read)
 
         def make(kind: Kind, id_: str) -> Made:
-            text = self._derived.extraction.reader(snapshot.blob)
+            text = self._derived.extraction.reader(snapshot.beginning)
             time = self._time(workspace, snapshot, kind, id_)
             return findable.of_context(context, kind, id_, time, text), text.waiting
 
@@ -231,7 +231,7 @@ class Feeder:
             artifact = self._catalog.artifact(workspace, id_, now=0)
             if artifact is None:
                 return None, None
-            text = self._derived.extraction.reader(snapshot.blob)
+            text = self._derived.extraction.reader(snapshot.beginning)
             return findable.of_artifact(artifact, text(artifact.content_type, artifact.blob)), text.waiting
         if kind == "workflow":
             flow = self._catalog.workflow(id_)

@@ -107,7 +107,7 @@ class _Reading:
         )  # fmt: skip
 
     def _text(self, workspace: Workspace) -> Reader:
-        return self._store.extraction.reader(workspace.read_blob)
+        return self._store.extraction.reader(workspace.beginning)
 
     def _workspace(self, id_: str) -> Workspace | None:
         if id_ not in self._workspaces:

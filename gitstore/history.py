@@ -82,7 +82,12 @@ _FACTS = (
     "c.seq, c.time, c.id, c.parents, c.kind, c.name, c.actor, c.door, c.state, c.request, c.workflow, c.task,"
     " c.changes, c.total"
 )
-_STAMP = "c.id, c.time, c.kind, c.name, c.actor, c.door, c.request, c.workflow, c.task"
+_STAMPS = (
+    "WITH asked(id) AS (VALUES {}) SELECT c.id, c.time, c.kind, c.name, c.actor, c.door, c.request, c.workflow, c.task"
+    " FROM asked a CROSS JOIN commits c ON substr(c.id, 1, 4)=substr(a.id, 1, 4) AND c.id=a.id"
+    " WHERE +c.seq >= ? AND +c.seq < ? ORDER BY +c.seq"
+)
+_ASKED_AT_ONCE = 500
 _EVERYTHING = TimelineQuery()
 _HEX = frozenset("0123456789abcdef")
 _TOTALS_KEPT = 1_000
@@ -398,11 +403,19 @@ class History:
     def stamps(self, workspace: str, commits: Iterable[str]) -> dict[str, Stamp]:
         """Who made these commits of either line, and when, by id; those that are on none are left out."""
         found: dict[str, Stamp] = {}
-        for commit in commits:
-            if commit not in found and (row := self._by_id(workspace, commit, commit, _STAMP)):
-                _, time, kind, name, actor, door, request, workflow, task = row[0]
-                found[commit] = Stamp(
-                    commit, time, unbind(kind), unbind(name), self._known.actors[actor], unbind(door),
+        number = self._known.workspaces.get(workspace)
+        if number is None:
+            return found
+        lines = (span(line_of(number, BRANCHES[0]))[0], span(line_of(number, BRANCHES[-1]))[1])
+        wanted = [bytes.fromhex(commit) for commit in dict.fromkeys(commits)]
+        for at in range(0, len(wanted), _ASKED_AT_ONCE):
+            some = wanted[at : at + _ASKED_AT_ONCE]
+            sql = _STAMPS.format(",".join(["(?)"] * len(some)))
+            for oid, time, kind, name, actor, door, request, workflow, task in self._database.rows(
+                sql, (*some, *lines)
+            ):
+                found[oid.hex()] = Stamp(
+                    oid.hex(), time, unbind(kind), unbind(name), self._known.actors[actor], unbind(door),
                     request and unbind(request), workflow and unbind(workflow), task and unbind(task),
                 )  # fmt: skip
         return found

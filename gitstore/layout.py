@@ -24,6 +24,7 @@ class Layout:
         self.derived = data / "derived"
         self.secrets = data / "secrets"
         self.trash = data / "trash"
+        self.large = data / "large"
         self.keys = data / "keys.yaml"
 
     def check(self) -> None:
@@ -45,13 +46,14 @@ class Layout:
         self.root.mkdir(parents=True, exist_ok=True)
         if not self.stamp.exists():
             # What a first start may leave when it is cut short; keys can be made before it.
-            ours = {"store.lock", "store.yaml.new", "secrets", "keys.yaml", "workspaces", "journal", "derived", "trash"}
+            ours = {"store.lock", "store.yaml.new", "secrets", "keys.yaml"}
+            ours |= {"workspaces", "journal", "derived", "trash", "large"}
             strange = sorted(set(os.listdir(self.root)) - ours)
             if strange and not self.workspaces.is_dir():
                 raise Conflict(
                     f"{self.root} is not empty and holds no store (it has `{strange[0]}`): choose another folder"
                 )
-        for folder in (self.workspaces, self.journal, self.derived, self.trash):
+        for folder in (self.workspaces, self.journal, self.derived, self.trash, self.large):
             if not folder.is_dir():
                 disk.mkdir(str(folder))
         if not self.stamp.exists():

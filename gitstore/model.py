@@ -37,6 +37,7 @@ Kind = Literal[
     "work_item.updated",
     "task.updated",
     "artifact.added",
+    "artifact.updated",
     "artifact.deleted",
     "changes",
     "edit",
@@ -255,3 +256,4 @@ class Artifact(msgspec.Struct, frozen=True):
     commit: str | None = None
     retention: dict[str, Any] = msgspec.field(default_factory=lambda: {"mode": "forever"})
     expires_at: int | None = None
+    pinned: bool = False

@@ -14,12 +14,13 @@ from gitstore import facts, names, values
 from gitstore.changes import Workspace
 from gitstore.errors import Damaged, Invalid, NotFound
 from gitstore.history import History
-from gitstore.model import Branch
+from gitstore.model import Branch, CommitFacts
 from gitstore.repository import refs, tags
 from gitstore.repository.ancestry import is_ancestor
 from gitstore.repository.check import peel
 from gitstore.repository.objects import Oid
 from gitstore.repository.repository import Repository
+from gitstore.repository.tags import Tag
 from gitstore.store import Store
 
 NEWEST: Final = frozenset({"now", "HEAD", "main", "evidence"})
@@ -77,6 +78,25 @@ def look_up(store: Store, workspace: Workspace, at: str) -> tuple[Moment, bool]:
     )
 
 
+def commit_facts(store: Store, workspace: Workspace, digits: str) -> CommitFacts:
+    """What is known of the commit of either branch whose id begins so; of one that a merge brought in, what git has.
+
+    Raises NotFound, Invalid where several commits begin so.
+    """
+    history, repository = store.history, workspace.repository
+    if not (ID.fullmatch(digits) or _SHORT.fullmatch(digits)):
+        raise NotFound(f"`{names.one_line(digits, 80)}` is no commit: give 4 to 40 digits of its id")
+    commit = history.find_commit(workspace.id, digits) or _commit(history, repository, workspace.id, digits.lower())
+    known = history.commit(workspace.id, commit) if commit is not None else None
+    if known is not None:
+        return known
+    oid = Oid(bytes.fromhex(commit)) if commit is not None else None
+    branch = _reached(history, repository, workspace.id, oid) if oid is not None else None
+    if oid is None or branch is None:
+        raise NotFound(f"the workspace has no commit {digits.lower()}")
+    return next(facts.walk(repository, branch, [(oid, repository.commit(oid))], 0))
+
+
 def _of_time(history: History, workspace: str, at: str, time: int) -> Moment:
     main, evidence = (history.at_time(workspace, branch, time) for branch in _BRANCHES)
     if main is None and evidence is None:
@@ -90,10 +110,17 @@ def _of_snapshot(history: History, repository: Repository, workspace: str, at: s
     """The moment that a snapshot was made of; its evidence is what the snapshot says."""
     tag = tags.read(repository.database, made)
     moment = _of_commit(history, repository, workspace, at, tag.commit.hex())
-    evidence = tag.trailers.get(EVIDENCE)
+    evidence = evidence_of(tag)
     known = history.commit(workspace, evidence) if evidence is not None else None
-    time = max(moment.time, known.time) if known is not None else moment.time
-    return Moment(at, moment.main, evidence, time)
+    if known is None:
+        return Moment(at, moment.main, None, moment.time)
+    return Moment(at, moment.main, evidence, max(moment.time, known.time))
+
+
+def evidence_of(tag: Tag) -> str | None:
+    """The commit of the evidence branch that a snapshot says; None where it says none, or what is no commit's id."""
+    said = tag.trailers.get(EVIDENCE, "")
+    return said.lower() if ID.fullmatch(said) else None
 
 
 def _tagged(history: History, repository: Repository, workspace: str, at: str) -> str | None:

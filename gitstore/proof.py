@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from gitstore import evidence, findable
+from gitstore.content import beginnings
 from gitstore.context import Context
 from gitstore.errors import GitstoreError
-from gitstore.extraction.forms import form, plain
+from gitstore.extraction.looking import Looking
 from gitstore.model import Artifact, Branch, Task, Workflow
 from gitstore.repository.objects import Oid
+from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView
 from gitstore.search import Document, Kind, Search
 from gitstore.search.stamps import proof
@@ -35,6 +37,7 @@ def search(survey: Survey) -> Iterator[Note]:
     if not (folder / STATE).exists():
         yield "warning", "derived/search", "nothing is in the index yet", "The next start makes it."
         return
+    texts = Looking(survey.layout.derived / "texts.sqlite")  # before the index is copied, which may have more of them
     with tempfile.TemporaryDirectory(prefix="index-", dir=survey.layout.derived) as scratch:
         copy = Path(scratch) / "search"
         for attempt in range(_TRIES):
@@ -50,7 +53,7 @@ def search(survey: Survey) -> Iterator[Note]:
                 return
             held = index.proofs()
             for one in survey:
-                yield from _compared(one, held.pop(one.id, {}), index)
+                yield from _compared(one, held.pop(one.id, {}), index, texts)
             for gone in sorted(held):
                 yield "error", "derived/search", f"knows the workspace {gone}, which is not there", _REINDEX
 
@@ -63,8 +66,8 @@ def _copied(folder: Path, target: Path) -> None:
             os.link(folder / name, target / name)
 
 
-def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Search) -> Iterator[Note]:
-    wanted: dict[tuple[Kind, str], int | None] = {}
+def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Search, texts: Looking) -> Iterator[Note]:
+    wanted: dict[tuple[Kind, str], set[int]] = {}
     place = f"derived/search ({one.folder})"
     known: set[Kind] = set()
     for branch in BRANCHES:
@@ -81,8 +84,8 @@ def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Se
         known.update(findable.CONTEXT if branch == "main" else findable.EVIDENCE)
         try:
             tree = one.repository.tree(Oid(bytes.fromhex(marker)))
-            for made, exact in _documents(one, branch, tree):
-                wanted[made.kind, made.id] = proof(made) if exact else None
+            for made in _documents(one, branch, tree, texts):
+                wanted.setdefault((made.kind, made.id), set()).add(proof(made))
         except GitstoreError as error:
             yield "error", place, f"the commit {marker[:12]} of {branch} cannot be read: {error.message}", _REINDEX
             return
@@ -96,33 +99,42 @@ def _compared(one: Standing, held: dict[tuple[Kind, str], int | None], index: Se
             yield "error", place, f"{name} is in the index and not in git", _REINDEX
         elif held[key] is None:
             yield "error", place, f"the words of {name} contradict each other within the index", _REINDEX
-        elif wanted[key] is not None and held[key] != wanted[key]:
+        elif held[key] not in wanted[key]:
             yield "error", place, f"{name} is in the index with other words than in git", _REINDEX
 
 
-def _documents(one: Standing, branch: Branch, tree: TreeView) -> Iterator[tuple[Document, bool]]:
-    """Every document, and whether its words can be told from git alone: not where they were extracted."""
+class _Reading:
+    """Gives the text of one document's content; `others` are those that it may have in the index instead."""
 
-    exact = True
+    def __init__(self, texts: Looking, repository: Repository) -> None:
+        self._texts = texts
+        self._read = beginnings(lambda id_: repository.database.blob(Oid(bytes.fromhex(id_))), repository.objects)
+        self.others: list[str] = []
 
-    def text(content_type: str, blob: str) -> str:
-        nonlocal exact
-        how = form(content_type)
-        exact = how is None or how == "text"
-        return plain(content_type, tree.source.blob(Oid(bytes.fromhex(blob)))).text if how == "text" else ""
+    def __call__(self, content_type: str, blob: str) -> str:
+        found = self._texts.texts(content_type, blob, self._read)
+        first, *self.others = sorted(found, key=len, reverse=True)
+        return first
 
+
+def _documents(one: Standing, branch: Branch, tree: TreeView, texts: Looking) -> Iterator[Document]:
+    """Every document, in every form that it may have while texts are extracted."""
     if branch == "main":
         context = Context.load(tree, previous=None, now=0)
         for kind, id_ in findable.all_of(context):
-            exact = True
+            text = _Reading(texts, one.repository)
             if (made := findable.of_context(context, kind, id_, 0, text)) is not None:
-                yield made, exact
+                yield made
+            for other in text.others:
+                if (made := findable.of_context(context, kind, id_, 0, lambda *_, other=other: other)) is not None:
+                    yield made
         return
     for record in evidence.changed(one.id, tree, (path for path, _ in tree.walk()), time=0):
         if isinstance(record, Artifact):
-            said = text(record.content_type, record.blob)
-            yield findable.of_artifact(record, said), exact
+            text = _Reading(texts, one.repository)
+            yield findable.of_artifact(record, text(record.content_type, record.blob))
+            yield from (findable.of_artifact(record, other) for other in text.others)
         elif isinstance(record, Workflow):
-            yield findable.of_workflow(record), True
+            yield findable.of_workflow(record)
         elif isinstance(record, Task):
-            yield findable.of_task(record), True
+            yield findable.of_task(record)

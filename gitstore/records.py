@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from gitstore import artifacts, evidence, names, search
+from gitstore import artifacts, evidence, names
 from gitstore.asof import AsOf
 from gitstore.catalog import ArtifactRow, Catalog, Heads
 from gitstore.changes import Workspace
 from gitstore.errors import GitstoreError, NotFound
 from gitstore.explorer import ExplorerPage, ExplorerQuery, Scan
 from gitstore.explorer.scan import stands
+from gitstore.extraction import Reader
 from gitstore.model import Artifact, Task, Touch, Workflow
 from gitstore.past import Moment, story
 from gitstore.repository.objects import Oid
@@ -78,7 +79,8 @@ class Evidence:
         told = None
         if moment.evidence is not None:
             told = story(self._store.history, workspace.repository, workspace.id, "evidence", moment.evidence)
-        records = Records(catalog, self._store.search, workspace, moment.evidence, told, now)
+        reader = self._store.extraction.reader(workspace.beginning)
+        records = Records(catalog, self._store.search, reader, workspace, moment.evidence, told, now)
         made = records, Scan(records, records)
         with self._lock:
             self._known[key] = made
@@ -95,10 +97,18 @@ class Records:
     """
 
     def __init__(
-        self, catalog: Catalog, index: Search, workspace: Workspace, commit: str | None, told: AsOf | None, now: int
+        self,
+        catalog: Catalog,
+        index: Search,
+        reader: Reader,
+        workspace: Workspace,
+        commit: str | None,
+        told: AsOf | None,
+        now: int,
     ) -> None:
         self._catalog = catalog
         self._search = index
+        self._reader = reader
         self._workspace = workspace
         self._commit = commit
         self._flows: dict[str, Workflow] = {}
@@ -150,7 +160,7 @@ class Records:
 
     def text(self, artifact: Artifact) -> str | None:
         """The searchable text of an artifact's content."""
-        return search.text_of(artifact.content_type, self._workspace.read_blob(artifact.blob))
+        return self._reader(artifact.content_type, artifact.blob) or None
 
     # -- going back -----------------------------------------------------------------------------------------------
 
@@ -217,7 +227,7 @@ class Records:
         for row in list(self._rows.values()):
             task = self._tasks.get(row.task_id or "")
             flow = today.get(row.workflow_id or (task.workflow_id if task is not None else None) or "")
-            expires = artifacts.retention(row.created_at, flow)[1]
+            expires = artifacts.retention(row.created_at, flow, row.pinned)[1]
             if expires is not None and expires <= now:
                 del self._rows[row.id]
                 self._own.pop(row.id, None)
@@ -267,4 +277,5 @@ def _row(artifact: Artifact) -> ArtifactRow:
         artifact.stage_name,
         artifact.role,
         artifact.expires_at,
+        artifact.pinned,
     )

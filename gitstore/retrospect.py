@@ -256,7 +256,8 @@ class Retrospect:
         newest = workspace.read_blob(first.blob or "")
         if path.lower().endswith(_DOCUMENTS):
             try:
-                leaves = blame_leaves(versions(), known)
+                held = cached(first.blob or "")
+                leaves = blame_leaves(versions(), known, held.value if held is not None else UNSET)
             except (DocumentError, Malformed):
                 pass  # then it is a text
             else:

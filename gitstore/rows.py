@@ -54,6 +54,7 @@ class ArtifactRow(msgspec.Struct, frozen=True):
     stage_name: str | None
     role: str | None
     expires_at: int | None
+    pinned: bool = False
 
 
 def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) -> str:
@@ -65,7 +66,7 @@ def request_scope(workspace: str, workflow_id: str | None, task_id: str | None) 
 
 def artifact_row(row: Row) -> ArtifactRow:
     """The row that the columns of `ArtifactRow`, in their order, make."""
-    id_, path, content_type, size, created_at, workflow, task, item, stage, role, expires_at = row
+    id_, path, content_type, size, created_at, workflow, task, item, stage, role, expires_at, pinned = row
     return ArtifactRow(
         unbind(id_),
         unbind(path),
@@ -78,6 +79,7 @@ def artifact_row(row: Row) -> ArtifactRow:
         stage and unbind(stage),
         role and unbind(role),
         expires_at,
+        bool(pinned),
     )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gitstore import record, settings
+from gitstore.content import beginnings
 from gitstore.context import Context
+from gitstore.lfs import Objects
 from gitstore.model import Branch, Problem
 from gitstore.repository.commits import Commit
 from gitstore.repository.objects import EMPTY_TREE, Oid
@@ -93,9 +95,18 @@ class Snapshot:
         """The content of a blob. Raises Damaged where it is missing."""
         return self._source.database.blob(Oid(bytes.fromhex(blob)))
 
+    def beginning(self, blob: str, most: int) -> bytes:
+        """The first so many bytes of the content of a blob, which may be a large object. Raises Damaged."""
+        return beginnings(self.blob, self.objects)(blob, most)
+
     def has(self, commit: str) -> bool:
         """Whether a commit is here."""
         return self._source.database.has(Oid(bytes.fromhex(commit)))
+
+    @property
+    def objects(self) -> Objects:
+        """The large objects of the workspace; they are those of now, whatever the moment."""
+        return self._source.objects
 
     def commit(self, commit: str) -> Commit:
         """A commit of either branch. Raises Damaged for one that is not here."""

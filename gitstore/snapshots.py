@@ -11,7 +11,7 @@ import msgspec
 from gitstore import facts, names, rules, values
 from gitstore.errors import Conflict, Damaged, NotFound, StorageFailed, Unavailable
 from gitstore.model import Actor, Provenance
-from gitstore.moments import EVIDENCE, Moment, resolve
+from gitstore.moments import EVIDENCE, Moment, evidence_of, resolve
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository import refs, tags
 from gitstore.repository.commits import Signature
@@ -151,9 +151,9 @@ def _read(repository: Repository, name: str, oid: Oid) -> Named:
     return Named(
         name=name,
         commit=tag.commit.hex(),
-        evidence=said.get(EVIDENCE),
+        evidence=evidence_of(tag),
         message=tag.text if tag.text != _unsaid(name) else None,
-        created_at=int(stamp) if stamp.isdecimal() else tag.tagger.time * 1000,
+        created_at=int(stamp) if stamp.isdecimal() and len(stamp) < 16 else tag.tagger.time * 1000,
         created_by=facts.actor(said.get("Gitstore-Actor", ""), tag.tagger),
         tag=oid.hex(),
     )

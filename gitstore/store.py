@@ -24,11 +24,13 @@ from gitstore.catalog import Catalog
 from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
-from gitstore.errors import Conflict, Damaged, Invalid, NotFound, StorageFailed, StoreBusy
+from gitstore.errors import Conflict, Damaged, GitstoreError, Invalid, NotFound, StorageFailed, StoreBusy
 from gitstore.extraction import Extraction
 from gitstore.feeding import Feeder
 from gitstore.history import History
 from gitstore.layout import Layout
+from gitstore.lfs import Objects
+from gitstore.lfs.objects import sweep
 from gitstore.model import SYSTEM, Branch, Fields, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.publisher import Publisher
@@ -117,12 +119,15 @@ class Store:
             layout.derived / "search", catalog=layout.derived / "catalog.sqlite", limit=self.options.search_limit
         )
         self.extraction = Extraction(
-            layout.derived / "texts.sqlite", self._search, lambda identity, blob: self.load(identity).read_blob(blob)
+            layout.derived / "texts.sqlite",
+            self._search,
+            lambda identity, blob, most: self.load(identity).beginning(blob, most),
         )
         if self.extraction.opened_empty:  # what waited for a text is not known any more
             for identity in self._search.workspaces():
                 self._search.forget(identity)
         self.derived = Derived(self._history, self._catalog, self._search, self.extraction)
+        sweep(self.disk, str(layout.large))
         recover(self.disk, Places(layout.root), self._trees)
         self._find_workspaces()
         self.journal = journal.Journal(self.disk, str(layout.journal), self._settled)
@@ -156,6 +161,10 @@ class Store:
             self.journal.stop()
             self.publisher.stop()
             self.derived.flush()
+            try:
+                self._follow()
+            except (GitstoreError, OSError) as error:
+                log.warning("the indexes catch up at the next start: %s", error)
             try:
                 self.journal.checkpoint(str(self.layout.root))
             except OSError as error:
@@ -522,6 +531,13 @@ class Store:
             workspace.apply("main", lambda draft: workspaces.name_after_folder(draft, folder), who)
         return workspace
 
+    def objects(self, reference: str) -> Objects:
+        """The large objects of a workspace. Raises NotFound, Damaged."""
+        workspace = self.hot(reference) or self.load(reference)
+        if not os.path.exists(f"{workspace.repository.git}/HEAD"):
+            self.publisher.publish(workspace)  # it was made a moment ago, and its folder follows
+        return workspace.repository.objects
+
     def _joined(self, workspace: Workspace) -> None:
         """A branch was taken in that somebody's git had moved."""
         workspace.tell(rewrites.SOURCE, rewrites.standing(self.history, workspace.repository, workspace.id))
@@ -529,6 +545,11 @@ class Store:
     def _tidy(self) -> None:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
         self.derived.flush()
+        self._follow()
+        self.make_room()
+
+    def _follow(self) -> None:
+        """Indexes that missed a change, on a full disk say, catch up from git."""
         for identity in list(self.derived.stale):
             workspace = self._hot.get(identity)
             if workspace is None or not workspace.unpublished:
@@ -537,7 +558,6 @@ class Store:
                 if loaded is not None:
                     with loaded.publishing:
                         self._catch_up(identity, loaded.repository)
-        self.make_room()
 
     def make_room(self) -> None:
         """Lets the workspaces that were not asked for lately leave memory, as far as nothing is under way in them."""

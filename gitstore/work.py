@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gitstore import artifacts, evidence, names, workflows
+from gitstore import artifacts, evidence, names, values, workflows
 from gitstore.changes import Draft, Outcome
-from gitstore.errors import Conflict, NotFound
+from gitstore.errors import Conflict, GitstoreError, NotFound
 from gitstore.extraction import Indexed
+from gitstore.history import TimelineQuery
 from gitstore.model import Artifact, Provenance, Task, Workflow
 from gitstore.pending import Pending
 from gitstore.precondition import NONE, Precondition
+from gitstore.repository.objects import Oid
 from gitstore.store import Store
 
 T = TypeVar("T")
@@ -181,14 +183,42 @@ class Work:
     # -- artifacts ------------------------------------------------------------------------------------------------
 
     def artifact(self, workspace: str, identity: str) -> Artifact:
-        """An artifact that has not expired, with its retention as its workflow has it now. Raises NotFound."""
+        """An artifact that has not expired, with its retention as its workflow has it now.
+
+        Raises NotFound; of one that was deleted its details say `deleted`: by which commit, when, by whom, its path.
+        """
         now = _now()
         found = self._store.catalog.artifact(workspace, identity.lower(), now=now)
         if found is not None:
             found = self.retained(workspace, found)
         if found is None or artifacts.expired(found, now):
-            raise NotFound(f"there is no artifact `{names.one_line(identity, 80)}`")
+            deleted = self._tombstone(workspace, identity.lower()) if found is None else None
+            raise NotFound(
+                f"there is no artifact `{names.one_line(identity, 80)}`" + (": it was deleted" if deleted else ""),
+                details={"deleted": deleted} if deleted else None,
+            )
         return found
+
+    def _tombstone(self, workspace: str, identity: str) -> dict[str, Any] | None:
+        """What is left of an artifact that is no longer on the branch; None where there never was one."""
+        if not names.is_uuid(identity):
+            return None
+        folder = names.artifact_folder(identity)
+        entries = self._store.history.timeline(workspace, TimelineQuery(path=folder, per_page=1)).entries
+        if not entries or not entries[0].facts.parents:
+            return None
+        facts = entries[0].facts
+        tree = self._store.load(workspace).repository.tree(Oid(bytes.fromhex(facts.parents[0])))
+        try:
+            last = evidence.read_artifact(workspace, tree, folder, time=facts.time)
+        except GitstoreError:
+            last = None  # it could not be read even then
+        return {
+            "commit": facts.id,
+            "created_at": values.iso(facts.time),
+            "actor": msgspec.to_builtins(facts.actor),
+            "name": last.path if last is not None else None,
+        }
 
     def retained(self, workspace: str, artifact: Artifact) -> Artifact:
         """The artifact with its retention as its workflow has it now."""
@@ -213,12 +243,19 @@ class Work:
 
     def text(self, workspace: str) -> Callable[[Artifact], str | None]:
         """What gives the searchable text of an artifact's content, for highlights."""
-        read = self._store.extraction.reader(self._store.load(workspace).read_blob)
+        read = self._store.extraction.reader(self._store.load(workspace).beginning)
         return lambda artifact: read(artifact.content_type, artifact.blob) or None
 
     def indexed(self, shown: Sequence[Artifact]) -> list[Indexed]:
         """How far search has the content of each."""
         return self._store.extraction.indexed([(one.content_type, one.blob, one.size) for one in shown])
+
+    def shown(self, workspace: str, artifact: Artifact) -> dict[str, Any]:
+        """An artifact as the API shows it."""
+        record = artifacts.artifact_json(
+            self.retained(workspace, artifact), workspace, self.task_of(workspace, artifact)
+        )
+        return record | {"content_indexed": self.indexed([artifact])[0]}
 
     def tell_indexed(self, workspace: str, rows: Sequence[dict[str, Any]]) -> None:
         """Says in rows of the explorer how far search has each content, as `content_indexed`."""
@@ -235,6 +272,12 @@ class Work:
         return self._store.apply(
             reference, "evidence", lambda draft: artifacts.add(draft, new, task_required=task_required), who
         )
+
+    def pin_artifact(
+        self, workspace: str, artifact: Artifact, pinned: bool, who: Provenance
+    ) -> Pending[Outcome[Artifact]]:
+        """Keeps an artifact whatever its workflow's retention says, or no longer. Raises NotFound."""
+        return self._store.apply(workspace, "evidence", lambda draft: artifacts.pin(draft, artifact, pinned), who)
 
     def delete_artifact(
         self, workspace: str, artifact: Artifact, who: Provenance, precondition: Precondition, etag: str

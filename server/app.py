@@ -23,6 +23,7 @@ from server.routes import (
     keys,
     memory,
     pages,
+    pins,
     problems,
     remotes,
     search,
@@ -50,6 +51,7 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         files,
         workflows,
         artifacts,
+        pins,
         timeline,
         search,
         changes,
@@ -112,4 +114,15 @@ def _watch(app: App, store: Store) -> None:
     if (watching := live.watching) is not None:
         gauge("watched_folders", "Folders that are watched", lambda: float(watching.watched))
         gauge("watch_overflows", "Times that events of the folders were lost", lambda: float(watching.overflows))
+    if (maintenance := app.maintenance) is not None:
+        done = maintenance.figures
+        gauge("maintenance_rounds", "Looks at the disk use of every workspace", lambda: float(done.rounds))
+        gauge("maintenance_packed_objects", "Loose objects that became part of packs", lambda: float(done.gathered))
+        gauge("maintenance_folded_packs", "Packs that git folded into others", lambda: float(done.repacked))
+        gauge("maintenance_commit_graphs", "Commit graphs that were written", lambda: float(done.graphs))
+        gauge(
+            "maintenance_reclaimed", "Artifacts and large objects that were taken away", lambda: float(done.reclaimed)
+        )
+        gauge("maintenance_reclaimed_bytes", "Bytes that this gave back", lambda: float(done.reclaimed_bytes))
+        gauge("maintenance_failures", "Workspaces that could not be looked after", lambda: float(done.failures))
     gauge("workspaces_in_memory", "Workspaces that are in memory", lambda: float(store.in_memory))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from gitstore import accord, backup, exporting, importing, trash, values, verify
+from gitstore import accord, backup, exporting, importing, reclaiming, trash, values, verify
 from gitstore.errors import GitstoreError, StorageFailed
 from gitstore.keys import KeyRecord, Keys
 from gitstore.layout import Layout
@@ -180,6 +180,29 @@ def restore(place: Place, file: Path) -> None:
 
 
 command(main, "check")(check)
+
+
+@command(main, "gc", alone=True)
+@click.argument("references", nargs=-1, metavar="[WORKSPACE]...")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def gc_(place: Place, references: tuple[str, ...], dry_run: bool) -> None:
+    """Take away what nobody needs any more: expired artifacts, and large objects that no commit names.
+
+    Nothing younger than the setting reclaim_days. A running server does the same by itself once a day.
+    """
+    days = place.settings.reclaim_days
+    with open_store(place.settings) as store:
+        rows = []
+        for one in reclaiming.reclaim(store, references, days=days, dry_run=dry_run):
+            row = store.catalog.workspace(one.workspace) if one.workspace is not None else None
+            rows.append({**msgspec.structs.asdict(one), "slug": row.slug if row is not None else None})
+    size = sum(int(row["bytes"] or 0) for row in rows)
+    lines = [
+        f"{row['slug'] or '(store)'}: {row['what']} {row['path'] or row['id']}, {row['bytes']:,} bytes: {row['why']}"
+        for row in rows
+    ]
+    end = f"{'would free' if dry_run else 'freed'} {size:,} bytes, {len(rows)} pieces"
+    place.answer({"reclaimed": rows, "bytes": size, "dry_run": dry_run}, "\n".join([*lines, end]))
 
 
 @command(main, "verify")

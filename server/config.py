@@ -69,6 +69,8 @@ class Settings:
     ssh_known_hosts: str | None = _setting(None, "the file with the keys of the ssh hosts that may be reached")
     ssh_identity: str | None = _setting(None, "the private key file that is offered to ssh hosts")
     trash_days: int = _setting(30, "days a deleted workspace can be restored", low=0)
+    reclaim_days: float = _setting(14.0, "days that what nobody needs any more stays on the disk", low=0)
+    maintenance: bool = _setting(True, "pack loose objects and reclaim space in the background")
     token_hours: float = _setting(24.0, "life of a token, and at most of a session at the pages", low=0.01)
     log_format: Literal["text", "json"] = _setting("text", "form of log lines")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least severe line that is logged")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from gitstore.addresses import AddressPolicy
 from gitstore.keys import Keys
 from gitstore.live import Live
+from gitstore.maintenance import Maintenance
 from gitstore.remotes import Means, Ssh
 from gitstore.store import Options, Store
 from server.config import Settings
@@ -57,6 +58,14 @@ def open_live(settings: Settings, store: Store) -> Live:
         watch=settings.checkout_watch,
         file_limit=settings.max_file_bytes,
     )
+
+
+def open_maintenance(settings: Settings, store: Store) -> Maintenance | None:
+    """What looks after an open store, where the settings want it; nothing is done before `start`."""
+    if not settings.maintenance:
+        return None
+    git = shutil.which(settings.git_binary) if settings.git_binary else None
+    return Maintenance(store, git=git, days=settings.reclaim_days)
 
 
 def open_keys(settings: Settings, store: Store) -> Keys:

@@ -32,7 +32,7 @@ from server.answer import Context, failure, raw, reply, stream
 from server.bridge import Bridge
 from server.call import Call
 from server.cors import Cors
-from server.data import means, open_live
+from server.data import means, open_live, open_maintenance
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
 from server.rate import Rate
@@ -114,6 +114,8 @@ class App:
         self._sightings = Sightings(store) if store is not None else None
         self._evidence = Evidence(store) if store is not None else None
         self._live = open_live(settings, store) if store is not None else None
+        #: What looks after the disk, if anything does.
+        self.maintenance = open_maintenance(settings, store) if store is not None else None
         self.metrics = metrics or Metrics()
         self.router = Router(Bound(route, settings, self.metrics) for route in self.routes)
         self.clock = Clock()
@@ -210,6 +212,8 @@ class App:
             self._live.start()
         if self._following is not None:
             self._following.start()
+        if self.maintenance is not None:
+            self.maintenance.start()
 
     def halt(self) -> None:
         """Takes no new requests, and breaks off what would keep those under way waiting for other hosts."""
@@ -219,6 +223,8 @@ class App:
 
     def close(self) -> None:
         """Ends the threads; call it after the last request."""
+        if self.maintenance is not None:
+            self.maintenance.stop()
         if self._following is not None:
             self._following.stop()
         if self._live is not None:

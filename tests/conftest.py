@@ -1,11 +1,16 @@
-"""In which order the tests are run."""
+"""In which order the tests are run, and what the processes find that they start."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 
 import pytest
+
+# Hundreds of processes are started: what Python has compiled once it keeps, whatever this machine is set up for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.
 LONG = ("crash/test_kill", "crash/test_doors", "crash/test_powercut", "git/test_memory", "crash/", "web/", "cli/")
@@ -19,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     dealt: list[list[pytest.Item]] = [[] for _ in range(count)]
     ranked = sorted(((_rank(item), number, item) for number, item in enumerate(items)), key=lambda one: one[:2])
     for at, (_, _, item) in enumerate(one for one in ranked if one[0] < len(LONG)):
-        dealt[at % count].append(item)
+        dealt[1 % count if item.nodeid.startswith("tests/web/") else at % count].append(item)  # one browser is enough
     rest = deque(item for rank, _, item in ranked if rank == len(LONG))
     left = len(items)
     for number, row in enumerate(dealt):

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gitstore.blame.versions import VERSIONS_MAX, Version
+from msgspec import UNSET
+
+from gitstore.blame.versions import Version, reach
 from gitstore.diff.members import NotPlain, heads, members, window
 from gitstore.diff.structure import step
 from gitstore.documents import DocumentError, load
@@ -19,6 +21,8 @@ from gitstore.merging.sequences import Steps, changes
 from gitstore.merging.values import Numbers, identity
 
 _STEPS = 2_000_000
+_PARSED = 16 << 20  # bytes of older versions that are parsed; what is older has no commit named
+_BEFORE_ALL = Version("", None)
 
 
 class Leaf(NamedTuple):
@@ -30,27 +34,25 @@ class Leaf(NamedTuple):
 
 
 def blame_leaves(
-    versions: Iterable[Version], known: Mapping[str, Mapping[str, str | None]] | None = None
+    versions: Iterable[Version], known: Mapping[str, Mapping[str, str | None]] | None = None, value: Any = UNSET
 ) -> list[Leaf]:
     """The leaves of the newest version in their order, each with the commit that made it what it is.
 
     A member of an object is known by its key, an item of a list as a diff knows it. A version that cannot be read is
     passed over: what it broke went on being what it was. `known`: of commits on the way, what came out for the version
-    that each made, by pointer. Raises DocumentError or Malformed where the newest version is no document.
+    that each made, by pointer. `value`: what the newest version holds, where it was read already. Raises
+    DocumentError or Malformed where the newest version is no document.
     """
-    every = iter(versions)
+    every = reach(versions)
     newest = next(every, None)
     if newest is None or newest.data is None:
         return []
-    blame = _Blame(newest.commit, newest.data, known or {})
-    for _ in range(VERSIONS_MAX - 1):
-        if blame.done:
-            break
-        version = next(every, None)
+    blame = _Blame(newest.commit, newest.data, load(newest.data) if value is UNSET else value, known or {})
+    while not blame.done:
+        version = next(every, _BEFORE_ALL)
         if version is None:
-            blame.end()
-        else:
-            blame.go_back(version)
+            break
+        blame.go_back(version)
     return blame.leaves()
 
 
@@ -73,14 +75,15 @@ class _Blame:
     newest one.
     """
 
-    def __init__(self, commit: str, data: bytes, known: Mapping[str, Mapping[str, str | None]]) -> None:
+    def __init__(self, commit: str, data: bytes, value: Any, known: Mapping[str, Mapping[str, str | None]]) -> None:
         self.commit = commit
         self._data = data
-        self._value: Any = load(data)
+        self._value: Any = dict(value) if type(value) is dict else value  # its members come and go
         self._known = known
         self._leaves = dict(leaves(self._value))
         self._found: dict[str, str | None] = {}
         self._steps = Steps(_STEPS)
+        self._room = _PARSED
         self._open: dict[str | None, dict[str, str]] = {}
         for pointer, _ in self._leaves.items():
             self._open.setdefault(self._top(pointer), {})[pointer] = pointer
@@ -96,20 +99,20 @@ class _Blame:
         """What came out."""
         return [Leaf(pointer, value, self._found.get(pointer)) for pointer, value in self._leaves.items()]
 
-    def end(self) -> None:
-        """There is no older version: what is left was so from the beginning."""
-        self._blame(self._open)
-        self._open = {}
-
     def go_back(self, version: Version) -> None:
         """Looks at the version before."""
-        if version.data is None:
-            self.end()
+        if version.data is None:  # what is left was so from the beginning
+            self._blame(self._open)
+            self._open = {}
             return
         if version.data != self._data:
             try:
                 changed = self._by_lines(version.data)
             except NotPlain:
+                self._room -= len(version.data)
+                if self._room < 0:
+                    self._open = {}
+                    return
                 try:
                     value = load(version.data)
                 except (DocumentError, Malformed):
@@ -223,6 +226,9 @@ class _Blame:
         if not self._whole:
             raise NotPlain
         start, old_end, end = window(older, newer)
+        self._room -= old_end - start
+        if self._room < 0:
+            raise NotPlain
         old = members(older[start:old_end])
         new = {key: self._value.pop(key) for key in heads(newer[start:end])}
         if not self._value.keys().isdisjoint(old) or not (self._value or old):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gitstore.blame.versions import VERSIONS_MAX, Version
+from gitstore.blame.versions import Version, reach
 from gitstore.diff.hunks import split
 from gitstore.merging.sequences import Steps, changes
 
@@ -25,7 +25,7 @@ def blame_lines(versions: Iterable[Version]) -> list[Line]:
     A line is one that was there before where a diff shows it as the same. Raises UnicodeDecodeError where the newest
     version is no UTF-8.
     """
-    every = iter(versions)
+    every = reach(versions)
     newest = next(every, None)
     if newest is None or newest.data is None:
         return []
@@ -35,10 +35,10 @@ def blame_lines(versions: Iterable[Version]) -> list[Line]:
     commit, data, here = newest.commit, newest.data, lines
     steps = Steps(_STEPS)
     ended = True
-    for count, version in enumerate(every, 2):
+    for version in every:
         if not open_:
             break
-        if count > VERSIONS_MAX:
+        if version is None:
             ended = False
             break
         if version.data is None:

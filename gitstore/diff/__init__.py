@@ -4,7 +4,7 @@ However large or hostile the contents are, the work has a bound; what it does no
 """
 
 from gitstore.diff.compared import Compared
-from gitstore.diff.files import LIMITS, Content, FileDiff, Limits, compare, describe, moved
+from gitstore.diff.files import LIMITS, Content, FileDiff, FileName, Limits, compare, describe, moved
 from gitstore.diff.hunks import Hunk
 from gitstore.diff.patch import MEDIA_TYPE, patches, unified
 from gitstore.diff.structure import ValueDiff, differences
@@ -15,6 +15,7 @@ __all__ = [
     "Compared",
     "Content",
     "FileDiff",
+    "FileName",
     "Hunk",
     "Limits",
     "ValueDiff",

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
-from gitstore.diff.files import LIMITS, FileDiff, describe, moved
+from gitstore.diff.files import LIMITS, FileDiff, FileName, describe, moved, named
 from gitstore.model import Branch
 from gitstore.repository.renames import Move
 from gitstore.repository.trees import TreeView
@@ -19,6 +19,13 @@ class Some(NamedTuple):
     """Some of the files that differ, and how many do."""
 
     files: list[FileDiff]
+    total: int
+
+
+class Names(NamedTuple):
+    """Which files differ, some of them, and how many do."""
+
+    files: list[FileName]
     total: int
 
 
@@ -39,10 +46,7 @@ class Compared:
         held = self._known.get(key)
         if held is not None:
             return held[0]
-        pair = (before.root, after.root, prefix)
-        last = self._moves
-        moves = last[1] if last is not None and last[0] == pair else moved(before, after, prefix=prefix)
-        self._moves = (pair, moves)
+        moves = self._moved(before, after, prefix)
         found = Some(list(describe(moves[start : start + most], before, after, branch)), len(moves))
         size = 200 + sum(_size(one) for one in found.files)
         with self._lock:
@@ -52,6 +56,22 @@ class Compared:
             while len(self._known) > _KEPT or self._size > _BYTES:
                 self._size -= self._known.popitem(last=False)[1][1]
         return found
+
+    def names(
+        self, before: TreeView, after: TreeView, branch: Branch, *, prefix: str = "", start: int = 0, most: int = 20
+    ) -> Names:
+        """The same without what differs in them, for which no file is read. Raises Damaged."""
+        moves = self._moved(before, after, prefix)
+        return Names([named(one, before, after, branch) for one in moves[start : start + most]], len(moves))
+
+    def _moved(self, before: TreeView, after: TreeView, prefix: str) -> list[Move]:
+        pair = (before.root, after.root, prefix)
+        last = self._moves
+        if last is not None and last[0] == pair:
+            return last[1]
+        moves = moved(before, after, prefix=prefix)
+        self._moves = (pair, moves)
+        return moves
 
 
 def _size(one: FileDiff) -> int:

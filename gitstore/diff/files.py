@@ -53,18 +53,23 @@ class Content(msgspec.Struct, frozen=True):
     digest: str
 
 
-class FileDiff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One file that differs. `part` and `key` name its resource, of a deleted one that which it was.
-
-    `values` where both sides are YAML that can be read, `hunks` where both are text (a side that is not there is an
-    empty one), neither for other content. `truncated`: not everything is shown, or not everything was looked at.
-    """
+class FileName(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One file that differs. `part` and `key` name its resource, of a deleted one that which it was."""
 
     path: str
     old_path: str | UnsetType = UNSET
     op: Op
     part: str
     key: str | UnsetType = UNSET
+
+
+class FileDiff(FileName, frozen=True, kw_only=True, omit_defaults=True):
+    """The same with what differs in it.
+
+    `values` where both sides are YAML that can be read, `hunks` where both are text (a side that is not there is an
+    empty one), neither for other content. `truncated`: not everything is shown, or not everything was looked at.
+    """
+
     type: Literal["values", "text", "binary"]
     values: list[ValueDiff] | UnsetType = UNSET
     hunks: list[Hunk] | UnsetType = UNSET
@@ -107,6 +112,19 @@ def describe(
         yield comparison.file(one, before, after)
 
 
+def named(one: Move, before: TreeView, after: TreeView, branch: Branch) -> FileName:
+    """Which file it is, and what happened to it. Raises Damaged."""
+    part, key = names.classify(branch, one.path)
+    key = key_at(one.path, part, key, before if one.new is None else after)
+    return FileName(
+        path=one.path,
+        old_path=one.came_from if one.came_from is not None else UNSET,
+        op=op_of(one),
+        part=part,
+        key=key if key is not None else UNSET,
+    )
+
+
 class _Comparison:
     """One call's worth of looking closely."""
 
@@ -119,16 +137,15 @@ class _Comparison:
 
     def file(self, one: Move, before: TreeView, after: TreeView) -> FileDiff:
         old, new = content(before, one.old), content(after, one.new)
-        part, key = names.classify(self._branch, one.path)
-        key = key_at(one.path, part, key, before if one.new is None else after)
+        name = named(one, before, after, self._branch)
         found = _Found()
         self._look(one, old, new, found)
         return FileDiff(
-            path=one.path,
-            old_path=one.came_from if one.came_from is not None else UNSET,
-            op=op_of(one),
-            part=part,
-            key=key if key is not None else UNSET,
+            path=name.path,
+            old_path=name.old_path,
+            op=name.op,
+            part=name.part,
+            key=name.key,
             type="binary" if found.hunks is None else "text" if found.values is None else "values",
             values=found.values if found.values is not None else UNSET,
             hunks=found.hunks if found.hunks is not None else UNSET,

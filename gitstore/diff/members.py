@@ -9,9 +9,14 @@ from typing import Any
 
 from gitstore.documents import DocumentError, load
 from gitstore.errors import Malformed
+from gitstore.repository.trees import common
 
 _HEAD = re.compile(rb"""([A-Za-z0-9_\x80-\xff](?:[^:#\n]|:(?=[^ \n]))*?|"[^"\\\n]*"|'[^'\n]*') *:(?=[ \n]|$)""")
 _KEY_LINE = re.compile(rb"\n(?=[^ #\n\t])")
+_SIMPLE = re.compile(  # lines without marks, or with one pair of brackets that holds none
+    rb"""(?>[^"'\[\]{}\n]*\n"""
+    rb"""|[^"'\[\]{}#\\\n]*(?:\{[^"'\[\]{}#\\\n]*\}|\[[^"'\[\]{}#\\\n]*\])[^"'\[\]{}#\\\n]*\n)*+"""
+)
 _WITH_MARKS = re.compile(rb"""^.*["'\[\]{}].*$""", re.MULTILINE)
 
 
@@ -54,8 +59,8 @@ def window(older: bytes, newer: bytes) -> tuple[int, int, int]:
     """
     if older[-1:] != b"\n" or newer[-1:] != b"\n":
         raise NotPlain
-    start = _line_before(newer, _common(older, newer))
-    end = _line_behind(newer, len(newer) - _common_end(older, newer, start))
+    start = _line_before(newer, common(older, newer))
+    end = _line_behind(newer, len(newer) - common(older[::-1], newer[::-1], start))
     return start, len(older) - (len(newer) - end), end
 
 
@@ -95,6 +100,8 @@ def _is_plain(data: bytes) -> bool:
     keys = heads(data)
     if len(set(keys)) != len(keys):
         return False
+    if _SIMPLE.fullmatch(data):
+        return True
     for found in _WITH_MARKS.finditer(data):
         line = found[0]
         kinds = [mark in line for mark in (b'"', b"'")] + [any(mark in line for mark in (b"[", b"]", b"{", b"}"))]
@@ -105,30 +112,6 @@ def _is_plain(data: bytes) -> bool:
         if line.count(b"[") != line.count(b"]") or line.count(b"{") != line.count(b"}"):
             return False
     return True
-
-
-def _common(one: bytes, other: bytes) -> int:
-    """How many bytes two texts have in common at their beginning."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _common_end(one: bytes, other: bytes, start: int) -> int:
-    """How many they have in common at their end, leaving the first `start` bytes alone."""
-    low, high = 0, min(len(one), len(other)) - start
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[len(one) - middle : len(one) - low] == other[len(other) - middle : len(other) - low]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _line_before(data: bytes, at: int) -> int:

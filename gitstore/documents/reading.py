@@ -41,7 +41,7 @@ BOM = "\ufeff"
 BREAK = re.compile(r"\r\n|\n|\r")
 
 # What no YAML text may contain (https://yaml.org/spec/1.2.2/#51-character-set), and a byte order mark past the start.
-_FOREIGN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_FOREIGN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 _OLD_BREAKS = re.compile("[\x85\u2028\u2029]")
 

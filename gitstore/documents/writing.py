@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import cache
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -27,15 +28,37 @@ _LETTER = (
 _TELLING = "g-np-su-wyG-NP-SU-WY"
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
-_PLAIN = re.compile(f"[{_LETTER}/$(][{_VISIBLE} ]*|[0-9](?=[{_VISIBLE} ]*[{_TELLING}])[{_VISIBLE} ]*|{_UUID}")
-_FLOW_PLAIN = re.compile(f"[{_LETTER}/$](?:[A-Za-z0-9_./$@+-]| (?=[A-Za-z0-9]))*|[0-9][A-Za-z0-9]*[{_TELLING}]|{_UUID}")
 # YAML 1.1 reads these as null or booleans, in any case to be sure.
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-_BLOCK = re.compile(f"[{_VISIBLE}][{_VISIBLE} \t\n]*")
 _BLANK = re.compile("\n[ \t]+(?:\n|\\Z)")
-_SINGLE = re.compile(f"[{_VISIBLE}](?:[{_VISIBLE} ]*[{_VISIBLE}])?")
-_ESCAPED = re.compile(f"[^{_VISIBLE} ]")
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
+
+
+class _Forms:
+    """What a text has to look like to be written in a style, for texts of a set of characters."""
+
+    def __init__(self, visible: str, letter: str) -> None:
+        self.plain = re.compile(f"[{letter}/$(][{visible} ]*|[0-9](?=[{visible} ]*[{_TELLING}])[{visible} ]*|{_UUID}")
+        self.flow_plain = re.compile(
+            f"[{letter}/$](?:[A-Za-z0-9_./$@+-]| (?=[A-Za-z0-9]))*|[0-9][A-Za-z0-9]*[{_TELLING}]|{_UUID}"
+        )
+        self.block = re.compile(f"[{visible}][{visible} \t\n]*")
+        self.single = re.compile(f"[{visible}](?:[{visible} ]*[{visible}])?")
+        self.escaped = re.compile(f"[^{visible} ]")
+
+
+_ASCII = _Forms("!-~", "A-Za-z_")
+
+
+@cache
+def _wide() -> _Forms:
+    """For texts of any characters: made when the first one comes, for it takes 50 ms, which each start would pay."""
+    return _Forms(_VISIBLE, _LETTER)
+
+
+def _forms(value: str) -> _Forms:
+    return _ASCII if value.isascii() else _wide()
+
 
 # libyaml takes no key of more than 1024 characters without a question mark before it.
 _LONG_KEY = 1000
@@ -122,7 +145,7 @@ def text(value: str, pad: str, style: str = "") -> str:
 
     The lines of a block are indented by `pad`. No line ends the result.
     """
-    if style == "'" and _SINGLE.fullmatch(value):
+    if style == "'" and _forms(value).single.fullmatch(value):
         return "'" + value.replace("'", "''") + "'"
     if style == '"':
         return quoted(value)
@@ -131,10 +154,11 @@ def text(value: str, pad: str, style: str = "") -> str:
 
 def quoted(value: str) -> str:
     """Write a text as a JSON string, every unusual character escaped; Malformed if no document can hold it."""
-    if _ESCAPED.search(value):
+    escaped = _forms(value).escaped
+    if escaped.search(value):
         if bad := _REFUSED.search(value):
             raise errors.Malformed(f"a text contains U+{ord(bad.group()):04X}, which no document can hold")
-        return _ESCAPED.sub(_escape, encode_basestring(value))
+        return escaped.sub(_escape, encode_basestring(value))
     return encode_basestring(value)
 
 
@@ -146,7 +170,7 @@ def _escape(match: re.Match[str]) -> str:
 def _plain(value: str) -> bool:
     """Say whether a text may stand without quotes in block style."""
     return (
-        _PLAIN.fullmatch(value) is not None
+        _forms(value).plain.fullmatch(value) is not None
         and value[-1] not in " :"
         and ": " not in value
         and " #" not in value
@@ -155,7 +179,7 @@ def _plain(value: str) -> bool:
 
 
 def _flow_text(value: str) -> str:
-    if _FLOW_PLAIN.fullmatch(value) and (len(value) > 5 or value.lower() not in _WORDS):
+    if _forms(value).flow_plain.fullmatch(value) and (len(value) > 5 or value.lower() not in _WORDS):
         return value
     return quoted(value)
 
@@ -164,7 +188,8 @@ def _text(value: str, pad: str) -> str:
     if _plain(value):
         return value
     # A block may end in one line break or in none: blank lines at its end would run into what follows.
-    if "\n" in value and _BLOCK.fullmatch(value) and not value.endswith("\n\n") and not _BLANK.search(value):
+    fits = "\n" in value and _forms(value).block.fullmatch(value)
+    if fits and not value.endswith("\n\n") and not _BLANK.search(value):
         lines = value.split("\n")
         head = "|-"
         if not lines[-1]:

@@ -142,7 +142,7 @@ class Answering:
                     read_row(row)
                     for row in connection.execute(
                         "SELECT id, path, content_type, size, created_at, workflow, task, work_item, stage, role,"
-                        " expires_at FROM artifacts WHERE workspace=? ORDER BY created_at DESC, id",
+                        " expires_at, pinned FROM artifacts WHERE workspace=? ORDER BY created_at DESC, id",
                         (workspace,),
                     )
                 ),

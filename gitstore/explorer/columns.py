@@ -77,7 +77,7 @@ class Columns:
         self._joined: dict[Own, tuple[int, int, int, int, int]] = {}
         self._columns = {name: _Grown(np.int32) for name in _PARTS}
         self._created, self._size, self._expires = (_Grown(np.int64) for _ in range(3))
-        self._live, self._eligible = _Grown(np.bool_), _Grown(np.bool_)
+        self._live, self._eligible, self._pinned = (_Grown(np.bool_) for _ in range(3))
         self._orders: dict[Sort, npt.NDArray[np.int32]] = {}
         self._take(list(rows))
 
@@ -101,6 +101,7 @@ class Columns:
         self._size.extend([row.size for row in rows])
         self._live.extend(np.ones(len(rows), np.bool_))
         self._eligible.extend([artifacts.preview_eligible(row.content_type, row.size) for row in rows])
+        self._pinned.extend([row.pinned for row in rows])
         self._expires.extend(np.full(len(rows), NEVER))
         for flow in self.context.workflows.values():
             code = self.flows.codes.get(flow.id)
@@ -196,8 +197,10 @@ class Columns:
         self.paths.add(folded(row.path), row.path)
         self._names.append(_name(row.path))
         self._owns.append((None,) * 5)
-        for column in (*self._columns.values(), self._created, self._size, self._expires, self._live, self._eligible):
+        for column in (*self._columns.values(), self._created, self._size, self._expires):
             column.add(0)
+        for flags in (self._live, self._eligible, self._pinned):
+            flags.add(False)
         self._live.view[number] = True
         self._set(number, row)
 
@@ -207,6 +210,7 @@ class Columns:
         self._created.view[number] = row.created_at
         self._size.view[number] = row.size
         self._eligible.view[number] = artifacts.preview_eligible(row.content_type, row.size)
+        self._pinned.view[number] = row.pinned
         self._columns["type"].view[number] = self.types.code(row.content_type)
         self._join(number)
 
@@ -218,7 +222,8 @@ class Columns:
         for name, code in zip(_PARTS, codes, strict=False):
             self._columns[name].view[number] = code
         flow = self.context.workflows.get(self.flows.keys[codes[0]] or "") if codes[0] else None
-        expires = artifacts.retention(int(self._created.view[number]), flow)[1] if flow is not None else None
+        mortal = flow is not None and not self._pinned.view[number]
+        expires = artifacts.retention(int(self._created.view[number]), flow)[1] if mortal else None
         self._expires.view[number] = NEVER if expires is None else expires
 
     def _codes(self, own: Own) -> tuple[int, int, int, int, int]:

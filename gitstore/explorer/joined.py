@@ -69,7 +69,7 @@ class Context:
         item = self.item(workflow_id, item_id)
         return Row(
             artifact=one,
-            expires_at=artifacts.retention(one.created_at, workflow)[1],
+            expires_at=artifacts.retention(one.created_at, workflow, one.pinned)[1],
             workflow_id=workflow_id,
             workflow_name=workflow.name if workflow is not None else workflow_id or UNSCOPED,
             workflow_state=workflow.state if workflow is not None else None,
@@ -173,6 +173,7 @@ def artifact_row(artifact: Artifact) -> ArtifactRow:
         artifact.stage_name,
         artifact.role,
         artifact.expires_at,
+        artifact.pinned,
     )
 
 

@@ -24,8 +24,14 @@ from gitstore.search.documents import Document, Kind
 
 log = logging.getLogger("gitstore.extraction")
 
+_LULL: Final = 2.0  # seconds without work until the index is asked to write what was put
+_FLUSH: Final = 500  # documents after which it is asked all the same
 _IDLE: Final = 30.0  # seconds without work until the child is ended
 _RETRY: Final = 5.0  # and until something that failed through no fault of a document is tried again
+
+
+Read = Callable[[str, int], bytes]
+"""The first so many bytes of the content of a blob."""
 
 
 class Index(Protocol):
@@ -40,22 +46,27 @@ class Index(Protocol):
     def forget(self, workspace: str, /) -> None:
         """Nothing of the workspace is found any more."""
 
+    def flush(self) -> None:
+        """Wait until everything put before the call is on disk."""
+
 
 class Extraction:
     """The texts of one store. All methods may be called from any thread.
 
-    `read` gives the content of a blob of a workspace (NotFound where that is gone). Nothing is read in the background
-    before `start`. Raises StorageFailed where the file of kept texts cannot be opened.
+    `read` gives the first so many bytes of the content of a workspace's blob (NotFound where that is gone). Nothing is
+    read in the background before `start`. Raises StorageFailed where the file of kept texts cannot be opened.
     """
 
     def __init__(
-        self, path: Path, index: Index, read: Callable[[str, str], bytes], *, child: Child | None = None
+        self, path: Path, index: Index, read: Callable[[str, str, int], bytes], *, child: Child | None = None
     ) -> None:
         self._kept = Kept(path)
         self._index = index
         self._read = read
         self._child = child if child is not None else Child()
         self._lock = threading.RLock()  # around what waits and what is put: a text must not come after its document
+        self._put = 0  # the number of the last entry that was put with its text
+        self._safe = 0  # and of the last that the index has on disk: up to there nothing waits any more
         self._work = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="extract", daemon=True)
@@ -63,14 +74,14 @@ class Extraction:
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
-    def of(self, content_type: str, blob: str, read: Callable[[str], bytes]) -> Extracted:
-        """The text of a blob; `pending`, and without a text, where it was not read yet. `read` gives its content."""
+    def of(self, content_type: str, blob: str, read: Read) -> Extracted:
+        """The text of a blob; `pending`, and without a text, where it was not read yet."""
         how = form(content_type)
         if how is None:
             return Extracted("", "none")
         if how != "text":
             return self._kept.text(blob, how) or Extracted("", "pending")
-        found = plain(content_type, read(blob))
+        found = plain(content_type, read(blob, TEXT_MAX + 1))
         if found.indexed == "none" and not self._kept.indexed([blob]):
             self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found
@@ -98,7 +109,7 @@ class Extraction:
         for (row, _), how in zip(known, indexed, strict=True):
             row["content_indexed"] = how
 
-    def reader(self, read: Callable[[str], bytes]) -> Reader:
+    def reader(self, read: Read) -> Reader:
         """What gives the text of one document's content, and says whether it has to be waited for."""
         return Reader(self, read)
 
@@ -149,7 +160,12 @@ class Extraction:
     @property
     def backlog(self) -> int:
         """How many documents wait for their text."""
-        return self._kept.backlog
+        return self._kept.count(self._put)
+
+    @property
+    def waiting(self) -> int:
+        """How many are kept for the next start, because their text is not read or not on disk."""
+        return self._kept.count(0)
 
     @property
     def process(self) -> int | None:
@@ -161,13 +177,17 @@ class Extraction:
             while not self._stop.is_set():
                 self._work.clear()
                 try:
-                    while not self._stop.is_set() and (entry := self._kept.oldest()) is not None:
+                    while not self._stop.is_set() and (entry := self._kept.next(self._put)) is not None:
                         self._one(entry)
+                        if self._put - self._safe >= _FLUSH:
+                            self._settle()
+                    if self._safe < self._put and not self._stop.is_set() and not self._work.wait(_LULL):
+                        self._settle()
                 except (GitstoreError, OSError) as error:
                     log.warning("texts cannot be extracted now, it is tried again: %s", error)
                     self._stop.wait(_RETRY)
                     continue
-                if not self._stop.is_set() and not self._work.wait(_IDLE):
+                if self._safe == self._put and not self._stop.is_set() and not self._work.wait(_IDLE):
                     self._child.close()
                     self._work.wait()
         finally:
@@ -178,13 +198,13 @@ class Extraction:
         found = self._kept.text(waiting.blob, waiting.form)
         if found is None:
             try:
-                data = self._read(entry.workspace, waiting.blob)
-            except NotFound:
-                self._kept.take(entry.number)  # the workspace was deleted meanwhile
+                data = self._read(entry.workspace, waiting.blob, INPUT_MAX + 1)
+            except NotFound:  # the workspace was deleted meanwhile
+                self._put = entry.number
                 return
             except Damaged as error:
                 log.error("the content of %s %s cannot be read: %s", document.kind, document.id, error)
-                self._kept.take(entry.number)
+                self._put = entry.number
                 return
             found = self._extracted(entry, data)
             if self._stop.is_set():
@@ -192,8 +212,16 @@ class Extraction:
             self._kept.keep(waiting.blob, waiting.form, found)
         text = f"{document.text}\n{found.text}" if document.text and found.text else document.text or found.text
         with self._lock:
-            if self._kept.take(entry.number):
+            if self._kept.waits(entry.number):
                 self._index.put(entry.workspace, msgspec.structs.replace(document, text=text))
+        self._put = entry.number
+
+    def _settle(self) -> None:
+        """What was put is on disk, and waits no more. Raises StorageFailed."""
+        done = self._put
+        self._index.flush()
+        self._kept.done(done)
+        self._safe = done
 
     def _extracted(self, entry: Entry, data: bytes) -> Extracted:
         waiting = entry.waiting
@@ -211,7 +239,7 @@ class Extraction:
 class Reader:
     """Gives the text of one document's content. `waiting`: what it waits for; None where it has what there is."""
 
-    def __init__(self, extraction: Extraction, read: Callable[[str], bytes]) -> None:
+    def __init__(self, extraction: Extraction, read: Read) -> None:
         self._extraction = extraction
         self._read = read
         self.waiting: Waiting | None = None

@@ -24,14 +24,14 @@ CREATE TABLE texts (
   blob BLOB NOT NULL, form INTEGER NOT NULL, indexed INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (blob, form)
 ) WITHOUT ROWID;
 CREATE TABLE waiting (
-  number INTEGER PRIMARY KEY, workspace TEXT NOT NULL, kind TEXT NOT NULL, id NOT NULL,
+  number INTEGER PRIMARY KEY AUTOINCREMENT, workspace TEXT NOT NULL, kind TEXT NOT NULL, id NOT NULL,
   blob BLOB NOT NULL, form INTEGER NOT NULL, content_type TEXT NOT NULL, document BLOB NOT NULL,
   UNIQUE (workspace, kind, id)
 );
 CREATE INDEX waiting_blob ON waiting (blob);
 """
 _AT_ONCE: Final = 500
-_FORMS: Final[tuple[Form, ...]] = get_args(Form)
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
 _INDEXED: Final[tuple[Indexed, ...]] = get_args(Indexed)
 _document: Unpacker[Document] = Unpacker(Document)
 
@@ -65,7 +65,7 @@ class Kept:
     def text(self, blob: str, form: Form) -> Extracted | None:
         """What was extracted from a blob; None if nothing was yet."""
         row = self._database.row(
-            "SELECT indexed, text FROM texts WHERE blob = ? AND form = ?", (bytes.fromhex(blob), _FORMS.index(form))
+            "SELECT indexed, text FROM texts WHERE blob = ? AND form = ?", (bytes.fromhex(blob), FORMS.index(form))
         )
         return Extracted(zlib.decompress(row[1]).decode(), _INDEXED[row[0]]) if row is not None else None
 
@@ -76,7 +76,7 @@ class Kept:
             asked = [bytes.fromhex(blob) for blob in blobs[at : at + _AT_ONCE]]
             marks = ",".join("?" * len(asked))
             sql = f"SELECT blob, form, indexed FROM texts WHERE blob IN ({marks})"  # noqa: S608
-            found.update(((row[0].hex(), _FORMS[row[1]]), _INDEXED[row[2]]) for row in self._database.rows(sql, asked))
+            found.update(((row[0].hex(), FORMS[row[1]]), _INDEXED[row[2]]) for row in self._database.rows(sql, asked))
         return found
 
     def keep(self, blob: str, form: Form, found: Extracted) -> None:
@@ -85,7 +85,7 @@ class Kept:
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
-                (bytes.fromhex(blob), _FORMS.index(form), _INDEXED.index(found.indexed), packed),
+                (bytes.fromhex(blob), FORMS.index(form), _INDEXED.index(found.indexed), packed),
             )
 
     def wait(self, workspace: str, document: Document, waiting: Waiting) -> None:
@@ -100,7 +100,7 @@ class Kept:
                     document.kind,
                     bind(document.id),
                     bytes.fromhex(waiting.blob),
-                    _FORMS.index(waiting.form),
+                    FORMS.index(waiting.form),
                     waiting.content_type,
                     pack(document),
                 ),
@@ -119,27 +119,31 @@ class Kept:
             with self._database.write() as connection:
                 self._waiting -= connection.execute("DELETE FROM waiting WHERE workspace = ?", (workspace,)).rowcount
 
-    def take(self, number: int) -> bool:
-        """Ends the waiting of one entry; False if it had ended, or something else waits in its place."""
-        with self._database.write() as connection:
-            gone = connection.execute("DELETE FROM waiting WHERE number = ?", (number,)).rowcount
-        self._waiting -= gone
-        return bool(gone)
+    def waits(self, number: int) -> bool:
+        """Whether an entry is there still, and nothing took its place."""
+        return self._database.row("SELECT 1 FROM waiting WHERE number = ?", (number,)) is not None
 
-    def oldest(self) -> Entry | None:
-        """What has waited longest."""
+    def done(self, number: int) -> None:
+        """Ends the waiting of the entries up to this one."""
+        with self._database.write() as connection:
+            self._waiting -= connection.execute("DELETE FROM waiting WHERE number <= ?", (number,)).rowcount
+
+    def next(self, number: int) -> Entry | None:
+        """The entry after this number that has waited longest."""
         row = self._database.row(
-            "SELECT number, workspace, blob, form, content_type, document FROM waiting ORDER BY number LIMIT 1"
+            "SELECT number, workspace, blob, form, content_type, document FROM waiting WHERE number > ?"
+            " ORDER BY number LIMIT 1",
+            (number,),
         )
         if row is None:
             return None
         number, workspace, blob, form, content_type, document = row
-        return Entry(number, unbind(workspace), Waiting(blob.hex(), _FORMS[form], content_type), _document(document))
+        return Entry(number, unbind(workspace), Waiting(blob.hex(), FORMS[form], content_type), _document(document))
 
-    @property
-    def backlog(self) -> int:
-        """How many documents wait."""
-        return self._waiting
+    def count(self, number: int) -> int:
+        """How many entries there are after this number."""
+        row = self._database.row("SELECT count(*) FROM waiting WHERE number > ?", (number,)) if self._waiting else None
+        return row[0] if row is not None else 0
 
     def close(self) -> None:
         """Lets go of the file."""

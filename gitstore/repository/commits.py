@@ -13,6 +13,9 @@ from gitstore.errors import Damaged
 from gitstore.repository.objects import COMMIT, Object, Oid
 
 _PERSON = re.compile(rb"^(.*?) ?<(.*?)> (-?\d+) ([+-]\d{4})$", re.DOTALL)
+_USUAL = re.compile(  # what all but a few commits begin with
+    rb"tree ([0-9a-f]{40})\n(?:parent ([0-9a-f]{40})\n)?author ([^\n]*)\ncommitter ([^\n]*)\n\n"
+)
 _TRAILER = re.compile(r"^([A-Za-z][A-Za-z0-9-]*): (.*)$")
 
 
@@ -70,6 +73,17 @@ def sign(who: Signature) -> bytes:
 
 def parse(data: bytes) -> Commit:
     """Reads a commit. Raises Damaged where it has no tree, author or committer; odd text is kept as well as it goes."""
+    usual = _USUAL.match(data)
+    if usual is not None:
+        tree_id, parent, by, committed_by = usual.groups()
+        author = read_signature(by)
+        return Commit(
+            Oid(bytes.fromhex(tree_id.decode())),
+            (Oid(bytes.fromhex(parent.decode())),) if parent is not None else (),
+            author,
+            author if committed_by == by else read_signature(committed_by),
+            data[usual.end() :].decode("utf-8", "replace"),
+        )
     head, _, message = data.partition(b"\n\n")
     tree: Oid | None = None
     parents: list[Oid] = []

@@ -89,6 +89,10 @@ class Index:
         entry = self._entries.get((path, 0))
         return Oid(entry[40:60]) if entry is not None else None
 
+    def blobs(self) -> list[Oid]:
+        """The ids of all entries, those of a merge in progress among them."""
+        return [Oid(entry[40:60]) for entry in self._entries.values()]
+
     def hidden(self, path: bytes) -> bool:
         """Whether a person told git not to look at the file: assume-unchanged, or skip-worktree (a sparse checkout)."""
         entry = self._entries.get((path, 0))

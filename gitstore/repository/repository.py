@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from gitstore.errors import Damaged
+from gitstore.lfs.objects import Objects
 from gitstore.repository import bases, refs
 from gitstore.repository.commits import Commit, parse
 from gitstore.repository.database import Database, TreeCache
@@ -98,6 +99,11 @@ class Repository:
         for branch, ref in refs.SHOWN.items():
             if (held := refs.read(self.git, ref)) is not None:
                 self.shown[branch] = held
+
+    @property
+    def objects(self) -> Objects:
+        """The large objects, where the folder is now."""
+        return Objects(self._disk, self.git)
 
     def belongs_to(self) -> str | None:
         """The id of the workspace whose folder this is on disk; None where there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from gitstore.errors import Conflict, Damaged
 from gitstore.repository.objects import EMPTY_TREE, TREE, Object, Oid
@@ -17,6 +17,7 @@ from gitstore.repository.objects import EMPTY_TREE, TREE, Object, Oid
 FILE_MODE = 0o100644
 _DIRECTORY = b"40000 "
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+Piece = TypeVar("Piece", bytes, list[bytes])
 _DEPTH = 40  # a delta chain is never longer: readers follow it link by link
 
 
@@ -288,8 +289,8 @@ def compare(source: Source, old: Oid, new: Oid, prefix: str = "") -> Iterator[Di
     if old == new:
         return
     before, after = (source.tree(oid).entries if oid != EMPTY_TREE else [] for oid in (old, new))
-    start = _common(before, after, 0)
-    end = _common(before[::-1], after[::-1], start)
+    start = common(before, after)
+    end = common(before[::-1], after[::-1], start)
     left = _window(before[start : len(before) - end])
     right = _window(after[start : len(after) - end])
     for name in sorted(left.keys() | right.keys()):
@@ -312,8 +313,8 @@ def compare(source: Source, old: Oid, new: Oid, prefix: str = "") -> Iterator[Di
             )
 
 
-def _common(one: list[bytes], other: list[bytes], start: int) -> int:
-    """How many entries two trees have in common at their beginning, leaving `start` others for the end."""
+def common(one: Piece, other: Piece, start: int = 0) -> int:
+    """How much two texts, or two trees' entries, have in common at their beginning; the last `start` are left alone."""
     low, high = 0, min(len(one), len(other)) - start
     while low < high:
         middle = (low + high + 1) // 2

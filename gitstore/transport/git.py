@@ -12,8 +12,11 @@ import resource
 import signal
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
+from threading import Event
 from typing import NamedTuple
 
 import msgspec
@@ -140,6 +143,39 @@ class Git:
         except asyncio.CancelledError:
             async with await connecting:
                 raise
+
+    def run(
+        self, folder: str, words: Sequence[str], settings: Mapping[str, str], *, seconds: float, stop: Event
+    ) -> Ended:
+        """Runs `git <words>` in a git folder to its end, at most so long, or until `stop` is set: then it is killed.
+
+        It has the priority of the thread that asks. Raises Unavailable where that cannot be done.
+        """
+        options = [word for item in {**_SETTINGS, **settings}.items() for word in ("-c", "=".join(item))]
+        with tempfile.TemporaryFile() as told:
+            try:
+                process = subprocess.Popen(
+                    [self.binary, *options, *words],
+                    cwd=folder,
+                    env={**_ENVIRONMENT, "GIT_DIR": "."},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=told,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Unavailable(f"git cannot be run on the server: {error.strerror or error}") from error
+            end = time.monotonic() + seconds
+            while True:
+                try:
+                    status = process.wait(0.2)
+                    break
+                except subprocess.TimeoutExpired:
+                    if stop.is_set() or time.monotonic() > end:
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.killpg(process.pid, signal.SIGKILL)
+            told.seek(0)
+            return Ended(status, told.read(_TOLD).decode("utf-8", "replace").strip())
 
 
 class Program:

@@ -94,10 +94,7 @@ def _url(call: Call, workspace: str, artifact: Artifact) -> str:
 
 
 def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
-    work = call.app.work
-    retained = work.retained(workspace, artifact)
-    shown = artifacts.artifact_json(retained, workspace, work.task_of(workspace, artifact))
-    return values.encode(shown | {"content_indexed": work.indexed([artifact])[0]})
+    return values.encode(call.app.work.shown(workspace, artifact))
 
 
 async def _add(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> Reply:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gitstore import diff
 from gitstore.changes import Workspace
-from gitstore.diff import FileDiff
+from gitstore.diff import FileDiff, FileName
 from gitstore.model import Branch
 from gitstore.past import Moment
 from gitstore.reading import shown
@@ -29,7 +29,10 @@ def _tree(found: Workspace, moment: Moment, branch: Branch) -> TreeView:
     return found.repository.tree(Oid(bytes.fromhex(commit)) if commit is not None else None)
 
 
-def legible(file: FileDiff) -> FileDiff:
+File = TypeVar("File", FileName, FileDiff)
+
+
+def legible(file: File) -> File:
     """The same with names that JSON can hold."""
     if file.path.isascii() and (not file.old_path or file.old_path.isascii()):
         return file
@@ -53,9 +56,8 @@ def _files(call: Call, found: Workspace) -> Reply:
     from_, to = _moments(call, found)
     before, after = (_tree(found, one, query.branch) for one in (from_, to))
     start = (query.page - 1) * query.per_page
-    some = call.app.compared.some(
-        before, after, query.branch, prefix=query.path or "", start=start, most=query.per_page
-    )
+    compare = call.app.compared.names if query.name_status else call.app.compared.some
+    some = compare(before, after, query.branch, prefix=query.path or "", start=start, most=query.per_page)
     data: dict[str, Any] = {
         "from": from_.shown(),
         "to": to.shown(),

@@ -11,12 +11,13 @@ from gitstore.changes import Draft, Outcome, Workspace
 from gitstore.diff import differences
 from gitstore.errors import NotFound
 from gitstore.history import Version
-from gitstore.model import CommitFacts, Touch
+from gitstore.model import Stamp, Touch
 from gitstore.past import Then
 from gitstore.snapshot import Snapshot
 from server.call import Call
 from server.http import API, Reply, Route
 from server.routes import common
+from server.routes.history import stamped
 from server.shapes.common import Paging, ReadAt
 from server.shapes.spec import (
     CompareSpecs,
@@ -75,21 +76,7 @@ def _made(call: Call, found: Workspace, number: int) -> Version:
 def _versions(call: Call, found: Workspace) -> Reply:
     query: Paging = call.query
     rows, total = call.app.store.history.version_page(found.id, "spec", query.page, query.per_page)
-    return Reply([{"version": number, **_stamp(facts)} for number, facts in rows], page=query.of(total))
-
-
-def _stamp(facts: CommitFacts) -> dict[str, Any]:
-    return {
-        "commit": facts.id,
-        "created_at": values.iso(facts.time),
-        "kind": facts.kind,
-        "name": facts.name,
-        "actor": msgspec.to_builtins(facts.actor),
-        "door": facts.door,
-        "request_id": facts.request_id,
-        "workflow_id": facts.workflow_id,
-        "task_id": facts.task_id,
-    }
+    return Reply([{"version": number, **stamped(Stamp.of(facts))} for number, facts in rows], page=query.of(total))
 
 
 async def versions(call: Call) -> Reply:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
-from gitstore import names, values
+from gitstore import values
 from gitstore.changes import Workspace
-from gitstore.errors import NotFound
-from gitstore.facts import walk
 from gitstore.history import Entry, TimelineQuery
-from gitstore.model import WORKFLOW_ENDED, Branch, CommitFacts
+from gitstore.model import WORKFLOW_ENDED
+from gitstore.moments import commit_facts
 from gitstore.reading import shown
 from gitstore.repository.objects import Oid
 from gitstore.timeline import CHANGES_SHOWN
@@ -23,8 +21,6 @@ from server.routes.diff import legible
 from server.shapes import timeline as shapes
 from server.shapes.history import OneEntry, ReadEntry
 from server.shapes.timeline import ReadTimeline
-
-_ID = re.compile(r"[0-9a-f]{4,40}")
 
 
 def _changes(entry: Entry) -> list[dict[str, Any]]:
@@ -106,7 +102,7 @@ async def read(call: Call) -> Reply:
 
 def _entry(call: Call, found: Workspace) -> Reply:
     query: ReadEntry = call.query
-    facts = _facts(call, found)
+    facts = commit_facts(call.app.store, found, call.params["commit"])
     shortened = msgspec.structs.replace(facts, changes=facts.changes[:CHANGES_SHOWN])
     repository = found.repository
     before = repository.tree(Oid(bytes.fromhex(facts.parents[0])) if facts.parents else None)
@@ -123,25 +119,6 @@ def _entry(call: Call, found: Workspace) -> Reply:
     }
     encoded = msgspec.json.encode(data)
     return Reply(encoded, etag=values.etag(encoded))
-
-
-def _facts(call: Call, found: Workspace) -> CommitFacts:
-    """What is known of the commit that the path names; one that a merge brought in is told of as git has it."""
-    named = call.params["commit"].lower()
-    if not _ID.fullmatch(named):
-        raise NotFound(f"`{names.one_line(named, 80)}` is no commit: give 4 to 40 digits of its id")
-    history = call.app.store.history
-    known = history.find_commit(found.id, named)
-    facts = history.commit(found.id, known) if known is not None else None
-    if facts is not None:
-        return facts
-    moment = call.app.past.moment(found, named)
-    pairs: tuple[tuple[Branch, str | None], ...] = (("main", moment.main), ("evidence", moment.evidence))
-    for branch, commit in pairs:
-        if commit is not None and commit.startswith(named):
-            oid = Oid(bytes.fromhex(commit))
-            return next(walk(found.repository, branch, [(oid, found.repository.commit(oid))], 0))
-    raise NotFound(f"the workspace has no commit {named}")
 
 
 async def read_one(call: Call) -> Reply:

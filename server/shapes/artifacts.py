@@ -103,6 +103,7 @@ class Artifact(msgspec.Struct):
     preview_mode: PreviewMode
     storage_backend: str
     commit: Oid | None
+    pinned: bool
     content_indexed: ContentIndexed
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gitstore.diff import FileDiff
+from gitstore.diff import Content, FileDiff, FileName, Hunk, ValueDiff
 from gitstore.model import Branch, Door, Kind, Op
 from server.shapes.common import At, Id, Oid, PageNumber, PageSize, Paging, Shape, Time
 from server.shapes.timeline import Entry
@@ -48,12 +48,13 @@ class OneEntry(Entry, omit_defaults=True, kw_only=True):
 
 
 class ReadDiff(Paging, kw_only=True):
-    """From when to when; `to` is now by default."""
+    """From when to when; `to` is now by default. `name_status`: which files differ, without what differs in them."""
 
     from_: At = msgspec.field(name="from")
     to: At = "now"
     branch: Branch = "main"
     path: Path | None = None
+    name_status: bool = False
 
 
 class Moment(msgspec.Struct):
@@ -65,13 +66,24 @@ class Moment(msgspec.Struct):
     time: Time
 
 
+class DifferingFile(FileName, frozen=True, kw_only=True):
+    """One file that differs; with `name_status` only what it is called and what happened to it."""
+
+    type: Literal["values", "text", "binary"] | UnsetType = UNSET
+    values: list[ValueDiff] | UnsetType = UNSET
+    hunks: list[Hunk] | UnsetType = UNSET
+    old: Content | UnsetType | None = UNSET
+    new: Content | UnsetType | None = UNSET
+    truncated: bool | UnsetType = UNSET
+
+
 class Diff(msgspec.Struct):
     """What differs between two moments: a page of the files."""
 
     from_: Moment = msgspec.field(name="from")
     to: Moment
     branch: Branch
-    files: list[FileDiff]
+    files: list[DifferingFile]
 
 
 class ReadStory(Paging):
@@ -125,7 +137,10 @@ class ReadBlame(Shape):
 
 
 class Blamed(msgspec.Struct, kw_only=True):
-    """Who made a commit and when; all of it null where that is longer ago than is looked back (20,000 versions)."""
+    """Who made a commit and when; all of it null where that is longer ago than is looked back.
+
+    That is 20,000 versions, or as many as have 256 MiB together, 16 MiB of it parsed as YAML.
+    """
 
     commit: Oid | None
     created_at: Time | None

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gitstore.model import Door, Kind
+from gitstore.diff import ValueDiff
 from server.shapes.common import At, Object, Oid, Shape, Time
-from server.shapes.workspaces import Actor
+from server.shapes.history import Stamp
 
 ResourceType = Literal["repository", "search", "document_store", "cloud_account", "artifact_store", "api"]
 
@@ -54,19 +54,10 @@ class SpecVersion(msgspec.Struct):
     commit: Oid | None
 
 
-class SpecEntry(msgspec.Struct):
+class SpecEntry(Stamp, kw_only=True):
     """One version of the spec, and the commit that made it."""
 
     version: int
-    commit: Oid
-    created_at: Time
-    kind: Kind
-    name: str
-    actor: Actor
-    door: Door
-    request_id: str | None
-    workflow_id: str | None
-    task_id: str | None
 
 
 class CompareSpecs(Shape):
@@ -76,21 +67,12 @@ class CompareSpecs(Shape):
     to: Annotated[int, Meta(ge=0)] | None = None
 
 
-class SpecChange(msgspec.Struct, omit_defaults=True):
-    """One place that differs; `old` and `new` are there where there was and is a value."""
-
-    op: Literal["added", "removed", "changed"]
-    pointer: str
-    old: Any = UNSET
-    new: Any = UNSET
-
-
 class SpecDiff(msgspec.Struct):
     """What differs between two versions, in the order of the later one."""
 
     start: int = msgspec.field(name="from")
     to: int
-    values: list[SpecChange]
+    values: list[ValueDiff]
 
 
 class Resource(msgspec.Struct, omit_defaults=True):

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitstore import errors, names
-from gitstore.model import CommitFacts
+from gitstore.moments import commit_facts
 from gitstore.repository.objects import EMPTY_TREE
 from gitstore.repository.trees import TreeView
-from gitstore.snapshot import Snapshot
 from server.web import difference, links
 from server.web.paging import numbered
 from server.web.visit import Page, Shown, Visit, heading
 
 
-def find(visit: Visit, snapshot: Snapshot, digits: str) -> CommitFacts:
-    """The commit of either branch whose id begins so. Raises NotFound, Invalid."""
-    history = visit.store.history
-    commit = history.find_commit(snapshot.workspace, digits)
-    facts = history.commit(snapshot.workspace, commit) if commit is not None else None
-    if facts is None:
-        raise errors.NotFound(f"the workspace has no commit `{names.one_line(digits, 60)}`")
-    return facts
-
-
 def show(visit: Visit) -> Shown:
     """One change."""
-    snapshot = visit.workspace.visible
+    workspace = visit.workspace
+    snapshot = workspace.visible
     slug, path, page = snapshot.context.fields.slug, visit.asked("path"), visit.number("page")
-    facts = find(visit, snapshot, visit.params["commit"])
+    facts = commit_facts(visit.store, workspace, visit.params["commit"])
     after = snapshot.tree_at(facts.id)
     before = snapshot.tree_at(facts.parents[0]) if facts.parents else TreeView(after.source, EMPTY_TREE)
     files, total = difference.files(before, after, facts.branch, prefix=path or "", page=page)
@@ -43,7 +32,8 @@ def show(visit: Visit) -> Shown:
         "files": files,
         "path": path,
         "pages": numbered(page, difference.PER_PAGE, total, "file", link),
-        "revertible": facts.branch == "main" and bool(facts.parents),
+        # What a merge brought in has no position: it is undone by the commit that merged it.
+        "revertible": bool(facts.parents) and visit.store.history.position(snapshot.workspace, facts.id) is not None,
     }
     return Page("change.html", drawn, twin=links.api("workspaces", slug, "timeline", facts.id, path=path))
 

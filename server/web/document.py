@@ -10,14 +10,13 @@ from markupsafe import Markup
 
 from gitstore import errors, media, names
 from gitstore.model import Stamp
-from gitstore.story import Turn
+from gitstore.story import Story, Turn
 from server.web import gutter, links, preview, words
 from server.web.moment import Seen, see
 from server.web.preview import Look
 from server.web.visit import Page, Shown, Visit, heading
 
 _STORY = 15
-_STEPS = 200
 _BLAMED = ("values", "text")
 _BLAME_MAX = 256 * 1024
 _YAML = (".yaml", ".yml")
@@ -48,7 +47,8 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
     part, name = names.classify("main", path)
     if part == "memory":
         name = _key_of(seen, path) or name
-    story, total = _story(visit, seen, path)
+    story = visit.store.history.story(seen.workspace.id, "main", path)
+    total = story.length if story is not None else 0
     if data is None and not total:
         raise errors.NotFound(f"there is no file `{names.one_line(path, 120)}`, and never was one")
     look = _look(seen, path, data) if data is not None else None
@@ -68,7 +68,7 @@ def _show(visit: Visit, seen: Seen, path: str) -> Shown:
         "touch": seen.touch(path),
         "total": total,
     }
-    drawn |= _steps(visit, seen, path, story)
+    drawn |= _steps(visit, seen, path, story, total)
     return Page("document.html", drawn, twin=_twin(seen, path, part if data is not None else "gone", name))
 
 
@@ -160,20 +160,11 @@ class Version(msgspec.Struct):
     drawn: Markup | None = None
 
 
-def _story(visit: Visit, seen: Seen, path: str) -> tuple[list[Turn], int]:
-    """The newest commits that changed a file, through its renames, and how many there are in all."""
-    story = visit.store.history.story(seen.workspace.id, "main", path)
-    return (list(islice(story.turns(), _STEPS)), story.length) if story is not None else ([], 0)
-
-
-def _steps(visit: Visit, seen: Seen, path: str, turns: list[Turn]) -> dict[str, Any]:
+def _steps(visit: Visit, seen: Seen, path: str, story: Story | None, total: int) -> dict[str, Any]:
     """Where in its story the document is looked at, the versions beside that one, and a page of the story."""
-    here = 0
-    if seen.past:
-        touch = seen.touch(path)
-        here = next((at for at, one in enumerate(turns) if touch and one.commit == touch.commit), len(turns))
-    first = max(0, here - 2)
-    shown = turns[first : first + _STORY]
+    here, first, turns = _page(seen, path, story, total)
+    shown = turns[:_STORY]
+    around = dict(enumerate(turns, first))
     stamps = visit.store.history.stamps(seen.workspace.id, [one.commit for one in shown])
     versions = [
         _version(seen, stamps[one.commit], one, at == here)
@@ -182,11 +173,30 @@ def _steps(visit: Visit, seen: Seen, path: str, turns: list[Turn]) -> dict[str, 
     ]
     return {
         "here": here,
-        "older": _at(seen, turns[here + 1]) if here + 1 < len(turns) else None,
-        "newer": (_at(seen, turns[here - 1]) if here > 1 else links.document(seen.slug, path)) if here else None,
+        "older": _at(seen, around[here + 1]) if here + 1 in around else None,
+        "newer": (_at(seen, around[here - 1]) if here > 1 else links.document(seen.slug, path)) if here else None,
         "story": versions,
-        "story_left": len(turns) > len(shown),
+        "story_left": total > len(shown),
     }
+
+
+def _page(seen: Seen, path: str, story: Story | None, total: int) -> tuple[int, int, list[Turn]]:
+    """How many turns are newer than the one that is looked at, all where it is none of them; and the turns around it.
+
+    The second number is how many are newer than the first of those.
+    """
+
+    def around(here: int) -> tuple[int, int, list[Turn]]:
+        first = max(here - 2, 0)
+        return here, first, list(islice(story.turns(skip=first), _STORY + 1)) if story is not None else []
+
+    if not seen.past:
+        return around(0)
+    then, touch = seen.story(path), seen.touch(path)
+    here, first, turns = around(total - (then.length if then is not None else 0))
+    if touch is not None and any(at == here and one.commit == touch.commit for at, one in enumerate(turns, first)):
+        return here, first, turns
+    return around(total)  # another file was there then, or it stood on a line that was merged in later
 
 
 def _at(seen: Seen, turn: Turn) -> str:

@@ -32,7 +32,14 @@ def show(visit: Visit) -> Shown:
         ("Commits taken in from folders", app.live.checkouts.committed),
         ("Requests being answered", app.busy),
     ]
-    drawn = {"lights": lights, "figures": figures, "troubled": troubled}
+    kept = app.maintenance.figures if app.maintenance is not None else None
+    if kept is not None:
+        figures += [
+            ("Loose objects that were packed", kept.gathered),
+            ("Packs that became part of others", kept.repacked),
+            ("Bytes that were reclaimed", kept.reclaimed_bytes),
+        ]
+    drawn = {"lights": lights, "figures": figures, "troubled": troubled, "kept": kept}
     return Page("health.html", drawn, twin="/health")
 
 

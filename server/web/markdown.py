@@ -21,6 +21,8 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from markupsafe import escape
 
+#: Bytes of a text that is laid out. What is written to be hard takes some 5 seconds at this length.
+LONGEST = 64 << 10
 _TAGS = {
     "h1", "h2", "h3", "h4", "h5", "h6", "p", "br", "hr", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong",
     "s", "table", "thead", "tbody", "tr", "th", "td", "span",

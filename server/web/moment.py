@@ -9,13 +9,14 @@ import msgspec
 from gitstore.changes import Workspace
 from gitstore.model import Touch
 from gitstore.snapshot import Snapshot
+from gitstore.story import Story
 from server.web.visit import Visit
 
 
 class Seen(msgspec.Struct, frozen=True):
     """A workspace at the moment that was asked for; `asked` is None for the present, `time` in ms.
 
-    `touch` gives the commit that had last changed a path of `main` by then.
+    `touch` gives the commit that had last changed a path of `main` by then, `story` what a file had been through.
     """
 
     workspace: Workspace
@@ -25,6 +26,7 @@ class Seen(msgspec.Struct, frozen=True):
     time: int
     commit: str | None
     touch: Callable[[str], Touch | None]
+    story: Callable[[str], Story | None]
 
     @property
     def past(self) -> bool:
@@ -41,6 +43,8 @@ def see(visit: Visit) -> Seen:
         return Seen(
             workspace, now, slug, None, now.updated_at, now.main.head,
             lambda path: visit.store.last_touch(workspace.id, "main", path),
+            lambda path: visit.store.history.story(workspace.id, "main", path),
         )  # fmt: skip
     then = visit.app.past.at(workspace, at)
-    return Seen(workspace, then.snapshot, slug, at, then.moment.time, then.moment.main, then.story.touch)
+    told = then.story
+    return Seen(workspace, then.snapshot, slug, at, then.moment.time, then.moment.main, told.touch, told.story)

@@ -70,6 +70,8 @@ def look(content_type: str, data: bytes, name: str = "") -> Look:
         except (errors.Malformed, DocumentError):
             return Look("text", numbered(text), note="It cannot be read as what it says it is.")
         return Look("values", tree.draw(value), numbered(text))
+    if essence == "text/markdown" and len(data) > markdown.LONGEST:
+        return Look("text", numbered(text), note="Too long to be laid out: shown as it is written.")
     if essence == "text/markdown":
         return Look("markdown", source=numbered(text), short=len(text) < _SHORT)
     if essence in _TABLES:
@@ -117,15 +119,18 @@ def _table(text: str, delimiter: str) -> Look:
         return Look("text", numbered(text), note="It cannot be read as a table.")
     if not rows:
         return Look("text", numbered(text))
-    note = f"The first {_ROWS} rows are shown." if len(rows) > _ROWS + 1 else None
-    width = min(max(len(row) for row in rows), _COLUMNS)
+    widest = max(len(row) for row in rows)
+    width = min(widest, _COLUMNS)
+    left_out = [f"The first {_ROWS} rows are shown."] if len(rows) > _ROWS + 1 else []
+    if widest > width:
+        left_out.append(f"The first {width} of {widest:,} columns are shown.")
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in _filled(rows[0], width))
     body = "".join(
         "<tr>" + "".join(f"<td{_number(cell)}>{escape(cell)}</td>" for cell in _filled(row, width)) + "</tr>"
         for row in rows[1 : _ROWS + 1]
     )
     drawn = f'<table class="grid"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return Look("table", Markup(drawn), numbered(text), note)  # noqa: S704  (every cell went through `escape`)
+    return Look("table", Markup(drawn), numbered(text), " ".join(left_out) or None)  # noqa: S704  (every cell went through `escape`)
 
 
 def _filled(row: list[str], width: int) -> list[str]:

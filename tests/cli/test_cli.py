@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import started
+from started import PIPE, Started
 
 COMMAND = Path(sys.executable).with_name("gitstore")
 ID = "8f4c1c52-6a0d-4b7e-9d35-1f0a7b7c2e10"
@@ -29,9 +31,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def gitstore(*words: object, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [COMMAND, *map(str, words)], capture_output=True, text=True, timeout=60, env=environment(**more)
-    )
+    done = started.run(*words, env=environment(**more))
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done
@@ -51,11 +51,10 @@ class Served:
     """A server that was started as a person starts it."""
 
     def __init__(self, data: Path, *words: object, **more: str) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, "serve", "--data", data, "--port", "0", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self.process = Started(
+            ["serve", "--data", str(data), "--port", "0", *map(str, words)],
+            stdout=PIPE,
+            stderr=PIPE,
             env=environment(**more),
         )
         assert self.process.stdout is not None
@@ -83,7 +82,7 @@ class Served:
         began = time.monotonic()
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, time.monotonic() - began, out, err
+        return self.process.wait(), time.monotonic() - began, out, err
 
 
 @pytest.fixture
@@ -378,3 +377,22 @@ def test_delete_restore_purge(served: Served, data: Path) -> None:
     assert answer("workspace", "purge", "shop", "--data", data)["purged"][0]["id"] == ID
     assert list((data / "trash").iterdir()) == []
     gitstore("workspace", "restore", "shop", "--data", data, code=1)
+
+
+def test_gc_says_what_why_and_how_much(data: Path, folder: Path) -> None:
+    gitstore("import", folder, "--data", data)
+    oid = "ab" * 32
+    place = data / "large/ab/ab" / oid
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"nobody has it")
+    os.utime(place, (1e9, 1e9))
+    assert (
+        "(store): object " + oid + ", 13 bytes: no workspace has had it"
+        in gitstore("gc", "--dry-run", "--data", data).stdout
+    )
+    assert place.exists()
+    done = answer("gc", "--data", data)
+    assert (done["bytes"], done["dry_run"], [one["id"] for one in done["reclaimed"]]) == (13, False, [oid])
+    assert not place.exists()
+    assert "freed 0 bytes, 0 pieces" in gitstore("gc", "shop", "--data", data).stdout
+    gitstore("gc", "nowhere", "--data", data, code=1)

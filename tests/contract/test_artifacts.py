@@ -19,7 +19,8 @@ from contract.conftest import Place, Server
 RECORD = ["id", "workflow_id", "workspace_id", "task_id", "logical_path", "content_type", "size_bytes",
           "checksum_sha256",
           "metadata", "retention_policy", "expires_at", "created_at", "download_url", "preview_url", "permalink_url",
-          "preview_eligible", "preview_mode", "storage_backend", "commit", "content_indexed"]  # fmt: skip
+          "preview_eligible", "preview_mode", "storage_backend",
+          "commit", "pinned", "content_indexed"]  # fmt: skip
 MIB = 1024 * 1024
 
 

@@ -163,6 +163,9 @@ def test_the_difference_of_two_moments(admin: Client, place: Place) -> None:
     assert [file["path"] for file in answer.data["files"]] == ["memory/k0.yaml", "memory/k1.yaml"]
     assert answer.data["files"][0]["values"] == [{"op": "added", "pointer": "", "new": 0}]
     assert answer.data["files"][0]["old"] is None
+    names = admin.get(f"{place.at}/diff?from={start}&per_page=1&page=2&name_status=true")
+    assert names.meta["total"] == 5
+    assert names.data["files"] == [{"path": "memory/k1.yaml", "op": "added", "part": "memory", "key": "k1"}]
     back = admin.get(f"{place.at}/diff?from=now&to={start}&path=memory/k3.yaml").data["files"]
     assert [(file["op"], file["path"]) for file in back] == [("deleted", "memory/k3.yaml")]
     assert admin.get(f"{place.at}/diff?from={end}").data["files"] == []

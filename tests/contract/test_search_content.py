@@ -65,8 +65,8 @@ def test_a_file_of_the_context_is_read_as_well(admin: Client, agent: Client, ser
     place, first, second = Place(server, admin), word(), word()
     sent = {"file_name": "a.html", "content_base64": base64.b64encode(f"<p>{first}".encode()).decode()}
     file = admin.post(f"{place.at}/files", sent).data
-    content = {"content_base64": base64.b64encode(f"<p>{second}".encode()).decode()}
-    admin.put(f"{place.at}/files/{file['key']}/content", content)
+    sent["content_base64"] = base64.b64encode(f"<p>{second}".encode()).decode()
+    assert admin.post(f"{place.at}/files", sent).data["version"] == 2
     until = time.monotonic() + 30
     while not (found := agent.get(f"/search?q={second}").data):
         assert time.monotonic() < until

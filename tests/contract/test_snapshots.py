@@ -140,3 +140,23 @@ def test_tags_that_a_person_made_are_moments_too(admin: Client, place: Place) ->
     place.git("tag", first[:6])  # does not stand in the way of the commit
     place.git("tag", "-f", first[:6], "HEAD")
     assert at(admin, place, "/memory", first[:6]).data == {"a": 1}
+
+
+def test_a_snapshot_that_somebody_made_by_hand_is_no_failure(server: Server, admin: Client) -> None:
+    place = Place(server, admin, memory={"k": 1})
+    admin.put(f"{place.at}/snapshots/good")
+    place.published()
+    head = place.read()["head"]
+    place.git("-c", "user.name=a", "-c", "user.email=a@b", "tag", "-a", "odd", head,
+              "-m", "by hand\n\nGitstore-Evidence: nonsense\nGitstore-Time: soon")  # fmt: skip
+    place.git("update-ref", "refs/gitstore/snapshots/odd", "refs/tags/odd")
+    place.git("-c", "user.name=a", "-c", "user.email=a@b", "tag", "-a", "far", head,
+              "-m", f"by hand\n\nGitstore-Evidence: {'1' * 40}\nGitstore-Time: {'9' * 5000}")  # fmt: skip
+    place.git("update-ref", "refs/gitstore/snapshots/far", "refs/tags/far")
+    assert {one["name"] for one in admin.get(f"{place.at}/snapshots").data} == {"good", "odd", "far"}
+    for name in ("odd", "far"):
+        assert admin.get(f"{place.at}/snapshots/{name}").data["commit"] == head
+        for route in ("?", "/artifacts?", "/memory?", "/blame?path=memory/k.yaml&"):
+            assert admin.get(f"{place.at}{route}at={name}").status == 200, route
+        for branch in ("main", "evidence"):
+            assert admin.get(f"{place.at}/diff?from={name}&branch={branch}").data["files"] == []

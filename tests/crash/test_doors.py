@@ -10,14 +10,13 @@ import gc
 import os
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import started
 
 from crash import doors
 from crash.doors import HOME, Caller, Committer, Ledger, Pusher, Saver, Writer, git
@@ -107,10 +106,7 @@ def at_rest(server: Server, folder: Path) -> list[str]:
         found.append(f"locks are left: {locks}")
     if list((server.data / "journal").iterdir()):
         found.append("an orderly stop left something to recover")
-    done = subprocess.run(
-        [sys.executable, "-m", "server", "verify", "--data", str(server.data)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True,
-    )  # fmt: skip
+    done = started.run("verify", "--data", server.data)
     if done.returncode != 0:
         found.append(f"gitstore verify: {done.stdout[-1500:]}{done.stderr[-1500:]}")
     return found

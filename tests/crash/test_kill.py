@@ -109,8 +109,9 @@ def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> Non
     traffic.prepare(server.client)
     extra = []
     for number in range(ROUNDS):
-        with traffic.running(server.port):
-            time.sleep(rng.choice((0.05, 0.3, 1.0)) * rng.uniform(0.5, 1.5))
+        busy = rng.choice((0.05, 0.3, 1.0))  # seconds; the longest at the pace of people, not of a flood
+        with traffic.running(server.port, 0.05 if busy == 1.0 else 0.0):
+            time.sleep(busy * rng.uniform(0.5, 1.5))
             server.kill()
         if rng.random() < 0.2:  # and once more, while it recovers
             server.spawn()

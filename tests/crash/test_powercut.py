@@ -178,11 +178,22 @@ def groups(s: Script) -> None:
 
 
 def folds(s: Script) -> None:
-    for number in range(4):
-        s.apply(lambda d, n=number: memory.set(d, {f"a{n}": n, f"b{n}": n, f"c{n}": n, f"d{n}": "w" * 100}))
-        s.apply(lambda d, n=number: memory.set(d, {f"a{n}": -1, f"b{n}": -n}))
-        s.apply(lambda d, n=number: memory.set(d, {f"e{n}": n, f"f{n}": n, f"g{n}": n, f"h{n}": n}))
-        s.publish()
+    for number in range(2, 4):
+        pack(s, number)
+
+
+def packs_made(s: Script) -> None:
+    """What is there when the scenario of the folds begins: the next pack makes them too many."""
+    base(s)
+    for number in range(2):
+        pack(s, number)
+
+
+def pack(s: Script, n: int) -> None:
+    s.apply(lambda d: memory.set(d, {f"a{n}": n, f"b{n}": n, f"c{n}": n, f"d{n}": "w" * 100}))
+    s.apply(lambda d: memory.set(d, {f"a{n}": -1, f"b{n}": -n}))
+    s.apply(lambda d: memory.set(d, {f"e{n}": n, f"f{n}": n, f"g{n}": n, f"h{n}": n}))
+    s.publish()
 
 
 def context(s: Script) -> None:
@@ -222,9 +233,14 @@ def secrets(s: Script) -> None:
     s.publish()
 
 
-def renames(s: Script) -> None:
+def two(s: Script) -> None:
+    """What is there when the scenario of the renames begins."""
+    base(s)
     s.create(OTHER, "other", memory={"o": 1})
     s.publish(OTHER)
+
+
+def renames(s: Script) -> None:
     s.slug(HOME, "away")
     s.publish()
     s.slug(OTHER, "home")
@@ -301,10 +317,9 @@ def artifact(path: str, content: bytes) -> artifacts.New:
 SCENARIOS = {
     each.__name__: (each, None if each is first_start else base)
     for each in (
-        first_start, memories, groups, folds, context, produced, secrets, renames, unpublished_renames, deletion,
-        checkpoints, stopping,
+        first_start, memories, groups, context, produced, secrets, unpublished_renames, deletion, checkpoints, stopping,
     )
-} | {"tagged": (tagged, packed)}  # fmt: skip
+} | {"folds": (folds, packs_made), "renames": (renames, two), "tagged": (tagged, packed)}  # fmt: skip
 
 
 # -- looking ------------------------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from started import Started
 
 ADMIN = "admin-key-for-tests-0123456789"
 API = "/api/v1"
@@ -45,18 +45,25 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        sent = {"Authorization": f"Bearer {ADMIN}", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        sent = {name.replace("_", "-"): text for name, text in headers.items()}
         if body is not None:
             sent["Content-Type"] = "application/json"
+        return self._ask(method, path, json.dumps(body).encode() if body is not None else None, sent)
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            self._connection.request(method, path, json.dumps(body) if body is not None else None, sent)
+            self._connection.request(method, path, body, {"Authorization": f"Bearer {ADMIN}", **headers})
             with self._connection.getresponse() as answer:  # it has the socket where the server is to close it
                 return Answer(answer.status, answer.read(), answer.headers)
         except BaseException:
             self.close()
             raise
+
+    def send(self, path: str, content: bytes) -> Answer:
+        """POSTs bytes as they are."""
+        return self._ask("POST", path, content, {"Content-Type": "application/octet-stream"})
 
     def read(self, path: str) -> Any:
         """The data of a GET that must succeed."""
@@ -91,19 +98,19 @@ class Client:
 class Server:
     """`gitstore serve` on a data folder."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, log: Path | None = None) -> None:
         self.data = data
+        self._told = log or data.parent / f"{data.name}.log"
         self.settings: dict[str, str] = {}  # more of its environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._log = open(data.parent / f"{data.name}.log", "ab")  # noqa: SIM115  (as long as the server)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._log = open(self._told, "ab")  # noqa: SIM115  (as long as the server)
+        self._process: Started | None = None
 
     def spawn(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "server", "serve", "--data", str(self.data), "--port", str(self.port)],
-            cwd=Path(__file__).parents[2],
+        self._process = Started(
+            ["serve", "--data", str(self.data), "--port", str(self.port)],
             env={**os.environ, "GITSTORE_ADMIN_KEY": ADMIN, **self.settings},
             stdout=self._log,
             stderr=self._log,
@@ -125,6 +132,12 @@ class Server:
             assert self._process.poll() is None, self.log()
             time.sleep(0.005)
         raise AssertionError(f"it does not get ready: {self.log()}")
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     def work(self) -> float:
         """Seconds of processor time that it has used (proc(5)): unlike the clock they do not tell of other programs."""
@@ -148,7 +161,7 @@ class Server:
 
     def log(self) -> str:
         self._log.flush()
-        return (self.data.parent / f"{self.data.name}.log").read_text()[-4000:]
+        return self._told.read_text()[-4000:]
 
     def client(self) -> Client:
         return Client(self.port)
@@ -169,6 +182,7 @@ class Traffic:
         self._rngs = [random.Random(seed * 100 + number) for number in range(clients)]
         self._numbers = [0] * clients
         self._stop = threading.Event()
+        self._pause = 0.0
 
     def prepare(self, connect: Callable[[], Client]) -> None:
         """The workspaces that live for the whole test."""
@@ -183,9 +197,12 @@ class Traffic:
             self.expected["spec", slug] = [{}]
 
     @contextlib.contextmanager
-    def running(self, port: int) -> Iterator[None]:
-        """Writes while the block runs. The server is expected to be dead, or dying, at its end."""
+    def running(self, port: int, pause: float = 0.0) -> Iterator[None]:
+        """Writes while the block runs, each client with a pause of that many seconds or less between two requests. The
+        server is expected to be dead, or dying, at its end.
+        """
         self._stop.clear()
+        self._pause = pause
         self.commits = []
         threads = [threading.Thread(target=self._run, args=(number, port)) for number in range(self.clients)]
         for thread in threads:
@@ -207,6 +224,8 @@ class Traffic:
         try:
             while not self._stop.is_set():
                 rng.choice(steps)(client, number, rng)
+                if self._pause:
+                    time.sleep(self._pause * rng.random())
         except (OSError, http.client.HTTPException):
             pass  # it was killed; what was under way is in doubt
         except Exception as error:  # noqa: BLE001  (a thread's error would else be lost)

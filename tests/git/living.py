@@ -28,7 +28,7 @@ PERSON |= {"GIT_COMMITTER_NAME": "Rosa", "GIT_COMMITTER_EMAIL": "rosa@northgate.
 PERSON |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C", "HOME": "/nonexistent"}
 
 
-def until(ready: Callable[[], T], seconds: float = 15.0, *, what: Callable[[], object] = lambda: "") -> T:
+def until(ready: Callable[[], T], seconds: float = 40.0, *, what: Callable[[], object] = lambda: "") -> T:
     """What `ready` answers once that is true of it; the deadline is for a machine with too much to do."""
     end = time.monotonic() + seconds
     while True:

@@ -7,8 +7,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 from contract.conftest import ADMIN
+from started import PIPE, STDOUT, Started
 
 from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.model import Problem
@@ -383,11 +382,9 @@ class Process:
     """`gitstore serve` over a folder, and its API."""
 
     def __init__(self, data: Path) -> None:
-        words = [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", "0"]
+        words = ["serve", "--data", str(data), "--port", "0"]
         about = {**os.environ, "GITSTORE_ADMIN_KEY": ADMIN, "GITSTORE_CHECKOUT_SETTLE": "0.1"}
-        self.process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=about, cwd=data.parent
-        )
+        self.process = Started(words, stdout=PIPE, stderr=STDOUT, env=about, cwd=data.parent)
         self.said: list[str] = []
         assert self.process.stdout is not None
         self.port = 0

@@ -8,8 +8,6 @@ import hmac
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 from contract.client import Answer, Client
 from contract.conftest import ADMIN, Place, Server, serving
+from started import DEVNULL, PIPE, Started
 from unit.githosts import Host
 from unit.githosts import serving as hosting
 
@@ -333,9 +332,8 @@ def test_a_kill_in_the_middle_leaves_nothing_broken(tmp_path: Path, host: Host) 
     }
     followed: Followed | None = None
     for number in range(6):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", "0"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
+        process = Started(
+            ["serve", "--data", str(data), "--port", "0"], env=environment, stdout=PIPE, stderr=DEVNULL
         )  # fmt: skip
         try:
             port = 0

@@ -240,6 +240,7 @@ def test_the_answer(branch):
         "preview_mode": "text",
         "storage_backend": "git",
         "commit": None,
+        "pinned": False,
     }
 
 

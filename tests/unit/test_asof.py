@@ -27,7 +27,7 @@ def touch(facts: CommitFacts) -> Touch:
     return Touch(facts.id, facts.time, facts.actor)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(feeds(), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_touches_and_the_spec_are_those_up_to_the_commit(feed: list[tuple[str, CommitFacts]], sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gitstore import documents
 from gitstore.blame import Leaf, Line, Version, blame_leaves, blame_lines
 from gitstore.blame import leaves as leaves_module
+from gitstore.blame import versions as versions_module
 from gitstore.blame.leaves import leaves
 from gitstore.diff import members as members_module
 
@@ -81,7 +82,7 @@ def versions(story: list[tuple[str, Any]]) -> list[Version]:
 
 
 @given(stories(), st.integers(0, 10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_leaves_are_those_of_a_replay(story: list[tuple[str, Any]], middle: int) -> None:
     wanted = replayed(story)
     every = versions(story)
@@ -159,9 +160,29 @@ def test_items_are_known_by_their_id_and_a_broken_version_is_passed_over() -> No
 
 
 def test_what_is_older_than_was_read_names_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaves_module, "VERSIONS_MAX", 2)
+    monkeypatch.setattr(versions_module, "VERSIONS_MAX", 2)
     every = [Version(f"c{n}", documents.dump({"a": 1, "b": n})) for n in range(5, 0, -1)]
     assert blame_leaves(every) == [Leaf("/a", 1, None), Leaf("/b", 5, "c5")]
+    assert blame_leaves(every[:2]) == [Leaf("/a", 1, "c4"), Leaf("/b", 5, "c5")]  # all of them were read
+    assert blame_lines(every) == [Line("a: 1", None), Line("b: 5", "c5")]
+
+
+def test_versions_are_read_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = [Version(f"c{n}", b"{a: 1, b: %d}\n" % n) for n in range(5, 0, -1)]
+    block = [Version(f"c{n}", b"a: 1\nb: {c: 1, d: %d}\n" % n) for n in range(5, 0, -1)]
+    assert [leaf.commit for leaf in blame_leaves(flow)] == ["c1", "c5"]
+    assert [leaf.commit for leaf in blame_leaves(block)] == ["c1", "c1", "c5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(leaves_module, "_PARSED", 40)  # two of each
+        assert [leaf.commit for leaf in blame_leaves(flow)] == [None, "c5"]
+        assert [leaf.commit for leaf in blame_leaves(block)] == [None, None, "c5"]
+    monkeypatch.setattr(versions_module, "BYTES_MAX", 50)
+    for every in (flow, block):
+        assert next(iter(blame_leaves(every))).commit is None
+        assert blame_lines(every)[-1].commit == "c5"
+    assert blame_lines(block)[0] == Line("a: 1", None)
+    monkeypatch.setattr(versions_module, "BYTES_MAX", 1)
+    assert blame_lines(block)[0] == Line("a: 1", None)  # the newest one is read whatever its size
 
 
 def test_nothing_is_told_of_no_file_and_of_no_document() -> None:
@@ -174,7 +195,7 @@ def test_nothing_is_told_of_no_file_and_of_no_document() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3), st.integers(0, 3)), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_lines_are_those_of_a_replay(edits: list[tuple[int, int, int]]) -> None:
     numbers = iter(range(10_000))
     lines = [(f"line {next(numbers)}", "c0") for _ in range(6)]

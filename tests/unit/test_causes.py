@@ -25,7 +25,7 @@ def has(cause: Cause, facts: CommitFacts) -> bool:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     feeds(),
     st.builds(

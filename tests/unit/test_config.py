@@ -52,6 +52,7 @@ def test_every_setting_can_come_from_the_environment():
         "git_push_scope": "agent",
         "checkout_mode": "manual",
         "checkout_watch": "false",
+        "maintenance": "false",
         "ssh_known_hosts": "/etc/ssh/known hosts",
         "ssh_identity": "/srv/key",
     }

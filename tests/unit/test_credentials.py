@@ -285,7 +285,7 @@ def test_a_token_inside_a_longer_word_is_none():
 
 @given(st.text(max_size=400))
 @example("-----BEGIN PRIVATE KEY-----")
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_text_is_found_by_chance(text):
     assert find_text(text) == []
     assert find({text: [text]}) == []
@@ -296,7 +296,7 @@ MARKERS = sorted({rule.marker for rule in credentials._RULES})
 
 
 @given(st.lists(st.one_of(st.sampled_from(MARKERS), WORDS), max_size=8).map("".join))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_not_even_text_with_the_marks_of_tokens(text):
     # Hypothesis draws runs and repetitions rather than randomness, which is what placeholders look like.
     found = find_text(text)

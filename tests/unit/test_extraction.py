@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.errors import NotFound
+from gitstore.errors import NotFound, StorageFailed
 from gitstore.extraction import TEXT_MAX, Extracted, Extraction, form
 from gitstore.extraction.child import Child
 from gitstore.extraction.extraction import Index
@@ -238,6 +238,9 @@ class Memory(Index):
         for key in [key for key in self.documents if key[0] == workspace]:
             del self.documents[key]
 
+    def flush(self) -> None:
+        raise StorageFailed("the disk is full")
+
 
 class Counting(Child):
     """A child that counts, and does it here."""
@@ -267,13 +270,13 @@ class Texts:
     def open(self) -> None:
         self.texts = Extraction(self.folder / "texts.sqlite", self.index, self.blob, child=self.child)
 
-    def blob(self, workspace: str, blob: str) -> bytes:
+    def blob(self, workspace: str, blob: str, most: int) -> bytes:
         if workspace == "gone":
             raise NotFound("there is no workspace")
         return BLOBS[blob]
 
     def put(self, id_: str, blob: str, workspace: str = "w", text: str = "") -> None:
-        reader = self.texts.reader(lambda blob: BLOBS[blob])
+        reader = self.texts.reader(lambda blob, _: BLOBS[blob])
         said = f"{text}{reader('text/html', blob)}"
         self.texts.put(workspace, Document("artifact", id_, f"{id_}.html", said), reader.waiting)
 
@@ -282,8 +285,12 @@ class Texts:
         return found.text if found is not None else None
 
     def settle(self) -> None:
+        self.wait(lambda: self.texts.backlog == 0)
+
+    @staticmethod
+    def wait(done: Callable[[], bool]) -> None:
         until = time.monotonic() + 20
-        while self.texts.backlog:
+        while not done():
             assert time.monotonic() < until
             time.sleep(0.005)
 
@@ -313,6 +320,23 @@ def test_what_waits_survives_a_restart(kept: Texts) -> None:
     kept.texts.start()
     kept.settle()
     assert kept.text("one") == "alpha"
+
+
+def test_what_did_not_reach_the_disk_is_put_again(kept: Texts) -> None:
+    kept.put("one", A)
+    kept.texts.start()
+    kept.settle()
+    kept.texts.stop()
+    kept.index.documents.clear()
+    kept.open()
+    kept.texts.start()
+    kept.settle()
+    assert (kept.text("one"), kept.child.read) == ("alpha", 1)
+    kept.texts.stop()
+    kept.index.flush = lambda: None  # type: ignore[method-assign]
+    kept.open()
+    kept.texts.start()
+    kept.wait(lambda: kept.texts.waiting == 0)
 
 
 def test_a_text_never_comes_after_what_took_its_place(kept: Texts) -> None:
@@ -346,5 +370,5 @@ def test_how_far_a_text_is_indexed(kept: Texts) -> None:
     assert kept.texts.indexed([("text/plain", A, 10)]) == ["full"]
     assert kept.texts.indexed([("text/plain", A, TEXT_MAX + 1)]) == ["partial"]
     assert kept.texts.indexed([("image/png", A, 10)]) == ["none"]
-    assert kept.texts.of("text/plain", B, lambda _: b"\xff").indexed == "none"
+    assert kept.texts.of("text/plain", B, lambda *_: b"\xff").indexed == "none"
     assert kept.texts.indexed([("text/plain", B, 10)]) == ["none"]

@@ -42,7 +42,7 @@ def touches(feed: Feed, workspace: str, branch: Branch) -> dict[str, tuple[Touch
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(feeds(), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_look_ups_are_what_the_list_of_commits_says(feed: list[tuple[str, CommitFacts]], sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def answers(history: History) -> list[Any]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(feeds(), st.randoms(use_true_random=False))
 def test_begun_again_it_gives_the_same_answers(feed: list[tuple[str, CommitFacts]], random: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:

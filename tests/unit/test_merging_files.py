@@ -151,7 +151,7 @@ def test_a_change_of_one_side_is_taken_byte_for_byte(one: tuple[str, Any], two: 
 
 
 @given(values, values, values, st.randoms(use_true_random=False), st.sampled_from(["ours", "theirs"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_file_says_what_the_structural_merge_says(
     value: Any, x: Any, y: Any, source: random.Random, prefer: Any
 ) -> None:
@@ -166,7 +166,7 @@ def test_the_file_says_what_the_structural_merge_says(
 
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=2), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_remarks_of_both_sides_are_kept(keys: list[str], data: st.DataObject) -> None:
     def line(key: str, value: int, *remarks: str) -> str:
         return "".join(f"# {remark}\n" for remark in remarks) + f"{key}: {value}\n"
@@ -187,7 +187,7 @@ def test_remarks_of_both_sides_are_kept(keys: list[str], data: st.DataObject) ->
     st.sampled_from(["a.yaml", "a.txt", "\udcff.yml"]),
     *(st.one_of(st.none(), st.binary(max_size=12), st.text("ab:- \n#{}[]\r\0é", max_size=14).map(str.encode)),) * 3,
 )
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_no_bytes_make_it_fail(path: str, base: bytes | None, ours: bytes | None, theirs: bytes | None) -> None:
     one = merge_file(path, base, ours, theirs)
     two = merge_file(path, base, theirs, ours, prefer="theirs")
@@ -203,7 +203,7 @@ LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n", "e\n"]), max_size=
 
 
 @given(LINES, LINES, LINES)
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_lines_of_either_side_are_in_the_merge_or_in_a_clash(
     base: list[str], ours: list[str], theirs: list[str]
 ) -> None:
@@ -247,7 +247,7 @@ def test_markers_stand_around_the_clash_in_the_merged_document() -> None:
     st.sampled_from(["a.yaml", "a.txt"]),
     *(st.one_of(st.binary(max_size=12), st.text("ab:- \n#{}[]\r\0é", max_size=14).map(str.encode)),) * 3,
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_markers_show_both_sides(path: str, base: bytes, ours: bytes, theirs: bytes) -> None:
     done = merge_marked(path, base, ours, theirs)
     assert done.data is not None

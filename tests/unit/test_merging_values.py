@@ -70,7 +70,7 @@ def test_a_change_somewhere_inside_meets_an_unchanged_side(base: Any, fresh: Any
 
 
 @given(named, named, named)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_swapping_the_sides_gives_the_same_up_to_order(base: Any, ours: Any, theirs: Any) -> None:
     for prefer, other in (("ours", "theirs"), ("theirs", "ours")):
         one, clashes = merge_values(base, ours, theirs, prefer)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ def test_swapping_the_sides_gives_the_same_up_to_order(base: Any, ours: Any, the
 
 
 @given(values, values, values, st.sampled_from(["ours", "theirs"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_at_every_clash_stands_the_preferred_value(base: Any, ours: Any, theirs: Any, prefer: Any) -> None:
     merged, clashes = merge_values(base, ours, theirs, prefer)
     for clash in clashes:
@@ -95,7 +95,7 @@ def test_at_every_clash_stands_the_preferred_value(base: Any, ours: Any, theirs:
 
 
 @given(named, st.randoms(use_true_random=False), named, named)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_result_without_clash_has_every_change_of_both(base: Any, source: random.Random, x: Any, y: Any) -> None:
     ours, theirs = changed(source, base, x), changed(source, base, y)
     assume(all(map(told_apart, (base, ours, theirs))))

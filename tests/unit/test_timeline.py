@@ -51,7 +51,7 @@ def queries(draw: st.DrawFn) -> TimelineQuery:
     return TimelineQuery(per_page=draw(st.sampled_from([1, 2, 5, 100])), **given)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(feeds(), st.lists(queries(), min_size=1, max_size=6), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_the_timeline_is_the_list_of_commits_filtered(
     feed: list[tuple[str, CommitFacts]], asked: list[TimelineQuery], sizes: list[int]

@@ -14,8 +14,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -26,6 +24,7 @@ from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from started import DEVNULL, PIPE, Started
 
 from web import story
 
@@ -132,6 +131,16 @@ class Site:
         self.api("POST", "/workspaces", {"name": f"Try {slug}", "slug": slug, "memory": memory})
         return slug
 
+    def conflict(self) -> str:
+        """A fresh workspace in which an edit in the folder and one through the API stand against each other."""
+        slug = self.workspace(policy={"limit": 2})
+        file = self.data / "workspaces" / slug / "memory" / "policy.yaml"
+        poll(file.exists)
+        file.write_text("limit: 10\n")
+        self.api("PATCH", f"/workspaces/{slug}/memory", {"key": "policy", "value": {"limit": 20}})
+        poll(lambda: self.api("GET", f"/workspaces/{slug}/problems"))
+        return slug
+
 
 def poll(look: Callable[[], Any], seconds: float = 30) -> Any:
     """What `look` gives once it gives something."""
@@ -153,9 +162,9 @@ def running(data: Path, keys: dict[str, str], **settings: str) -> Iterator[Site]
     """`gitstore serve` over a store, as a process of its own."""
     port = _free_port()
     given = {f"GITSTORE_{name.upper()}": value for name, value in settings.items()}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server", "serve", "--data", str(data), "--port", str(port)],
-        cwd=story.ROOT, env={**os.environ, **given}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    process = Started(
+        ["serve", "--data", str(data), "--port", str(port)],
+        cwd=story.ROOT, env={**os.environ, **given}, stdout=DEVNULL, stderr=PIPE,
     )  # fmt: skip
     site = Site(port, data, keys)
     try:

@@ -74,18 +74,8 @@ def test_an_earlier_value_is_restored(site: Site, page: Page) -> None:
     assert _policy(site, slug) == {"limit": 3}
 
 
-def _conflict(site: Site) -> str:
-    slug = site.workspace(policy={"limit": 2})
-    file = site.data / "workspaces" / slug / "memory" / "policy.yaml"
-    poll(file.exists)
-    file.write_text("limit: 10\n")
-    site.api("PATCH", f"/workspaces/{slug}/memory", {"key": "policy", "value": {"limit": 20}})
-    poll(lambda: site.api("GET", f"/workspaces/{slug}/problems"))
-    return slug
-
-
 def test_a_conflict_is_settled_by_a_side(site: Site, page: Page) -> None:
-    slug = _conflict(site)
+    slug = site.conflict()
     page.goto("/ui/?q=" + slug)
     page.get_by_role("link", name="1 problem").click()
     cells = page.locator(".places td")
@@ -97,7 +87,7 @@ def test_a_conflict_is_settled_by_a_side(site: Site, page: Page) -> None:
 
 
 def test_a_conflict_is_settled_by_a_value(site: Site, page: Page) -> None:
-    slug = _conflict(site)
+    slug = site.conflict()
     page.goto(f"/ui/w/{slug}/problems")
     page.get_by_text("Or write what it shall say").click()
     page.get_by_label("Value, as YAML").fill("limit: 15\nwhy: agreed\n")

@@ -201,3 +201,22 @@ def test_cookies_are_written_and_read() -> None:
     assert cookie("a", "b", seconds=5, secure=True)[1] == "a=b; Path=/ui; Max-Age=5; HttpOnly; SameSite=Strict; Secure"
     assert cookies('a=1; b="2"; a=3; c; =x; d=e=f') == {"a": "1", "b": "2", "": "x", "d": "e=f"}
     assert cookies(None) == {}
+
+
+def test_hostile_markdown_takes_no_long_time() -> None:
+    text = b"![" * (markdown.LONGEST // 2)  # seconds of work for a parser, minutes at the length of other texts
+    assert preview.look("text/markdown", text).kind == "markdown"
+    long = preview.look("text/markdown", text + b"!")
+    assert (long.kind, long.note) == ("text", "Too long to be laid out: shown as it is written.")
+    with pytest.raises(errors.Invalid):
+        preview.frame("text/markdown", text + b"!", "x.md")
+
+
+def test_a_table_says_which_columns_and_rows_it_leaves_out() -> None:
+    wide = preview.look("text/csv", b",".join(b"c%d" % number for number in range(99)) + b"\n1\n")
+    assert wide.kind == "table"
+    assert wide.note == "The first 60 of 99 columns are shown."
+    assert preview.look("text/csv", b"a\n" * 501).note is None
+    assert preview.look("text/csv", b"a\n" * 502).note == "The first 500 rows are shown."
+    both = preview.look("text/csv", (b"," * 60 + b"\n") * 502).note
+    assert both == "The first 500 rows are shown. The first 60 of 61 columns are shown."

@@ -54,7 +54,7 @@ class Graph(Repository):
 
 
 @given(st.integers(1, 12), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_history_with_any_clocks(size: int, source: random.Random) -> None:
     graph, commits = Graph(), list[Oid]()
     for number in range(size):

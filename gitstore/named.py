@@ -1,0 +1,151 @@
+"""Which large objects a repository still needs: those that any commit names which anything in `.git` leads to.
+
+What git itself may come back to counts: branches, tags, the stash, reflogs, a merge or rebase under way, other work
+trees, their indexes. Only of the evidence branch the history counts no longer than a time of grace: what an artifact
+held that was taken off the branch before is named by nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+from gitstore.errors import Damaged
+from gitstore.facts import line, time_of
+from gitstore.lfs.pointer import decode
+from gitstore.repository.index import Index, IndexForeign
+from gitstore.repository.objects import BLOB, COMMIT, TAG, TREE, Oid
+from gitstore.repository.repository import Repository
+from gitstore.repository.trees import Tree
+
+_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
+_ELSEWHERE = frozenset({"objects", "lfs", "hooks"})  # of `.git`: no refs there
+_FOLDER, _SUBMODULE = b"40000", b"160000"
+
+
+class Named:
+    """The ids of the large objects that one repository names. `look` may be called again, and adds what is new."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.oids: set[str] = set()
+        self._repository = repository
+        self._seen: set[Oid] = set()
+        self._whole: set[Oid] = set()  # commits whose history was followed to its end
+
+    def look(self, heads: Iterable[Oid], evidence: Oid | None, since: int) -> None:
+        """Follows everything in `.git` and `heads` to its beginning, and `evidence` back to `since` (ms).
+
+        Raises Damaged where an object cannot be read: then nothing may be said about what is not named. OSError.
+        """
+        git = self._repository.git
+        left = (self._repository.kept.get("evidence"), self._repository.shown.get("evidence"))
+        of_evidence = {head for head in (evidence, *left) if head is not None}
+        for oid in {*heads, *_ids(git)} - of_evidence:
+            self._follow(oid)
+        for blob in _indexed(git):
+            self._blob(blob)
+        for head in of_evidence:
+            self._recent(head, since)
+
+    def _get(self, oid: Oid) -> tuple[int, bytes] | None:
+        """An object; None where it is not here, as what a reflog names may be."""
+        try:
+            return self._repository.database.get(oid)
+        except Damaged as error:
+            if "is missing" in error.message:
+                return None
+            raise
+
+    def _follow(self, oid: Oid) -> None:
+        """Everything that an object leads to, however far back."""
+        waiting = [oid]
+        while waiting:
+            here = waiting.pop()
+            if here in self._whole:
+                continue
+            self._whole.add(here)
+            found = self._get(here)
+            if found is None:
+                continue
+            kind, data = found
+            if kind == COMMIT:
+                commit = self._repository.commit(here)
+                self._tree(commit.tree)
+                waiting.extend(commit.parents)
+            elif kind == TAG:
+                waiting.append(Oid(bytes.fromhex(data[7:47].decode("ascii"))))
+            elif kind == TREE:
+                self._tree(here)
+            elif kind == BLOB:
+                self._blob(here)
+
+    def _recent(self, head: Oid, since: int) -> None:
+        """The evidence branch as it was at `since`, and every state after that."""
+        latest = 0
+        before: Oid | None = None
+        for _, commit in line(self._repository, head, None):
+            latest = max(latest, time_of(commit))  # the effective time: what is dated back came when it came
+            if latest < since:
+                before = commit.tree
+                continue
+            self._tree(commit.tree)
+            for parent in commit.parents[1:]:
+                self._follow(parent)
+        if before is not None:
+            self._tree(before)
+
+    def _tree(self, oid: Oid) -> None:
+        waiting = [oid]
+        while waiting:
+            here = waiting.pop()
+            if here in self._seen:
+                continue
+            self._seen.add(here)
+            found = self._get(here)
+            if found is None:
+                continue
+            for entry in Tree.parse(found[1]).entries:  # `<mode> <name>\0<20 bytes>`
+                mode, oid = entry.partition(b" ")[0].lstrip(b"0"), Oid(entry[-20:])
+                if mode == _FOLDER:
+                    waiting.append(oid)
+                elif mode != _SUBMODULE:
+                    self._blob(oid)
+
+    def _blob(self, oid: Oid) -> None:
+        if oid in self._seen:
+            return
+        self._seen.add(oid)
+        found = self._get(oid)
+        pointer = decode(found[1]) if found is not None else None
+        if pointer is not None:
+            self.oids.add(pointer.oid)
+
+
+def _ids(git: str) -> Iterator[Oid]:
+    """Every object id that a file of `.git` outside the objects says: refs, packed refs, logs, what is under way."""
+    for folder, folders, files in os.walk(git):
+        if folder == git:
+            folders[:] = [name for name in folders if name not in _ELSEWHERE]
+        for name in files:
+            if name == "index" or name.endswith((".lock", ".pack", ".idx")):
+                continue
+            try:
+                with open(f"{folder}/{name}", "rb") as file:
+                    data = file.read()
+            except FileNotFoundError:
+                continue
+            for text in set(_ID.findall(data)):
+                yield Oid(bytes.fromhex(text.decode("ascii")))
+
+
+def _indexed(git: str) -> Iterator[Oid]:
+    """The blobs in the index of every work tree. Raises Damaged for one that cannot be read."""
+    places = [git]
+    if os.path.isdir(f"{git}/worktrees"):
+        places += [entry.path for entry in os.scandir(f"{git}/worktrees") if entry.is_dir(follow_symlinks=False)]
+    for place in places:
+        try:
+            yield from Index.read(place).blobs()
+        except IndexForeign as error:
+            raise Damaged(f"the index in {place} cannot be read: {error}") from error
