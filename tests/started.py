@@ -67,17 +67,22 @@ class Started:
 
     def poll(self) -> int | None:
         """The exit code, if it has ended."""
-        if self.returncode is None and select.select([self._link], [], [], 0)[0]:
+        if self.returncode is None and self._ended(0):
             self._end()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not select.select([self._link], [], [], timeout)[0]:
+            if not self._ended(timeout):
                 raise subprocess.TimeoutExpired("gitstore", timeout or 0)
             self._end()
         assert self.returncode is not None
         return self.returncode
+
+    def _ended(self, timeout: float | None) -> bool:
+        ready = select.poll()  # of any descriptor, however many are open
+        ready.register(self._link, select.POLLIN)
+        return bool(ready.poll(None if timeout is None else timeout * 1000))
 
     def _end(self) -> None:
         line = self._said.readline()

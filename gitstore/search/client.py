@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from gitstore.search import messages, state
 from gitstore.search.documents import Document, Hits, Kind, Order
 from gitstore.search.messages import Message
 from gitstore.search.query import Phrase, Prefix, Query, Word
+from gitstore.search.ready import ready
 
 LIMIT: Final = 2.0
 """Seconds that a question may take."""
@@ -412,8 +412,7 @@ class Search:
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            ready, _, _ = select.select([self._woken], [], [], left)
-            if ready:
+            if ready([self._woken], [], left)[0]:
                 self._drain()
                 if self._wanted:
                     return
@@ -445,14 +444,14 @@ class Search:
             if ends and time.monotonic() > ends:
                 return
             writing = [ours] if self._out else []
-            ready, writable, _ = select.select([ours, self._woken], writing, [], 0.5 if ends else None)
-            if self._woken in ready:
+            readable, writable = ready([ours, self._woken], writing, 0.5 if ends else None)
+            if self._woken in readable:
                 self._drain()
             if writable:
                 with self._changed:
                     if self._out:
                         del self._out[: ours.send(self._out[: 1 << 18])]
-            if ours in ready:
+            if ours in readable:
                 data = ours.recv(1 << 20)
                 if not data:
                     return

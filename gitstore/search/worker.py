@@ -9,7 +9,6 @@ import fcntl
 import gc
 import logging
 import os
-import select
 import socket
 import sys
 import time
@@ -23,6 +22,7 @@ from gitstore.search import messages, proving, ranking
 from gitstore.search.documents import Hits, Kind, Order
 from gitstore.search.index import Index
 from gitstore.search.query import Phrase, Prefix, Query, Word
+from gitstore.search.ready import ready
 from gitstore.search.segments import LOCK
 
 log = logging.getLogger("gitstore.search")
@@ -95,11 +95,11 @@ class Worker:
                 reading.append(self.index.job.pipe)
             if wait is None or wait > 0.5:
                 gc.collect(1)
-            ready, _, _ = select.select(reading, [self._socket] if self._out else [], [], wait)
+            readable, _ = ready(reading, [self._socket] if self._out else [], wait)
             self._write()
-            if self.index.job is not None and self.index.job.pipe in ready:
+            if self.index.job is not None and self.index.job.pipe in readable:
                 self.index.ended()
-            if self._socket in ready and not self._read():
+            if self._socket in readable and not self._read():
                 self.index.stop_job()
                 return
             if self.index.wait() == 0.0:
