@@ -22,6 +22,9 @@ from gitstore.repository.disk import Folder
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.trees import Source
 
+OURS_MAX: Final = 256 << 20
+"""Bytes of a file that git keeps itself and that is looked at for whose it is."""
+
 WHOLE: Final = 16 << 20
 """Bytes of a file that is held in memory as well; of a larger one only the digests are known."""
 
@@ -102,6 +105,19 @@ def measure(folder: Folder, name: str) -> Held:
                 while len(_known) > _KNOWN_MAX:
                     _known.popitem(last=False)
         return Held(*held, None)
+
+
+def sizes(source: Source, blobs: Iterable[Oid]) -> set[int]:
+    """How large the files are that hold these blobs, or what they point to."""
+    found: set[int] = set()
+    for blob in blobs:
+        try:
+            data = source.blob(blob)
+        except Damaged:
+            continue  # which says nothing of a file
+        pointer = decode(data)
+        found.update((len(data), pointer.size if pointer is not None else len(data)))
+    return found
 
 
 def work_attributes(folder: Callable[[list[str]], Folder | None]) -> Attributes:

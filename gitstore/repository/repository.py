@@ -25,7 +25,7 @@ from gitstore.repository.database import Database, TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.likeness import likest
-from gitstore.repository.measure import cleaned, measure, work_attributes
+from gitstore.repository.measure import OURS_MAX, cleaned, measure, work_attributes
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import WorkTree, begins, regular
@@ -184,11 +184,15 @@ class Repository:
             folder = self._disk.folder(self.root, folders)
             if folder is None:
                 return None
+            covered = self._covers(path)
             with folder:
-                held = measure(folder, name) if folder.stat(name) is not None else None
+                state = folder.stat(name)
+                if state is None or (state.st_size > OURS_MAX and not covered):
+                    return None
+                held = measure(folder, name)
         except OSError:
             return None  # a link, a device, a folder in the way
-        return cleaned(held, covered=self._covers(path)) if held is not None else None
+        return cleaned(held, covered=covered)
 
     def receive(self, path: str, pointer: Pointer) -> bool:
         """Makes what a file of the checkout holds an object of the workspace; False where it is not this any more.

@@ -17,7 +17,7 @@ from gitstore.lfs.objects import Objects
 from gitstore.lfs.pointer import decode
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
-from gitstore.repository.measure import measure
+from gitstore.repository.measure import WHOLE, measure, sizes
 from gitstore.repository.objects import Oid
 from gitstore.repository.trees import Node, Source, decode_path, encode_path
 
@@ -129,6 +129,9 @@ class WorkTree:
         """Whose a file is: "ours" to replace, "theirs" to leave, or the "same" as what is wanted."""
         if was is not None and index.get(raw) == was.id and index.unchanged(raw, state):
             return "ours"
+        shown = [one.id for one in (was, node) if one is not None]
+        if state.st_size > WHOLE and state.st_size not in sizes(self._source, [*shown, *ours]):
+            return "theirs"  # none of ours is as large; to hash it could take for ever
         try:
             held = measure(folder, name)
         except OSError:
