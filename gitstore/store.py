@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -160,7 +160,11 @@ class Store:
 
     def close(self) -> None:
         """Finishes what was promised, then lets go of the folder."""
-        try:
+        with ExitStack() as ends:  # each of them comes, whatever becomes of the others; the last one first
+            ends.callback(self._hold.release)
+            ends.callback(self._close_repositories)
+            for end in (self._history.close, self._catalog.close, self._search.close, self.extraction.stop):
+                ends.callback(end)
             self.feeder.stop()
             self.extraction.pause()
             self.journal.stop()
@@ -174,14 +178,10 @@ class Store:
                 self.journal.checkpoint(str(self.layout.root))
             except OSError as error:
                 log.warning("the journal keeps what it has for the next start: %s", error)
-        finally:
-            self.extraction.stop()
-            self._search.close()
-            self._catalog.close()
-            self._history.close()
-            for workspace in self._hot.values():
-                workspace.repository.database.close()
-            self._hold.release()
+
+    def _close_repositories(self) -> None:
+        for workspace in self._hot.values():
+            workspace.repository.database.close()
 
     @property
     def history(self) -> History:

@@ -1,7 +1,7 @@
 """What `make demo` shows: the sample workspaces in a new store, one of them with a past of some weeks.
 
-`python -m server.demo SAMPLES DATA`. The past is written down in `SAMPLES/history.yaml`; the commits of people are made
-by git, dated back from now, and imported like anybody's repository.
+`python -m server.demo SAMPLES DATA`. The past is written down in `demo.yaml`; the commits of people are made by git,
+dated back from now, and imported like anybody's repository.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gitstore.changes import Draft
 from gitstore.model import Actor, Provenance
 from gitstore.store import Store
 
+_HISTORY = Path(__file__).with_name("demo.yaml")
 _DAY = 86_400
 _GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
@@ -53,7 +54,7 @@ class Writing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Past(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`history.yaml`."""
+    """`demo.yaml`."""
 
     workspace: str
     commits: list[Commit]
@@ -62,7 +63,7 @@ class Past(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def fill(samples: Path, store: Store) -> list[importing.Imported]:
     """Imports every folder of `samples`, the one with a past first. Raises as `importing.import_folder`."""
-    past = msgspec.convert(documents.load((samples / "history.yaml").read_bytes(), "history.yaml"), Past)
+    past = msgspec.convert(documents.load(_HISTORY.read_bytes(), _HISTORY.name), Past)
     done = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / past.workspace
@@ -94,7 +95,7 @@ def _commit(sample: Path, folder: Path, commits: list[Commit]) -> None:
 def _replace(file: Path, old: str, new: str) -> None:
     text = file.read_bytes().decode()
     if text.count(old) != 1:
-        raise ValueError(f"history.yaml: {file.name} has {old!r} {text.count(old)} times, not once")
+        raise ValueError(f"{_HISTORY.name}: {file.name} has {old!r} {text.count(old)} times, not once")
     file.write_bytes(text.replace(old, new).encode())
 
 

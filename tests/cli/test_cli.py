@@ -265,9 +265,9 @@ def test_commands_beside_a_running_server(served: Served, data: Path, folder: Pa
     gitstore("backup", tmp_path / "b.tar", "--data", data)
     gitstore("verify", "--data", data)
     assert "shop" in gitstore("workspace", "list", "--data", data).stdout
+    gitstore("reindex", "--data", data)
     for words in (
         ["import", folder],
-        ["reindex"],
         ["workspace", "restore", "x"],
         ["workspace", "purge", "--expired"],
         ["serve", "--port", "0"],

@@ -21,6 +21,7 @@ from gitstore.keys import Keys
 from gitstore.layout import Layout
 from gitstore.past import Past
 from gitstore.repository.disk import Disk
+from gitstore.search.query import Word
 from gitstore.store import Options, Store
 from gitstore.survey import Survey
 
@@ -60,7 +61,7 @@ def test_what_came_in_is_listed_and_found_and_can_be_written(store: Store, tmp_p
     snapshot = store.load("shop").visible
     assert snapshot.context.memory["a/b"].value_json == b"1.5"
     assert not snapshot.context.problems
-    assert store.search.match(ID, "zebra") == {ARTIFACT}
+    assert {hit.id for hit in store.search.query([ID], Word("zebra"), kinds=["artifact"]).rows} == {ARTIFACT}
     (entry,) = store.history.timeline(ID, TimelineQuery(path="README.md")).entries
     assert (entry.facts.kind, entry.facts.door) == ("import", "cli")
     change(store, "shop", "new", [1])
@@ -570,7 +571,7 @@ def test_an_interrupted_restore_can_be_begun_again(backed: Path, tmp_path: Path)
     backup.write(backed, tmp_path / "b.tar")
     write(tmp_path / "back/restoring", {"workspaces/x": "half"})
     backup.restore(tmp_path / "b.tar", tmp_path / "back")
-    assert sorted(os.listdir(tmp_path / "back")) == ["keys.yaml", "store.yaml", "workspaces"]
+    assert sorted(os.listdir(tmp_path / "back")) == ["keys.yaml", "large", "store.yaml", "workspaces"]
 
 
 def test_a_failed_backup_leaves_the_last_one(backed: Path, tmp_path: Path) -> None:
@@ -588,7 +589,7 @@ def test_a_failed_backup_leaves_the_last_one(backed: Path, tmp_path: Path) -> No
 def test_a_newer_backup_is_told_from_a_damaged_one(
     backed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "FORMAT", 2)
+    monkeypatch.setattr(backup, "PLAIN", backup.FORMAT + 1)
     backup.write(backed, tmp_path / "b.tar")
     monkeypatch.undo()
     with pytest.raises(FormatUnknown):
