@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from gitstore import evidence, findable, names
@@ -186,7 +187,7 @@ class Feeder:
             return findable.of_context(context, kind, id_, time, text), text.waiting
 
         for kind, id_ in sorted(pairs):
-            yield (kind, id_), lambda kind=kind, id_=id_: make(kind, id_)  # type: ignore[misc]
+            yield (kind, id_), partial(make, kind, id_)
 
     def _time(self, workspace: str, snapshot: Snapshot, kind: Kind, id_: str) -> int:
         """When a memory key, spec part or file was changed last."""
@@ -218,13 +219,12 @@ class Feeder:
                 place = evidence.folder_of(one.path) if part == "artifact" else None
                 if place is not None:
                     pairs.add(("artifact", evidence.artifact_id(workspace, place)))
-                elif key is not None and part in ("workflow", "task"):
-                    pairs.add((part, key))  # type: ignore[arg-type]
+                elif key is not None and part == "workflow":
+                    pairs.add(("workflow", key))
+                elif key is not None and part == "task":
+                    pairs.add(("task", key))
         for kind, id_ in sorted(pairs):
-            yield (
-                (kind, id_),
-                lambda kind=kind, id_=id_: self._record(workspace, snapshot, kind, id_),  # type: ignore[misc]
-            )
+            yield (kind, id_), partial(self._record, workspace, snapshot, kind, id_)
 
     def _record(self, workspace: str, snapshot: Snapshot, kind: Kind, id_: str) -> Made:
         if kind == "artifact":

@@ -80,8 +80,9 @@ def of_context(context: Context, kind: Kind, id_: str, time: int, text: Text) ->
 
 def all_of(context: Context) -> Iterator[tuple[Kind, str]]:
     """Every memory key, spec part and file of a context."""
-    for kind, held in (("memory", context.memory), ("spec", context.spec), ("file", context.files)):
-        yield from ((kind, key) for key in held)  # type: ignore[misc]
+    yield from (("memory", key) for key in context.memory)
+    yield from (("spec", key) for key in context.spec)
+    yield from (("file", key) for key in context.files)
 
 
 def keys(context: Context, paths: Iterable[str], old: Callable[[str], bytes | None]) -> set[tuple[Kind, str]]:

@@ -18,6 +18,7 @@ from gitstore.catalog import ArtifactRow, Catalog, Heads
 from gitstore.changes import Workspace
 from gitstore.errors import GitstoreError, NotFound
 from gitstore.explorer import ExplorerPage, ExplorerQuery, Scan
+from gitstore.explorer.joined import artifact_row
 from gitstore.explorer.scan import stands
 from gitstore.extraction import Reader
 from gitstore.model import Artifact, Task, Touch, Workflow
@@ -195,7 +196,7 @@ class Records:
                 if part == "artifact":
                     if (artifact := _artifact(workspace, tree, told, place)) is not None:
                         self._own[artifact.id] = artifact
-                        self._rows[artifact.id] = _row(artifact)
+                        self._rows[artifact.id] = artifact_row(artifact)
                 elif (data := tree.read(place)) is not None:
                     touch = told.touch(place)
                     when = touch.time if touch is not None else told.time
@@ -262,20 +263,3 @@ def _workflow(workspace: Workspace, tree: TreeView, told: AsOf, identity: str) -
         return evidence.parse_workflow(place, data, time=touch.time if touch is not None else told.time)
     except GitstoreError:
         return None  # it keeps nothing from being shown, as when it could be read
-
-
-def _row(artifact: Artifact) -> ArtifactRow:
-    return ArtifactRow(
-        artifact.id,
-        artifact.path,
-        artifact.content_type,
-        artifact.size,
-        artifact.created_at,
-        artifact.workflow_id,
-        artifact.task_id,
-        artifact.work_item_id,
-        artifact.stage_name,
-        artifact.role,
-        artifact.expires_at,
-        artifact.pinned,
-    )

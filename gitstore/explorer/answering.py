@@ -17,7 +17,7 @@ from gitstore.database import Unpacker, bind, pack
 from gitstore.explorer.categories import Category
 from gitstore.explorer.columns import NEVER, Columns
 from gitstore.explorer.contents import Contents
-from gitstore.explorer.joined import EVERY, LABELS, artifact_row, folded
+from gitstore.explorer.joined import Places, artifact_row, folded
 from gitstore.explorer.page import FACET_MAX, Asked, Explored, Sought, artifacts_meant, sought
 from gitstore.explorer.scan import stands
 from gitstore.model import Artifact, Task, Workflow
@@ -244,7 +244,7 @@ class _Question:
         self._filter(mask)
         tree = parse(query.q) if query.q else None
         if tree is not None and mask.any():
-            mask &= self._matching(tree, _EVERYWHERE)
+            mask &= self._matching(tree, Places())
         if query.sort == "relevance" and tree is not None:
             rows = np.flatnonzero(mask)
             scores = np.zeros(len(rows), np.int64)
@@ -298,7 +298,7 @@ class _Question:
             ("type", columns.types),
         )
 
-    def _matching(self, node: Query, places: _Places) -> Mask:
+    def _matching(self, node: Query, places: Places) -> Mask:
         if self._matcher is not None:
             self._matcher.clock.check()
         columns = self._columns
@@ -312,7 +312,7 @@ class _Question:
         if isinstance(node, Field):
             if node.name == "kind":
                 return np.full(columns.count, artifacts_meant(node.node))
-            return self._matching(node.node, _Places.named(node.name))
+            return self._matching(node.node, Places.named(node.name))
         if isinstance(node, Literal):
             return self._literal(node, places)
         mask = self._leaf(node, places)
@@ -320,7 +320,7 @@ class _Question:
             mask |= columns.paths.containing(node.term)
         return mask
 
-    def _literal(self, node: Literal, places: _Places) -> Mask:
+    def _literal(self, node: Literal, places: Places) -> Mask:
         columns = self._columns
         whole, inside = fold(node.text), words(node.text)
         mask = columns.paths.containing(whole) if places.path else np.zeros(columns.count, np.bool_)
@@ -334,7 +334,11 @@ class _Question:
             lambda category: category.passing(lambda text: whole in folded(text), places.labels)
         )
 
-    def _leaf(self, node: Word | Phrase | Prefix, places: _Places, *, path: bool = True) -> Mask:
+    def _titled(self, word: str) -> Mask:
+        """Which rows have a word in the title of a workflow, work item or task."""
+        return self._labelled(lambda category: category.having(word, (0, 1, 2)))
+
+    def _leaf(self, node: Word | Phrase | Prefix, places: Places, *, path: bool = True) -> Mask:
         columns = self._columns
         if isinstance(node, Word):
             mask = self._labelled(lambda category: category.having(node.term, places.labels))
@@ -370,7 +374,7 @@ class _Question:
             titles = np.ones(columns.count, np.bool_)
             spoken = np.ones(columns.count, np.bool_)
             for word in part.words:
-                titles &= self._labelled(lambda category, word=word: category.having(word, (0, 1, 2)))  # type: ignore[misc]
+                titles &= self._titled(word)
                 spoken &= columns.paths.having(word)
             scores[titles] = 2
             scores[spoken] = 4
@@ -442,23 +446,3 @@ class _Question:
             "work_item_id": item[0] if item is not None else None,
             "stage_name": columns.stages.keys[int(columns.column("stage")[row])],
         }
-
-
-class _Places(NamedTuple):
-    """Where something may stand; as in `scan`."""
-
-    path: bool = True
-    labels: Sequence[int] = EVERY
-    content: bool = True
-
-    @classmethod
-    def named(cls, name: str) -> _Places:
-        """Those of a field of the query language."""
-        if name in ("path", "name", "title"):
-            return cls(labels=(), content=False)
-        if name in ("text", "content"):
-            return cls(path=False, labels=())
-        return cls(path=False, labels=LABELS.get(name, ()), content=False)
-
-
-_EVERYWHERE: Final = _Places()

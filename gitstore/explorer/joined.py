@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -157,6 +157,23 @@ def row_json(row: Row, workspace: str, metadata: dict[str, Any], highlight: str 
     if highlight is not None:
         shown["highlight"] = highlight
     return shown
+
+
+class Places(NamedTuple):
+    """Where something may stand: in the path, in these labels, in the content."""
+
+    path: bool = True
+    labels: Sequence[int] = EVERY
+    content: bool = True
+
+    @classmethod
+    def named(cls, name: str) -> Places:
+        """Those of a field of the query language."""
+        if name in ("path", "name", "title"):
+            return cls(labels=(), content=False)
+        if name in ("text", "content"):
+            return cls(path=False, labels=())
+        return cls(path=False, labels=LABELS.get(name, ()), content=False)
 
 
 def artifact_row(artifact: Artifact) -> ArtifactRow:

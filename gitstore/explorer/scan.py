@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from gitstore.errors import TooSlow
-from gitstore.explorer.joined import EVERY, LABELS, Context, Row, folded, labels, padded, row_json
+from gitstore.explorer.joined import Context, Places, Row, folded, labels, padded, row_json
 from gitstore.explorer.page import FACET_MAX, ExplorerPage, Sought, artifacts_meant, highlight, sought
 from gitstore.model import Artifact, Task, Workflow
 from gitstore.query import ExplorerQuery, Sort
@@ -86,7 +86,7 @@ class Scan:
             tree = parse(query.q)
             parts = sought(tree)
             # Words of names are looked for first, and contents only where these do not decide.
-            found = _Test(content or self._content, workspace).of(tree, _Places())
+            found = _Test(content or self._content, workspace).of(tree, Places())
             rows = [row for row in rows if found(row)]
         _sort(rows, query.sort, parts)
         start = (query.page - 1) * query.per_page
@@ -246,24 +246,6 @@ def score(row: Row, part: Sought) -> int:
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
-class _Places:
-    """Where something may stand: in the path, in these labels, in the content."""
-
-    def __init__(self, path: bool = True, labels: Sequence[int] = EVERY, content: bool = True) -> None:
-        self.path = path
-        self.labels = labels
-        self.content = content
-
-    @classmethod
-    def named(cls, name: str) -> _Places:
-        """Those of a field of the query language."""
-        if name in ("path", "name", "title"):
-            return cls(labels=(), content=False)
-        if name in ("text", "content"):
-            return cls(path=False, labels=())
-        return cls(path=False, labels=LABELS.get(name, ()), content=False)
-
-
 class _Test:
     """Makes of a query what says of a row whether it matches."""
 
@@ -271,7 +253,7 @@ class _Test:
         self._content = content
         self._workspace = workspace
 
-    def of(self, node: Query, places: _Places) -> Test:
+    def of(self, node: Query, places: Places) -> Test:
         """The test of a query, or of a part of one."""
         if isinstance(node, And):
             tests = [self.of(one, places) for one in node.nodes]
@@ -283,12 +265,12 @@ class _Test:
             if node.name == "kind":
                 meant = artifacts_meant(node.node)
                 return lambda _: meant
-            return self.of(node.node, _Places.named(node.name))
+            return self.of(node.node, Places.named(node.name))
         if isinstance(node, Literal):
             return self._literal(node, places)
         return self._leaf(node, places)
 
-    def _literal(self, node: Literal, places: _Places) -> Test:
+    def _literal(self, node: Literal, places: Places) -> Test:
         """As a part of the path, or each of its words anywhere; without any word as a part of the path or a label."""
         whole, inside = fold(node.text), words(node.text)
         tests = [self._leaf(Word(word), places, inside=False) for word in inside]
@@ -302,7 +284,7 @@ class _Test:
 
         return test
 
-    def _leaf(self, node: Word | Phrase | Prefix, places: _Places, *, inside: bool = True) -> Test:
+    def _leaf(self, node: Word | Phrase | Prefix, places: Places, *, inside: bool = True) -> Test:
         """`inside`: a word counts as a part of the path as well."""
         found: set[str] | None = None
         part = node.term if inside and not isinstance(node, Phrase) else None
@@ -323,7 +305,7 @@ class _Test:
         return test
 
 
-def _labels(row: Row, places: _Places) -> Iterable[str | None]:
+def _labels(row: Row, places: Places) -> Iterable[str | None]:
     every = labels(row)
     return (every[place] for place in places.labels)
 

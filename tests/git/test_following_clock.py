@@ -8,11 +8,13 @@ import hmac
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,6 +25,8 @@ from unit.githosts import Host
 from unit.githosts import serving as hosting
 
 from gitstore import following
+from gitstore.changes import Workspace
+from gitstore.store import Store
 
 from .test_following import ALLOWED, Followed, memory
 
@@ -81,7 +85,7 @@ def test_it_goes_on_after_a_restart(tmp_path: Path, host: Host, monkeypatch: pyt
     monkeypatch.setattr(following, "SPREAD", 0.5)
     data = tmp_path / "data"
     with serving(data, **ALLOWED) as running, running.client() as admin:
-        place = Place(running, admin)
+        place, other = Place(running, admin), Place(running, admin)
         asleep = Followed(Place(running, admin), admin, host, tmp_path, "asleep.git")
         asleep.follow()
         admin.patch(asleep.place.at, {"is_active": False})
@@ -91,9 +95,29 @@ def test_it_goes_on_after_a_restart(tmp_path: Path, host: Host, monkeypatch: pyt
     followed.clone.git("pull", "-q")
     followed.elsewhere("memory/a.yaml", "1\n")
     before = asleep.there
+    loaded = loads_of_following(monkeypatch)
     with serving(data, **ALLOWED) as running:
         wait(lambda: (running.store.load(place.id).visible.context.memory.get("a")) is not None)
+        assert place.id in loaded
+        assert other.id not in loaded  # nothing was loaded that follows nothing
+        assert asleep.place.id not in loaded
     assert asleep.there == before
+
+
+def loads_of_following(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What is loaded from now on because a remote is followed: others have reasons of their own."""
+    load, loaded = Store.load, set()
+
+    def watched(self: Store, reference: str) -> Workspace:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and Path(frame.f_code.co_filename).name not in ("following.py", "sync.py"):
+            frame = frame.f_back
+        if frame is not None:
+            loaded.add(reference)
+        return load(self, reference)
+
+    monkeypatch.setattr(Store, "load", watched)
+    return loaded
 
 
 def test_failures_are_tried_again_less_and_less_often(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
