@@ -68,6 +68,8 @@ def reclaim(
     for identity in wanted:
         try:
             yield from _expired(store, identity, before, dry_run=dry_run)
+            if not dry_run:  # a branch that lags behind on the disk still names what has just been taken off it
+                store.publisher.publish(store.load(identity))
             for one in _objects(store, identity, before, days, dry_run=dry_run):
                 gone.add(one.id)
                 yield one

@@ -5,6 +5,7 @@ Nothing here is durable by itself: `sync_file`, `sync_folder` and `sync_all` are
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -186,7 +187,9 @@ class Disk:
         os.rename(source, name, dst_dir_fd=folder.fd)
 
     def take_out(self, folder: Folder, name: str, target: str) -> None:
-        """Moves a file of an open directory to a scratch place."""
+        """Moves a file of an open directory to a scratch place, over whatever a crash left there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)  # rename(2) does nothing at all where a crash left one file with both names
         os.rename(name, target, src_dir_fd=folder.fd)
 
     def rmdir_in(self, folder: Folder, name: str) -> None:

@@ -332,8 +332,8 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pyte
 
     def slow(event: Any) -> None:
         """The reader stands still while more happens than the kernel remembers."""
-        if event.name.endswith(b"0.txt"):
-            going.wait(10)
+        if event.name == b"0.txt":
+            going.wait(30)
         real(event)
 
     monkeypatch.setattr(living.live.watching, "on_event", slow)
@@ -342,12 +342,18 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pyte
         limit.write_text(before)
         shop = living.make()
         living.make("other")
+        save(shop / "files/here/first.txt", "x\n")
         living.rest()
+        here = os.fsencode("shop/files/here")
+        until(lambda: here in living.live.watching._watches)  # type: ignore[union-attr]
+        for number in range(100):
+            save(shop / f"files/here/{number}.txt", "x\n")
         for number in range(400):
             save(shop / f"files/deep{number % 7}/{number}.txt", "x\n")
         os.rename(living.folder("other"), tmp_path / "data/workspaces/bakery")
         going.set()
         until(lambda: sum(path.startswith("files/deep") for path in living.files()) == 400, 30)
+        until(lambda: sum(path.startswith("files/here") for path in living.files()) == 101, 30)
         until(lambda: "bakery" in living.slugs())
         assert living.live.watching.overflows > 0
         save(shop / "files/deep3/late.txt", "x\n")  # folders that were made meanwhile are watched

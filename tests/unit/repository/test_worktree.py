@@ -323,3 +323,11 @@ def test_on_a_disk_that_cannot_exchange(bench: Bench) -> None:
     (bench.root / "memory/a.yaml").write_bytes(b"mine\n")
     bench.publish({"memory/a.yaml": b"3\n"})
     assert (bench.root / "memory/a.yaml").read_bytes() == b"mine\n"
+
+
+def test_a_file_that_a_crash_left_in_the_scratch_place_too(bench: Bench) -> None:
+    """A power cut may keep one half of a rename: the file then has both names, and renaming it does nothing."""
+    os.link(bench.root / "files/x/y.md", bench.root / ".git/gitstore/work")
+    bench.publish({"files/x/y.md": None})
+    assert not (bench.root / "files").exists()
+    assert bench.git("status", "--porcelain") == ""
