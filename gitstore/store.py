@@ -83,18 +83,17 @@ class Store:
                 f"another process has the store {self.layout.root} open (probably `gitstore serve`): stop it first, "
                 "or use the HTTP API"
             ) from None
-        try:
-            self._start()
-        except OSError as error:
-            self._hold.release()
-            where = f" at {error.filename}" if error.filename else ""
-            raise StorageFailed(
-                f"the store {self.layout.root} cannot be opened: {error.strerror or error}{where}; what was promised "
-                "stays in its journal for the next start"
-            ) from error
-        except BaseException:
-            self._hold.release()
-            raise
+        with ExitStack() as ends:
+            ends.callback(self._hold.release)
+            try:
+                self._start(ends)
+            except OSError as error:
+                where = f" at {error.filename}" if error.filename else ""
+                raise StorageFailed(
+                    f"the store {self.layout.root} cannot be opened: {error.strerror or error}{where}; what was "
+                    "promised stays in its journal for the next start"
+                ) from error
+            self._ends = ends.pop_all()
 
     @classmethod
     def open(cls, data: Path, options: Options | None = None, *, disk: Disk | None = None) -> Store:
@@ -106,28 +105,34 @@ class Store:
 
     # -- starting and stopping ------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self, ends: ExitStack) -> None:
+        """Opens all there is; `ends` is told of what has to be let go of, whether the start succeeds or not."""
         layout = self.layout
         layout.make(self.disk)
         layout.check()
         self.vault = Vault.open(layout.secrets, self.options.secret_key)
         self._trees = TreeCache()
         self._hot: OrderedDict[str, Workspace] = OrderedDict()
+        ends.callback(self._close_repositories)
         self._opening = threading.Lock()
         self.naming = threading.RLock()
         self._taken: set[str] = set()
         self._moved: dict[str, str] = {}  # folders that were renamed by hand while their workspace was not in memory
         self._sources: dict[str, dict[str, tuple[Problem, ...]]] = {}  # what is told of each workspace, by who tells it
         self._history = History(layout.derived / "history.sqlite")
+        ends.callback(self._history.close)
         self._catalog = Catalog(layout.derived / "catalog.sqlite")
+        ends.callback(self._catalog.close)
         self._search = Search(
             layout.derived / "search", catalog=layout.derived / "catalog.sqlite", limit=self.options.search_limit
         )
+        ends.callback(self._search.close)
         self.extraction = Extraction(
             layout.derived / "texts.sqlite",
             self._search,
             lambda identity, blob, most: self.load(identity).beginning(blob, most),
         )
+        ends.callback(self.extraction.stop)
         if self.extraction.opened_empty:  # what waited for a text is not known any more
             for identity in self._search.workspaces():
                 self._search.forget(identity)
@@ -160,11 +165,7 @@ class Store:
 
     def close(self) -> None:
         """Finishes what was promised, then lets go of the folder."""
-        with ExitStack() as ends:  # each of them comes, whatever becomes of the others; the last one first
-            ends.callback(self._hold.release)
-            ends.callback(self._close_repositories)
-            for end in (self._history.close, self._catalog.close, self._search.close, self.extraction.stop):
-                ends.callback(end)
+        with self._ends:  # each of them comes, whatever becomes of the others; the last one first
             self.feeder.stop()
             self.extraction.pause()
             self.journal.stop()

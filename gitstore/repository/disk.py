@@ -278,5 +278,6 @@ class Hold:
             raise
 
     def release(self) -> None:
-        """Lets the next one in."""
+        """Lets the next one in, also while a program that is just being started still has a copy of our open file."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)

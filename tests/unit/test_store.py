@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import shutil
 import subprocess
 import threading
@@ -17,7 +19,7 @@ from gitstore import artifacts, evidence, memory, publisher, settings, spec, wor
 from gitstore.changes import Change, Outcome
 from gitstore.checkout import Checkouts
 from gitstore.derived import Derived
-from gitstore.errors import Conflict, FormatUnknown, NotFound, StoreBusy
+from gitstore.errors import Conflict, FormatUnknown, NotFound, StorageFailed, StoreBusy
 from gitstore.explorer import Explorer, ExplorerQuery
 from gitstore.history import TimelineQuery
 from gitstore.model import Actor, Provenance
@@ -321,6 +323,39 @@ def test_only_one_process_has_a_store(tmp_path: Path) -> None:
     with Store.open(tmp_path / "data"), pytest.raises(StoreBusy):
         Store.open(tmp_path / "data")
     Store.open(tmp_path / "data").close()
+
+
+def test_the_next_one_gets_a_store_though_a_program_in_its_making_has_a_copy_of_the_open_lock(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    copies = [os.dup(int(one)) for one in os.listdir("/proc/self/fd") if _leads_to(one, store.layout.lock)]
+    try:
+        store.close()
+        assert copies
+        Store.open(tmp_path).close()
+    finally:
+        for one in copies:
+            os.close(one)
+
+
+def _leads_to(descriptor: str, path: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == str(path)
+    except FileNotFoundError:  # that of the listing itself
+        return False
+
+
+def test_a_start_that_fails_lets_go_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("gitstore.store.recover", full)
+        with pytest.raises(StorageFailed, match="No space left"):
+            Store.open(tmp_path)
+    assert set(threading.enumerate()) == before
+    Store.open(tmp_path).close()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
