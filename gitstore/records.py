@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from gitstore import artifacts, evidence, names
@@ -18,8 +19,9 @@ from gitstore.catalog import ArtifactRow, Catalog, Heads
 from gitstore.changes import Workspace
 from gitstore.errors import GitstoreError, NotFound
 from gitstore.explorer import ExplorerPage, ExplorerQuery, Scan
+from gitstore.explorer.front import whole
 from gitstore.explorer.joined import artifact_row
-from gitstore.explorer.scan import stands
+from gitstore.explorer.scan import Reading, stands
 from gitstore.extraction import Reader
 from gitstore.model import Artifact, Task, Touch, Workflow
 from gitstore.past import Moment, story
@@ -45,7 +47,15 @@ class Evidence:
     def explore(self, workspace: Workspace, moment: Moment, query: ExplorerQuery, now: int) -> ExplorerPage:
         """What `Explorer.explore` would have answered at a moment. Raises Damaged."""
         records, explorer = self._records(workspace, moment, now)
-        page = explorer.explore(workspace.id, query, now, records.text)
+        explore, search = partial(explorer.explore, workspace.id, query, now, records.text), self._store.search
+        page = whole(
+            search,
+            self._store.derived.standing,
+            workspace.id,
+            query,
+            explore,
+            lambda deadline: explore(Reading(records, records.text, deadline)),
+        )
         self._store.extraction.tell(page.rows, lambda id_: records.artifact(workspace.id, id_, now=0))
         return page
 

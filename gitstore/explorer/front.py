@@ -45,19 +45,14 @@ class Explorer:
         `text` gives the content of an artifact for the highlights of the rows on the page, and is asked for no other
         as long as the index has everything. Raises TooSlow at the search's time limit.
         """
-        before, losses = self._standing(workspace), self._search.losses
-        if before.index == "ready" or not query.q:
-            try:
-                found = self._columns(workspace, query, now, text)
-                if losses == self._search.losses or not query.q:
-                    return _standing(found, before)
-            except (Away, StorageFailed) as error:
-                log.warning("workspace %s is explored without the search process: %s", workspace, error)
-        # What the index does not have, or not any more, is read from where it came from.
-        deadline = time.monotonic() + self._search.limit
-        found = self._scan.explore(workspace, query, now, text, Reading(self._catalog, text, deadline))
-        after = self._standing(workspace)
-        return _standing(found, after if after.index == "rebuilding" else Standing("rebuilding", 0.0))
+        return whole(
+            self._search,
+            self._standing,
+            workspace,
+            query,
+            lambda: self._columns(workspace, query, now, text),
+            lambda deadline: self._scan.explore(workspace, query, now, text, Reading(self._catalog, text, deadline)),
+        )
 
     def count(self, workspace: str, now: int) -> int:
         """How many artifacts the workspace has that have not expired at `now` (ms)."""
@@ -78,6 +73,31 @@ class Explorer:
             passage = highlight(row, parts, text(artifact)) if parts is not None else None
             rows.append(row_json(row, workspace, artifact.metadata, passage))
         return ExplorerPage(rows, found.total, found.summary, found.filters)
+
+
+def whole(
+    search: Search,
+    standing: Callable[[str | None], Standing],
+    workspace: str,
+    query: ExplorerQuery,
+    indexed: Callable[[], ExplorerPage],
+    read: Callable[[float], ExplorerPage],
+) -> ExplorerPage:
+    """The answer of the search index, or where it is away or has not everything, what `read` finds without it.
+
+    `read` is given the moment (monotonic seconds) at which it has to give up.
+    """
+    before, losses = standing(workspace), search.losses
+    if before.index == "ready" or not query.q:
+        try:
+            found = indexed()
+            if losses == search.losses or not query.q:
+                return _standing(found, before)
+        except (Away, StorageFailed) as error:
+            log.warning("workspace %s is explored without the search process: %s", workspace, error)
+    found = read(time.monotonic() + search.limit)
+    after = standing(workspace)
+    return _standing(found, after if after.index == "rebuilding" else Standing("rebuilding", 0.0))
 
 
 def _standing(page: ExplorerPage, standing: Standing) -> ExplorerPage:

@@ -7,6 +7,7 @@ document numbers (uint32, ascending), then how often each has the word (uint8, 2
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from whoosh.filedb.filestore import FileStorage
 from whoosh.filedb.filetables import OrderedHashReader, OrderedHashWriter
+from whoosh.filedb.structfile import BufferFile, StructFile
 
 PLACES: Final = {"text": "c", "title": "t", "label": "l"}
 """Where a word stands: in the content, in the title, in any label. `f` is for a label of a name: `frole=writer`."""
@@ -67,13 +69,22 @@ class TermWriter:
         self._postings.close()
 
 
+class _Mapped(BufferFile):  # type: ignore[misc]
+    """A file of Whoosh's that has no place of its own: a process and its forked children share that of an open file,
+    and each would read where the other one is."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        StructFile.__init__(self, data)
+        self._buf = data
+
+
 class TermReader:
     """Reads the terms of a segment. Damaged files raise anything."""
 
     def __init__(self, folder: Path, segment: str) -> None:
-        storage = FileStorage(str(folder))
-        name = segment + TERMS
-        self._table: Any = OrderedHashReader(storage.open_file(name), storage.file_length(name))
+        with (folder / (segment + TERMS)).open("rb") as file:
+            table = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._table: Any = OrderedHashReader(_Mapped(table), len(table))
         path = folder / (segment + POSTINGS)
         self._postings: npt.NDArray[np.uint8] = (
             np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)

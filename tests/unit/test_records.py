@@ -110,6 +110,23 @@ def test_each_commit_is_explored_as_it_was(store: Store, seed: int) -> None:
                     evidence.artifact(workspace, moment, one)
 
 
+def test_the_past_is_whole_while_the_search_index_is_made_again(store: Store) -> None:
+    history = History(store, 0)
+    while not history.there:
+        history.step()
+    workspace, evidence = store.load(history.id), Evidence(store)
+    head = workspace.visible.evidence.head or ""
+    found = parse_query({"q": "zebra OR quagga OR okapi"}), parse_query({"q": "ran"})
+    pages = [evidence.explore(workspace, Past(store).moment(workspace, head), one, NOW) for one in found]
+    assert pages[1].total == 1
+    history.step()
+    store.feeder.stop()
+    store.search.renew()
+    again = [evidence.explore(workspace, Past(store).moment(workspace, head), one, NOW) for one in found]
+    assert [page.rows for page in again] == [page.rows for page in pages]
+    assert {page.standing.index for page in again} == {"rebuilding"}
+
+
 def test_before_the_first_evidence_there_is_none(store: Store) -> None:
     history = History(store, 0)
     workspace, past = store.load(history.id), Past(store)

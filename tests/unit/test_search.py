@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gitstore.errors import Invalid, StorageFailed, TooSlow
 from gitstore.search import Document, Search, text_of
+from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
 from gitstore.search.state import STATE, damaged, read
 from gitstore.search.words import terms
@@ -265,6 +266,29 @@ def flip(suffix):
         path.write_bytes(data)
 
     return damage
+
+
+def test_a_merge_and_an_answer_read_the_same_terms_at_once(folder):
+    folder.mkdir()
+    writer = TermWriter(folder, "one")
+    for number in range(2000):
+        writer.one(b"c%04d" % number, number, 1)
+    writer.close()
+    reader = TermReader(folder, "one")
+    child = os.fork()
+    if not child:
+        wrong = True
+        try:
+            for _ in range(20):
+                wrong = any(reader.posting(value)[0].tolist() != [int(term[1:])] for term, value in reader.items())
+                if wrong:
+                    break
+        finally:
+            os._exit(wrong)
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        for number in range(0, 2000, 7):
+            assert reader.get(b"c%04d" % number)[0].tolist() == [number]
+    assert ended[1] == 0
 
 
 def vanish(folder):
@@ -571,5 +595,5 @@ def test_killed_at_any_moment_the_marker_is_never_ahead_of_the_index(folder):
             last = int(search.marker(TWO, "main") or 0)
             first = last // 40 * 40
             assert {f"id{n}" for n in range(max(first, 1), last + 1)} <= match(search, TWO, "word")
-            assert damaged(folder, read(folder)) is None
+        assert damaged(folder, read(folder)) is None
     assert reached > 0
