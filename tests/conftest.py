@@ -7,10 +7,15 @@ import sys
 from collections import deque
 
 import pytest
+import started
+
+import gitstore.search.client
 
 # Hundreds of processes are started: what Python has compiled once it keeps, whatever this machine is set up for.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Most tests have a search process, half of whose work would be its imports.
+gitstore.search.client.begin = started.searching
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.
 LONG = ("crash/test_kill", "crash/test_doors", "crash/test_powercut", "git/test_memory", "crash/", "web/", "cli/")

@@ -1,4 +1,4 @@
-"""`gitstore …` as a process of its own, forked from one that has loaded everything, which makes its start cheap.
+"""`gitstore …` and search processes, forked from processes that have loaded everything, which makes their start cheap.
 
 What is started has an environment, a folder and streams of its own and ends as any process does. A test of the
 interpreter's own start, or of the memory a server takes, starts it in the usual way.
@@ -25,43 +25,14 @@ PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 ROOT = Path(__file__).parents[1]
 
 
-class Started:
-    """A running `gitstore`, with the part of `subprocess.Popen` that tests use; streams are text."""
+class Forked:
+    """A process that a nursery was told to start, with the part of `subprocess.Popen` that the product uses."""
 
-    def __init__(
-        self,
-        words: list[str],
-        *,
-        stdout: int | IO[bytes] | None = None,
-        stderr: int | IO[bytes] | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> None:
+    def __init__(self, nursery: socket.socket, about: Any, fds: list[int]) -> None:
         self.returncode: int | None = None
-        self.stdout: IO[str] | None = None
-        self.stderr: IO[str] | None = None
-        mine: list[int] = []
-
-        def stream(wanted: int | IO[bytes] | None, usual: int) -> tuple[int, IO[str] | None]:
-            if wanted is None:
-                return usual, None
-            if wanted == DEVNULL:
-                mine.append(os.open(os.devnull, os.O_RDWR))
-                return mine[-1], None
-            if wanted == PIPE:
-                ours, theirs = os.pipe()
-                mine.append(theirs)
-                return theirs, os.fdopen(ours, encoding="utf-8")
-            return wanted if isinstance(wanted, int) else wanted.fileno(), None
-
-        out, self.stdout = stream(stdout, 1)
-        err, self.stderr = (out, None) if stderr == STDOUT else stream(stderr, 2)
         self._link, theirs = socket.socketpair()
-        about = json.dumps([words, dict(os.environ if env is None else env), str(cwd or Path.cwd())])
         with theirs:
-            socket.send_fds(_nursery(), [about.encode()], [theirs.fileno(), out, err])
-        for fd in mine:
-            os.close(fd)
+            socket.send_fds(nursery, [json.dumps(about).encode()], [theirs.fileno(), *fds])
         self._said = self._link.makefile("r")
         self.pid = int(self._said.readline())
 
@@ -100,6 +71,42 @@ class Started:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+class Started(Forked):
+    """A running `gitstore`; streams are text."""
+
+    def __init__(
+        self,
+        words: list[str],
+        *,
+        stdout: int | IO[bytes] | None = None,
+        stderr: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.stdout: IO[str] | None = None
+        self.stderr: IO[str] | None = None
+        mine: list[int] = []
+
+        def stream(wanted: int | IO[bytes] | None, usual: int) -> tuple[int, IO[str] | None]:
+            if wanted is None:
+                return usual, None
+            if wanted == DEVNULL:
+                mine.append(os.open(os.devnull, os.O_RDWR))
+                return mine[-1], None
+            if wanted == PIPE:
+                ours, theirs = os.pipe()
+                mine.append(theirs)
+                return theirs, os.fdopen(ours, encoding="utf-8")
+            return wanted if isinstance(wanted, int) else wanted.fileno(), None
+
+        out, self.stdout = stream(stdout, 1)
+        err, self.stderr = (out, None) if stderr == STDOUT else stream(stderr, 2)
+        about = words, dict(os.environ if env is None else env), str(cwd or Path.cwd())
+        super().__init__(_nursery("gitstore"), about, [out, err])
+        for fd in mine:
+            os.close(fd)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Everything it still says, once it has ended."""
@@ -147,35 +154,48 @@ def run(*words: object, env: Mapping[str, str] | None = None, cwd: Path | None =
     return subprocess.CompletedProcess(["gitstore", *map(str, words)], process.wait(), out, err)
 
 
-_started: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+def searching(descriptor: int, options: str) -> Any:
+    """The search process of a store, in the place of `gitstore.search.client.begin`."""
+    return Forked(_nursery("searching"), options, [1, 2, descriptor])
 
 
-def _nursery() -> socket.socket:
+_nurseries: dict[str, socket.socket] = {}
+_processes: list[subprocess.Popen[bytes]] = []
+
+
+def _nursery(kind: str) -> socket.socket:
     """Where to say what is to be started: a process that is made when first asked for, and ends with this one."""
-    global _started
-    if _started is None:
+    if kind not in _nurseries:
+        # What is forked as a `gitstore` has its own search process forked as well.
+        more = [_nursery("searching").fileno()] if kind == "gitstore" else []
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            given = [theirs.fileno(), *more]
             process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())], cwd=ROOT, pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                [sys.executable, "-W", "ignore", __file__, kind, *map(str, given)], cwd=ROOT, pass_fds=given,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
-        _started = process, ours
-        atexit.register(_end_nursery)
-    return _started[1]
+        if not _processes:
+            atexit.register(_end)
+        _processes.append(process)
+        _nurseries[kind] = ours
+    return _nurseries[kind]
 
 
-def _end_nursery() -> None:
-    if _started is not None:
-        _started[1].close()
-        _started[0].wait(10)
+def _end() -> None:
+    while _nurseries:  # the search processes end with their stores
+        _nurseries.popitem()[1].close()
+        _processes.pop().wait(10)
 
 
-# -- the process that the others are forked from ----------------------------------------------------------------------
+# -- the processes that the others are forked from --------------------------------------------------------------------
 
 
-def _serve(control: socket.socket) -> tuple[list[str], dict[str, str], str] | None:
-    """Starts what it is told to. Returns in each process that it started, with what that is to be, or at the end."""
+def _serve(control: socket.socket, keep: int | None) -> Any:
+    """Starts what it is told to. Returns in each process that it started, with what that is to be, or at the end.
+
+    What is started has its streams, and as descriptor 3 that which came with them, or the one to `keep`.
+    """
     ready = select.poll()
     ready.register(control, select.POLLIN)
     running: dict[int, tuple[int, socket.socket]] = {}
@@ -189,16 +209,18 @@ def _serve(control: socket.socket) -> tuple[list[str], dict[str, str], str] | No
                 with link:
                     _say(link, code)
                 continue
-            about, fds, _, _ = socket.recv_fds(control, 1 << 20, 3)
+            about, fds, _, _ = socket.recv_fds(control, 1 << 20, 4)
             if not about:
                 return None
             pid = os.fork()
             if pid == 0:
-                os.dup2(fds[1], 1)
-                os.dup2(fds[2], 2)
-                os.closerange(3, max(4096, *fds) + 1)
-                words, environ, folder = json.loads(about)
-                return words, environ, folder
+                for _, other in running.values():
+                    other.detach()  # its descriptor is closed, or another's, from here on
+                mine = [os.dup(one) for one in (fds[1], fds[2], *fds[3:], *([keep] if keep is not None else []))]
+                for place, one in enumerate(mine, 1):
+                    os.dup2(one, place)
+                os.closerange(len(mine) + 1, max(4096, *mine) + 1)
+                return json.loads(about)
             link = socket.socket(fileno=fds[0])
             for one in fds[1:]:
                 os.close(one)
@@ -215,17 +237,20 @@ def _say(link: socket.socket, number: int) -> None:
         pass  # whoever asked has let go of it
 
 
-def _nurse(control: socket.socket) -> None:
+def _nurse(control: socket.socket, search: int) -> None:
+    import gitstore.search.client
     from server import serve  # noqa: F401
     from server.cli import main
 
+    gitstore.search.client.begin = searching
     gc.collect()
     gc.freeze()  # so that the collector of a child does not copy what they share
-    wanted = _serve(control)
+    wanted = _serve(control, search)
     if wanted is None:
         os._exit(0)
     control.detach()
     words, environ, folder = wanted
+    _nurseries["searching"] = socket.socket(fileno=3)
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
@@ -234,6 +259,23 @@ def _nurse(control: socket.socket) -> None:
     main(prog_name="gitstore")
 
 
+def _nurse_search(control: socket.socket) -> None:
+    from gitstore.searching import main
+
+    gc.collect()
+    gc.freeze()
+    options = _serve(control, None)
+    if options is None:
+        os._exit(0)
+    control.detach()
+    os.setsid()
+    main(3, options)
+
+
 if __name__ == "__main__":
     del sys.path[0]  # the folder of the tests
-    _nurse(socket.socket(fileno=int(sys.argv[1])))
+    kind, fd, *more = sys.argv[1:]
+    where = socket.socket(fileno=int(fd))
+    if kind == "gitstore":
+        _nurse(where, int(more[0]))
+    _nurse_search(where)

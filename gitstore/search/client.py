@@ -47,6 +47,16 @@ _CODE: Final = (
 log = logging.getLogger("gitstore.search")
 
 
+def begin(descriptor: int, options: str) -> subprocess.Popen[bytes]:
+    """Starts the process: it serves the socket with this descriptor."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _CODE, _ROOT, str(descriptor), options],
+        pass_fds=(descriptor,),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is for the store, which then stops this one
+    )
+
+
 class _Question:
     """A question under way."""
 
@@ -426,12 +436,7 @@ class Search:
         """One search process, from its start to its end."""
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", _CODE, _ROOT, str(theirs.fileno()), self._options],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C is for the store, which then stops this one
-            )
+            self._process = begin(theirs.fileno(), self._options)
         self._socket = ours
         ours.setblocking(False)
         frames = messages.Frames()
