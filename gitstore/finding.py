@@ -7,6 +7,7 @@ hit that went away in the meantime, or has expired, is left out.
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
@@ -86,6 +87,7 @@ class _Reading:
         self._store = store
         self._wanted = wanted(query)
         self._now = now
+        self._until = time.monotonic() + store.search.limit
         self._workspaces: dict[str, Workspace | None] = {}
 
     def place(self, workspace: str) -> Place | None:
@@ -100,7 +102,9 @@ class _Reading:
         if found is None:
             return None
         document, url = found
-        shown = snippet(document.text, self._wanted) or snippet(document.title, self._wanted, tuple(self._wanted))
+        # A page of long texts must not take longer than a search: the rest of it is shown by its titles.
+        said = snippet(document.text, self._wanted) if time.monotonic() < self._until else None
+        shown = said or snippet(document.title, self._wanted, tuple(self._wanted))
         return Row(
             hit.kind, hit.id, document.title, place, shown or _beginning(document.text or document.title), url,
             hit.score, document.time,

@@ -1,5 +1,6 @@
 import datetime
 import re
+import time
 import unicodedata
 
 import msgspec
@@ -379,6 +380,22 @@ def test_highlights_come_from_the_content_then_the_path_then_labels(home):
 
 
 # --- the query ------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_long_contents_is_shown_in_time(home, monkeypatch):
+    fill(home, *(artifact(number, f"{number}.txt", "lazy dog") for number in range(5)))
+    asked = []
+
+    def text(one):
+        asked.append(one.id)
+        time.sleep(0.1)
+        return "lazy dog"
+
+    monkeypatch.setattr(home[1], "limit", 0.15)
+    page = Explorer(*home).explore(WS, ExplorerQuery(q="dog"), NOW, text)
+    assert [row["highlight"] for row in page.rows][:2] == ["lazy <mark>dog</mark>"] * 2
+    assert len(page.rows) == page.total == 5
+    assert len(asked) < 4
 
 
 def test_a_query_is_read_from_the_url():
