@@ -147,7 +147,7 @@ class Answering:
                     )
                 ),
             )
-        return _Held(columns, Contents(self._index, workspace, columns))
+        return _Held(columns, Contents(workspace, columns))
 
     def _follow(self, workspace: str, columns: Columns, changed: set[tuple[str, str]]) -> None:
         with self._read() as connection:

@@ -1,7 +1,9 @@
 import datetime
+import gc
 import re
 import time
 import unicodedata
+import weakref
 
 import msgspec
 import pytest
@@ -12,9 +14,15 @@ from gitstore import showing
 from gitstore.catalog import Catalog
 from gitstore.errors import Invalid, WrongShape
 from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
+from gitstore.explorer.columns import Columns
+from gitstore.explorer.contents import Contents
+from gitstore.explorer.joined import artifact_row
 from gitstore.model import Artifact, Task, Workflow, WorkItem
 from gitstore.rows import Heads
 from gitstore.search import Document, Search
+from gitstore.search.index import Index
+from gitstore.search.query import Word
+from gitstore.search.ranking import Clock, Matcher
 
 WS = "7a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c21"
 OTHER = "8a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c22"
@@ -215,6 +223,62 @@ def test_what_is_remembered_stays_within_bounds_and_apart(home):
         (row,) = explorer.explore(workspace, ExplorerQuery(), NOW).rows
         assert row["id"] == identity(number)
         assert len(explorer._known) == 1
+
+
+class Quiet:
+    def flushed(self, number): ...
+
+    def failed(self, text): ...
+
+    def lost(self, damage): ...
+
+
+@pytest.fixture
+def inside(tmp_path):
+    """An index as the search process has it, and what says which of the artifacts `a0` to `a4` have a word."""
+    index = Index(tmp_path / "index", Quiet(), batch=1000, interval=3600)
+    rows = [artifact_row(msgspec.structs.replace(artifact(0)[0], id=f"a{number}")) for number in range(5)]
+    contents = Contents(WS, Columns([], [], rows))
+
+    def put():
+        for number in range(5):
+            index.put(WS, Document("artifact", f"a{number}", "a.txt", "zebra"))
+
+    def found():
+        return int(contents.having(Word("zebra"), Matcher(index, Clock(time.monotonic() + 9))).sum())
+
+    def flush():
+        index.flush()
+        while index.job is not None or index.wait() == 0.0:
+            index.turn() if index.job is None else index.ended()
+
+    return index, put, found, flush
+
+
+def test_what_is_put_again_after_all_was_forgotten_is_found(inside):
+    index, put, found, _ = inside
+    put()
+    assert found() == 5
+    index.forget(WS)
+    put()
+    assert found() == 5
+
+
+def test_a_part_of_the_index_that_is_no_more_is_let_go_of(inside):
+    index, put, found, flush = inside
+    put()
+    assert found() == 5
+    tail = weakref.ref(index.tail)
+    flush()
+    gc.collect()
+    assert tail() is None  # though nobody asked since
+    assert found() == 5
+    (leaf,) = map(weakref.ref, index.segments.leaves)
+    put()
+    flush()
+    gc.collect()
+    assert leaf() is None
+    assert found() == 5
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -97,8 +97,9 @@ def test_a_long_text_without_blanks_is_not_remembered():
 
 @pytest.mark.parametrize("text", ["xcat cat", "cat_cat", "Cat7 CAT", "catcat cat", "cat"])
 def test_a_word_is_marked_where_it_is_one(text):
-    assert [word.lower() for word in shown(snippet(text, frozenset({"cat"})))][-1] == "cat"
-    assert len(shown(snippet(text, frozenset({"cat"})))) == len(re.findall("(?<![a-z0-9])cat(?![a-z0-9])", text.lower()))
+    marked = shown(snippet(text, frozenset({"cat"})))
+    assert {word.lower() for word in marked} == {"cat"}
+    assert len(marked) == len(re.findall("(?<![a-z0-9])cat(?![a-z0-9])", text.lower()))
 
 
 def test_markup_in_the_text_is_only_text():
