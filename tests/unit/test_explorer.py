@@ -192,6 +192,24 @@ def test_a_sign_in_a_title_does_not_hide_it(home):
     assert ids(home, q="research & development") == [1]
 
 
+def test_every_word_of_many_must_match(home):
+    many = [letter + other for letter in "abcdefghij" for other in "0123456"]
+    fill(home, artifact(1, content=" ".join(many)))
+    assert ids(home, q=" ".join(many[:65])) == [1]
+    assert ids(home, q=" ".join([*many[:65], "zz"])) == []
+
+
+def test_a_task_that_no_artifact_is_of_for_a_while_changes(home):
+    fill(home, artifact(1, task_id="t"))
+    assert ids(home, stage_name="build") == []
+    fill(home, artifact(1, task_id="other"))
+    assert ids(home, stage_name="build") == []
+    fill(home, tasks=[Task("t", "Title", stage_name="build")])
+    assert ids(home, stage_name="build") == []
+    fill(home, artifact(2, task_id="t"))
+    assert ids(home, stage_name="build") == [2]
+
+
 def test_titles_and_states_are_those_of_now(home):
     catalog, search = home
     explorer = Explorer(catalog, search)
