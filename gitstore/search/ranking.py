@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gitstore.search.documents import KINDS, Hit, Hits, Kind, Order
 from gitstore.search.index import Index, Part
 from gitstore.search.postings import Posting
-from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Query, Word
+from gitstore.search.query import FIELDS, And, Field, Literal, Not, Phrase, Prefix, Query, Word
 from gitstore.search.rows import kind_number
 from gitstore.search.segments import Leaf
 from gitstore.search.stamps import BREAK, stamp
@@ -31,6 +31,7 @@ _TITLE: Final = 2.0
 _LABEL: Final = 0.5
 _EVERY: Final = ("c", "t", "l")
 _PLACES: Final = {"text": ("c",), "content": ("c",), "title": ("t",), "path": ("t",), "name": ("t",)}
+_LABELS: Final = tuple(f"f{name}=" for name in FIELDS if name not in _PLACES and name != "kind")
 
 Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float32]
@@ -183,23 +184,29 @@ class Matcher:
         mask = np.logical_and.reduce([found.mask for found in together])
         if len(node.terms) > 1 or len(places) < 3:
             wanted = b"".join(map(stamp, node.terms))
-            for number, at in enumerate(np.flatnonzero(mask)):
+            labelled = self._labelled(node.terms, view, places)
+            for number, at in enumerate(np.flatnonzero(mask & ~labelled)):
                 if number & 0xFF == 0xFF:
                     self.clock.check()
-                mask[at] = self._stands(view.part, view.low + int(at), wanted, node.terms, places)
+                mask[at] = self._stands(view.part, view.low + int(at), wanted, places)
         scores = [found.scores for found in together if found.scores is not None]
         return Found(mask, np.sum(scores, axis=0, dtype=np.float32) if scores else None)
 
+    def _labelled(self, terms: Sequence[str], view: Window, places: Sequence[str]) -> Mask:
+        """The documents with one label that has all the words; their order is not kept for labels."""
+        mask = np.zeros(view.size, np.bool_)
+        for place in _LABELS if "l" in places else [place for place in places if place[0] == "f"]:
+            mask |= np.logical_and.reduce([self._terms([place + word], view).mask for word in terms])
+        return mask
+
     @staticmethod
-    def _stands(part: Part, number: int, wanted: bytes, terms: Sequence[str], places: Sequence[str]) -> bool:
-        """Whether the words stand in this order, in one of the places."""
+    def _stands(part: Part, number: int, wanted: bytes, places: Sequence[str]) -> bool:
+        """Whether the words stand in this order, in the content or the title."""
         have = part.words_of(number)
         cut = _aligned(have, BREAK, 0)
         if "c" in places and 0 <= _aligned(have, wanted, 0) < cut:
             return True
-        if "t" in places and _aligned(have, wanted, cut + 4) >= 0:
-            return True
-        return "l" in places and len(terms) == 1
+        return "t" in places and _aligned(have, wanted, cut + 4) >= 0
 
     def _literal(self, node: Literal, view: Window, places: Sequence[str]) -> Found:
         """Text that is no syntax: all its words, or where it has none, a part of the title."""

@@ -163,10 +163,13 @@ def test_a_marker_moves_only_from_what_it_was_and_is_stored(folder):
 # --- queries --------------------------------------------------------------------------------------------------------
 
 
+CHIEF = (("role", "chief writer"),)
+
+
 @pytest.fixture
 def library(search):
     put(search, ONE, "a", "the release plan for the engine", title="docs/plan.md", time=1)
-    put(search, ONE, "b", "an engine, and another engine", title="docs/engine.md", labels=(("role", "writer"),), time=2)
+    put(search, ONE, "b", "an engine, and another engine", title="docs/engine.md", labels=CHIEF, time=2)
     search.put(TWO, Document("memory", "m", "policy", "releases go out on friday", (("state", "open"),), 3))
     search.put(TWO, Document("spec", "s", "resources", "東京都の計画 release", (), 4))
     return search
@@ -187,6 +190,12 @@ def library(search):
         (And((Word("engine"), Not(Word("release")))), ["b"]),
         (Not(Word("engine")), ["s", "m"]),
         (Field("role", Word("writer")), ["b"]),
+        (Field("role", Phrase(("writer",))), ["b"]),
+        (Field("role", Phrase(("chief", "writer"))), ["b"]),
+        (Field("stage", Phrase(("chief", "writer"))), []),
+        (Phrase(("chief", "writer")), ["b"]),
+        (Phrase(("engine", "writer")), []),
+        (Field("state", Phrase(("open",))), ["m"]),
         (Field("state", Word("writer")), []),
         (Field("path", Word("engine")), ["b"]),
         (Field("text", Word("policy")), []),
