@@ -1,0 +1,101 @@
+"""Search across everything, and how what is found gets into the index: what a running store does seldom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folders import ARTIFACT, WHO, fill
+
+from gitstore import names, workflows
+from gitstore.changes import Draft
+from gitstore.feeding import Feeder
+from gitstore.finding import Found, find
+from gitstore.search.query import parse_strict
+from gitstore.store import Store
+from gitstore.work import TaskNew, Work
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "data") as opened:
+        yield opened
+
+
+def asked(store: Store, q: str) -> Found:
+    return find(store, parse_strict(q), now=int(time.time() * 1000))
+
+
+def feeder(store: Store) -> Feeder:
+    """One that feeds when it is told to; the store's own is stopped."""
+    store.feeder.stop()
+    return Feeder(
+        store.catalog, store.history, store.search, store.derived,
+        lambda identity: store.load(identity).visible, store.layout.derived,
+    )  # fmt: skip
+
+
+def test_an_artifact_expires_with_the_workflow_of_its_task(store: Store) -> None:
+    workspace = fill(store)
+    new = workflows.New("Run", id="run", metadata={"artifact_retention": {"mode": "ephemeral"}})
+    Work(store).create_workflow(workspace, new, WHO, tasks=[TaskNew("job", workflows.TaskPut(title="Job"))]).result()
+    folder = names.artifact_folder(ARTIFACT)
+
+    def push(draft: Draft) -> None:  # by hand, an artifact says no more than its task
+        draft.write(f"{folder}/artifact.yaml", b"path: out/report.md\ntask_id: job\n")
+        draft.write(f"{folder}/report.md", b"the zebra ran\n")
+        draft.describe("artifact.added", "artifact: add out/report.md")
+
+    store.apply(workspace, "evidence", push, WHO).result()
+    assert [row.id for row in asked(store, "zebra").rows] == [ARTIFACT]
+    Work(store).update_workflow("run", workflows.Patch(state="completed"), WHO).result()
+    assert asked(store, "zebra").rows == []
+
+
+def test_the_records_of_another_workspace_are_not_meant(store: Store) -> None:
+    one, two = fill(store, "one"), fill(store, "two")
+    Work(store).create_workflow(two, workflows.New("Run", id="run"), WHO, tasks=[
+        TaskNew("job", workflows.TaskPut(title="Job"))
+    ]).result()  # fmt: skip
+    folder = names.artifact_folder(ARTIFACT)
+
+    def push(draft: Draft) -> None:
+        draft.write(f"{folder}/artifact.yaml", b"path: out/report.md\ntask_id: job\n")
+        draft.write(f"{folder}/report.md", b"the zebra ran\n")
+        draft.describe("artifact.added", "artifact: add out/report.md")
+
+    store.apply(one, "evidence", push, WHO).result()
+    (row,) = asked(store, "zebra").rows
+    assert row.url == f"/api/v1/workspaces/{one}/artifacts/{ARTIFACT}"
+
+
+def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, feeding = fill(store, keys=5), feeder(store)
+    store.derived.extraction.forget(workspace)
+    feed, left = store.derived.feed, [True]
+
+    def one(*given: Any) -> None:
+        if left.pop() if left else False:
+            store.delete(workspace, lambda _: None).result()
+        feed(*given)
+
+    monkeypatch.setattr(store.derived, "feed", one)
+    feeding.feed(workspace)
+    assert asked(store, "key").total == 0
+    assert workspace not in store.search.workspaces()
+
+
+def test_records_with_long_ids_are_fed_from_what_changed(store: Store) -> None:
+    workspace, feeding = fill(store, keys=1), feeder(store)
+    long = "é" * 200
+    Work(store).create_workflow(workspace, workflows.New("Zebra", id=long), WHO).result()
+    marker = store.search.marker(workspace, "evidence")
+    Work(store).update_workflow(long, workflows.Patch(name="Quagga"), WHO).result()
+    snapshot = store.load(workspace).visible
+    pairs = {pair for pair, _ in feeding._evidence(workspace, snapshot, marker)}
+    assert pairs == {("workflow", long)}
