@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from gitstore import showing
 from gitstore.catalog import Catalog
-from gitstore.errors import Invalid, WrongShape
+from gitstore.errors import Invalid, TooSlow, WrongShape
 from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
 from gitstore.explorer.columns import Columns
 from gitstore.explorer.contents import Contents
 from gitstore.explorer.joined import artifact_row
+from gitstore.explorer.scan import Reading
 from gitstore.model import Artifact, Task, Workflow, WorkItem
 from gitstore.rows import Heads
 from gitstore.search import Document, Search
@@ -478,6 +479,15 @@ def test_a_page_of_long_contents_is_shown_in_time(home, monkeypatch):
     assert [row["highlight"] for row in page.rows][:2] == ["lazy <mark>dog</mark>"] * 2
     assert len(page.rows) == page.total == 5
     assert len(asked) < 4
+
+
+def test_words_are_looked_for_in_time_where_contents_are_read(home):
+    fill(home, *(artifact(number, f"{number}.txt") for number in range(3)))
+    reading = Reading(home[0], lambda _: "lazy dog", time.monotonic() + 0.2)
+    assert len(reading.having(WS, Word("dog"))) == 3
+    time.sleep(0.2)
+    with pytest.raises(TooSlow):  # also when all of them were read in time
+        reading.having(WS, Word("lazy"))
 
 
 def test_a_query_is_read_from_the_url():
