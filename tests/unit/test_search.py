@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -13,12 +14,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from whoosh.index import TOC
 
 from gitstore.errors import Invalid, StorageFailed, TooSlow
 from gitstore.search import Document, Search, text_of
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
+from gitstore.search.segments import Segments
 from gitstore.search.state import STATE, damaged, read
+from gitstore.search.tail import Tail
 from gitstore.search.words import terms
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -346,6 +350,24 @@ def test_a_damaged_index_is_thrown_away_and_asks_to_be_fed(folder, damage):
         assert not search.rebuild_needed
     assert damaged(folder, read(folder)) is None
     assert read(folder).markers == {f"{ONE} evidence": "c2"}
+
+
+def test_an_index_that_cannot_be_begun_anew_at_once_claims_nothing_later(folder, monkeypatch):
+    fill(folder)
+    segments = Segments(folder, lambda _: 0)
+    segments.open()
+    assert segments.state.markers == {f"{ONE} evidence": "c1"}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TOC, "create", full)
+    with pytest.raises(OSError, match="No space"):
+        segments.renew()
+    tail = Tail()  # later there is room again, and something is flushed
+    tail.put((ONE, "artifact", "a"), 0, Document("artifact", "a", "a", "word"))
+    segments.flush(tail, lambda: None)
+    assert read(folder).markers == {}
 
 
 def test_files_that_belong_to_nothing_are_swept_at_the_start(folder):
