@@ -82,7 +82,7 @@ class Extraction:
         if how != "text":
             return self._kept.text(blob, how) or Extracted("", "pending")
         found = plain(content_type, read(blob, TEXT_MAX + 1))
-        if found.indexed == "none" and not self._kept.indexed([blob]):
+        if found.indexed == "none" and (blob, how) not in self._kept.indexed([blob]):
             self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found
 

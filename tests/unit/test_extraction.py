@@ -372,3 +372,9 @@ def test_how_far_a_text_is_indexed(kept: Texts) -> None:
     assert kept.texts.indexed([("image/png", A, 10)]) == ["none"]
     assert kept.texts.of("text/plain", B, lambda *_: b"\xff").indexed == "none"
     assert kept.texts.indexed([("text/plain", B, 10)]) == ["none"]
+    # The same bytes are known in another form already.
+    kept.put("page", A)
+    kept.texts.start()
+    kept.settle()
+    assert kept.texts.of("text/plain", A, lambda *_: b"\xff").indexed == "none"
+    assert kept.texts.indexed([("text/html", A, 10), ("text/plain", A, 10)]) == ["full", "none"]
