@@ -300,7 +300,7 @@ def query(
         scores = np.concatenate([scores for scores, _ in columns])
         times = np.concatenate([times for _, times in columns])
         first = scores if order == "relevance" else np.zeros(total, np.float32)
-        rows = _page(places, scores, _best(first, times, offset + limit), offset, limit, (first, times))
+        rows = _page(places, scores, _best(first, times, offset + limit), offset, limit, (first, times), clock)
     kinds_found: dict[str, int] = {
         kind: int(by_kind[kind_number(kind)]) for kind in KINDS if by_kind[kind_number(kind)]
     }
@@ -329,20 +329,23 @@ def _page(
     offset: int,
     limit: int,
     by: tuple[Scores, npt.NDArray[np.int64]],
+    clock: Clock,
 ) -> list[Hit]:
     """The page, of equals by workspace, kind and id."""
     bounds = np.cumsum([0, *(len(at) for _, at in places)])
     ranked = best[np.lexsort((-by[1][best], -by[0][best]))]
     # Only those that tie with one on the page need their keys.
     end = min(offset + limit, len(ranked))
-    low, high = offset, end
     same = (by[0][ranked], by[1][ranked])
-    while low > 0 and all(column[low - 1] == column[offset] for column in same):
-        low -= 1
-    while high < len(ranked) and all(column[high] == column[end - 1] for column in same):
-        high += 1
+
+    def ties(place: int) -> npt.NDArray[np.int64]:
+        return np.flatnonzero((same[0] == same[0][place]) & (same[1] == same[1][place]))
+
+    low, high = int(ties(offset)[0]), int(ties(end - 1)[-1]) + 1
     keyed = []
-    for at in ranked[low:high]:
+    for number, at in enumerate(ranked[low:high]):
+        if number & 0x3FF == 0x3FF:
+            clock.check()  # an import gives very many documents the same time
         which = int(np.searchsorted(bounds, at, "right")) - 1
         part, numbers = places[which]
         key = part.key(int(numbers[at - bounds[which]]))

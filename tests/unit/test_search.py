@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 import uuid
 
 import pytest
@@ -20,6 +21,7 @@ from gitstore.errors import Invalid, StorageFailed, TooSlow
 from gitstore.search import Document, Search, text_of
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
+from gitstore.search.ranking import Clock, Late, query
 from gitstore.search.segments import Segments
 from gitstore.search.state import STATE, damaged, read
 from gitstore.search.tail import Tail
@@ -248,6 +250,25 @@ def test_a_query_has_a_deadline_and_a_prefix_a_bound(search, monkeypatch):
     with pytest.raises(Invalid, match="more than"):
         search.query(None, Prefix("zz"))
     assert search.query(None, Prefix("zz3x")).total == 1
+
+
+def test_a_deadline_is_kept_among_very_many_equals(folder):
+    class Looks(Clock):
+        def __init__(self, most):
+            self.left = most
+
+        def check(self):
+            self.left -= 1
+            if self.left < 0:
+                raise Late
+
+    tail = Tail()
+    for number in range(4096):  # imported at once, so that all have the same time and score
+        tail.put((ONE, "artifact", str(number)), 0, Document("artifact", str(number), "a", "word", (), 7))
+    index = types.SimpleNamespace(parts=[tail], code=lambda _: 0, names=[ONE])
+    assert query(index, None, Word("word"), None, "relevance", 0, 5, Looks(9)).total == 4096
+    with pytest.raises(Late):
+        query(index, None, Word("word"), None, "relevance", 0, 5, Looks(3))
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
