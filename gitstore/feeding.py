@@ -117,7 +117,7 @@ class Feeder:
                 self.feed(workspace)
             except NotFound:
                 self._derived.unfed.discard(workspace)  # it was deleted meanwhile
-            except GitstoreError as error:
+            except (GitstoreError, OSError) as error:  # the others have theirs, whatever becomes of this one
                 log.error("workspace %s cannot be fed to the search index: %s", workspace, error)
                 self._stop.wait(_LOOK)
 

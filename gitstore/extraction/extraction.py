@@ -81,7 +81,13 @@ class Extraction:
             return Extracted("", "none")
         if how != "text":
             return self._kept.text(blob, how) or Extracted("", "pending")
-        found = plain(content_type, read(blob, TEXT_MAX + 1))
+        try:
+            data = read(blob, TEXT_MAX + 1)
+        except Damaged as error:
+            # One content that is lost must not take the rest of its workspace with it; `verify` tells of it.
+            log.error("the content %s cannot be read, and has no text for search: %s", blob, error)
+            return Extracted("", "none")
+        found = plain(content_type, data)
         if found.indexed == "none" and (blob, how) not in self._kept.indexed([blob]):
             self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found

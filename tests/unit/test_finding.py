@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from folders import ARTIFACT, WHO, fill
 
-from gitstore import names, workflows
-from gitstore.changes import Draft
+from gitstore import artifacts, names, workflows
+from gitstore.changes import Draft, Workspace
+from gitstore.errors import Damaged
 from gitstore.feeding import Feeder
 from gitstore.finding import Found, find
+from gitstore.repository.database import Database
+from gitstore.repository.objects import Oid
 from gitstore.search.query import parse_strict
 from gitstore.store import Store
 from gitstore.work import TaskNew, Work
@@ -99,3 +102,44 @@ def test_records_with_long_ids_are_fed_from_what_changed(store: Store) -> None:
     snapshot = store.load(workspace).visible
     pairs = {pair for pair, _ in feeding._evidence(workspace, snapshot, marker)}
     assert pairs == {("workflow", long)}
+
+
+def test_one_content_that_is_lost_hides_nothing_else(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, feeding = fill(store), feeder(store)
+    first, second = (
+        Work(store).add_artifact(workspace, artifacts.check(artifacts.New(name, f"{name} zebra".encode())), WHO)
+        for name in ("one.txt", "two.txt")
+    )
+    lost, whole = first.result().value, second.result().value
+    blob = Database.blob
+
+    def read(self: Database, oid: Oid) -> bytes:
+        if oid.hex() == lost.blob:
+            raise Damaged("it is missing")
+        return blob(self, oid)
+
+    monkeypatch.setattr(Database, "blob", read)
+    assert {row.id for row in asked(store, "zebra").rows} == {lost.id, whole.id}
+    store.derived.extraction.forget(workspace)
+    store.derived.starve((workspace,))
+    feeding._turn()
+    assert store.derived.standing(workspace).index == "ready"
+    assert {row.id for row in asked(store, "zebra").rows} == {whole.id}
+    assert {row.id for row in asked(store, "txt").rows} == {lost.id, whole.id}
+
+
+def test_a_workspace_that_cannot_be_read_holds_up_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = sorted((fill(store, "one"), fill(store, "two")))
+    feeding, load = feeder(store), store.load
+    for one in (first, second):
+        store.derived.extraction.forget(one)
+    store.derived.starve((first, second))
+
+    def loaded(identity: str) -> Workspace:
+        if identity == first:
+            raise OSError("the disk cannot be read")
+        return load(identity)
+
+    monkeypatch.setattr(store, "load", loaded)
+    feeding._turn()
+    assert store.derived.unfed == {first}
