@@ -84,7 +84,7 @@ class Contents:
         self._ways: WeakKeyDictionary[Part, _Way] = WeakKeyDictionary()
 
     def having(self, node: Word | Phrase | Prefix, matcher: Matcher) -> Mask:
-        """Which rows have a word, a phrase, or a word that begins so in their content. Raises Late, TooMany."""
+        """Which rows have a word, a phrase, or a word that begins so in their content. Raises as the matcher."""
         found = np.zeros(self._columns.count, np.bool_)
         for part in matcher.parts:
             if self._workspace not in part.spans:

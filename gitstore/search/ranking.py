@@ -81,10 +81,14 @@ def window(part: Part, workspace: str | None) -> Window:
 
 
 class Matcher:
-    """Evaluates one query over the parts of an index. Raises Late, TooMany."""
+    """Evaluates one query over the parts of an index. A `word*` may stand for `most` words (None: for any number).
 
-    def __init__(self, index: Index, clock: Clock) -> None:
+    Raises Late, TooMany.
+    """
+
+    def __init__(self, index: Index, clock: Clock, most: int | None = PREFIX_MAX) -> None:
         self.parts = index.parts
+        self._most = most
         self.clock = clock
         self._total = max(1, sum(part.count for part in self.parts))
         length = sum(float(part.lengths.sum()) for part in self.parts)
@@ -124,8 +128,8 @@ class Matcher:
         titled = np.zeros(view.size, np.float32)
         for place in places:
             for number, term in enumerate(view.part.beginning(place + prefix)):
-                if number >= PREFIX_MAX:
-                    raise TooMany(f"more than {PREFIX_MAX} words begin with `{prefix}`: give more of the word")
+                if self._most is not None and number >= self._most:
+                    raise TooMany(f"more than {self._most} words begin with `{prefix}`: give more of the word")
                 if number & 0xFF == 0:
                     self.clock.check()
                 at, _ = self._posting(term, view)
@@ -355,8 +359,8 @@ def _page(
 
 
 def having(index: Index, workspace: str, node: Word | Phrase | Prefix, clock: Clock) -> list[str]:
-    """The ids of the artifacts of a workspace whose content has this."""
-    matcher = Matcher(index, clock)
+    """The ids of the artifacts of a workspace whose content has this. Raises Late."""
+    matcher = Matcher(index, clock, None)
     code, artifact = index.code(workspace), kind_number("artifact")
     found: list[str] = []
     for part in matcher.parts:

@@ -200,6 +200,11 @@ def test_every_word_of_many_must_match(home):
     assert ids(home, q=" ".join([*many[:65], "zz"])) == []
 
 
+def test_a_prefix_of_very_many_words_is_no_error(home):
+    fill(home, *(artifact(one, content=" ".join(f"zz{one}x{number}" for number in range(6000))) for one in (1, 2)))
+    assert sorted(ids(home, q="zz*")) == [1, 2]
+
+
 def test_a_task_that_no_artifact_is_of_for_a_while_changes(home):
     fill(home, artifact(1, task_id="t"))
     assert ids(home, stage_name="build") == []

@@ -3,6 +3,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from whoosh.index import TOC
 
 from gitstore.errors import Invalid, StorageFailed, TooSlow
 from gitstore.search import Document, Search, text_of
+from gitstore.search.messages import Ask
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
 from gitstore.search.ranking import Clock, Late, query
@@ -26,6 +28,7 @@ from gitstore.search.segments import Segments
 from gitstore.search.state import STATE, damaged, read
 from gitstore.search.tail import Tail
 from gitstore.search.words import terms
+from gitstore.search.worker import Options, Worker
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
@@ -389,6 +392,21 @@ def test_an_index_that_cannot_be_begun_anew_at_once_claims_nothing_later(folder,
     tail.put((ONE, "artifact", "a"), 0, Document("artifact", "a", "a", "word"))
     segments.flush(tail, lambda: None)
     assert read(folder).markers == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "spoilt"), [(MemoryError(), False), (OSError(errno.EMFILE, "too many"), False), (ValueError("x"), True)]
+)
+def test_an_answer_that_fails_for_want_of_memory_says_nothing_of_the_index(folder, error, spoilt):
+    def fail(*_):
+        raise error
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(theirs, Options(str(folder), None, 1000, 3600.0))
+        worker.answers["x"] = fail
+        worker._answer(Ask(1, "x", time.monotonic() + 9, b""))
+        assert (worker.index.damage is not None) is spoilt
 
 
 def test_files_that_belong_to_nothing_are_swept_at_the_start(folder):
