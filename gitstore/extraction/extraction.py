@@ -189,8 +189,10 @@ class Extraction:
                             self._settle()
                     if self._safe < self._put and not self._stop.is_set() and not self._work.wait(_LULL):
                         self._settle()
-                except (GitstoreError, OSError) as error:
-                    log.warning("texts cannot be extracted now, it is tried again: %s", error)
+                except Exception as error:
+                    # Whatever it is, without this thread every document would wait for its text until the next start.
+                    expected = isinstance(error, (GitstoreError, OSError))
+                    log.warning("texts cannot be extracted now, it is tried again: %s", error, exc_info=not expected)
                     self._stop.wait(_RETRY)
                     continue
                 if self._safe == self._put and not self._stop.is_set() and not self._work.wait(_IDLE):

@@ -358,6 +358,21 @@ def test_a_text_never_comes_after_what_took_its_place(kept: Texts) -> None:
     assert {key[0] for key in kept.index.documents} == {"w"}
 
 
+def test_an_error_nobody_thought_of_does_not_end_it(kept: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitstore.extraction.extraction._RETRY", 0.01)
+    wrong = [RuntimeError("nobody thought of it")]
+
+    def once() -> None:
+        if wrong:
+            raise wrong.pop()
+
+    kept.child.before = once
+    kept.put("one", A)
+    kept.texts.start()
+    kept.settle()
+    assert (kept.text("one"), kept.child.read) == ("alpha", 2)
+
+
 def test_nothing_waits_for_a_workspace_that_is_gone(kept: Texts) -> None:
     kept.put("one", A, workspace="gone")
     kept.put("two", B)
