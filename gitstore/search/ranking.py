@@ -186,7 +186,7 @@ class Matcher:
             return Found(np.ones(view.size, np.bool_), None)
         together = [self._terms([place + word for place in places], view) for word in node.terms]
         mask = np.logical_and.reduce([found.mask for found in together])
-        if len(node.terms) > 1 or len(places) < 3:
+        if len(node.terms) > 1:
             wanted = b"".join(map(stamp, node.terms))
             labelled = self._labelled(node.terms, view, places)
             for number, at in enumerate(np.flatnonzero(mask & ~labelled)):

@@ -196,6 +196,10 @@ def library(search):
         (Phrase(("engine", "docs")), []),  # no phrase reaches from the content into the title
         (Phrase(("京都", "都の")), ["s"]),
         (Word("京"), ["s"]),
+        (Phrase(("京",)), ["s"]),
+        (Field("text", Phrase(("京",))), ["s"]),
+        (Field("path", Phrase(("京",))), []),
+        (Field("text", Phrase(("engine",))), ["b", "a"]),
         (And((Word("engine"), Not(Word("release")))), ["b"]),
         (Not(Word("engine")), ["s", "m"]),
         (Field("role", Word("writer")), ["b"]),
