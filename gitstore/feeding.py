@@ -74,7 +74,10 @@ class Feeder:
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Nothing may be written yet, so that what the catalog does not know is there no more."""
+        for gone in self._search.workspaces() - set(self._catalog.workspaces()):
+            # A kill after its deletion lost what the index was told of it, or somebody removed folder and catalog.
+            self._derived.extraction.forget(gone)
         self._thread.start()
 
     def stop(self) -> None:

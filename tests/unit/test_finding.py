@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
     feeding.feed(workspace)
     assert asked(store, "key").total == 0
     assert workspace not in store.search.workspaces()
+
+
+def test_nothing_is_left_of_a_workspace_deleted_just_before_a_kill(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        workspace = fill(store)
+        kept = fill(store, "other")
+        store.search.flush()
+        copy = tmp_path / "before"
+        shutil.copytree(store.layout.derived / "search", copy)
+        store.delete(workspace, lambda _: None).result()
+    # The kill: the index on disk is as it was before.
+    shutil.rmtree(store.layout.derived / "search")
+    shutil.copytree(copy, store.layout.derived / "search")
+    with Store.open(tmp_path / "data") as store:
+        assert store.search.workspaces() == {kept}
+        found = asked(store, "key")
+        assert found.total == len(found.rows) == 3
 
 
 def test_records_with_long_ids_are_fed_from_what_changed(store: Store) -> None:
