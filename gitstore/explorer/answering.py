@@ -85,7 +85,7 @@ class Answering:
         asked = self._asked(body)
         try:
             return pack(self._explore(asked, clock))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, msgspec.MsgspecError) as error:  # which says nothing of the index
             self._close()
             raise Elsewhere(f"the catalog cannot be read: {error}") from error
 

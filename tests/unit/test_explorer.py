@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gitstore import showing
 from gitstore.catalog import Catalog
-from gitstore.errors import Invalid, TooSlow, WrongShape
+from gitstore.errors import Away, Invalid, TooSlow, WrongShape
 from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
 from gitstore.explorer.columns import Columns
 from gitstore.explorer.contents import Contents
@@ -235,6 +235,18 @@ def test_titles_and_states_are_those_of_now(home):
     assert (shown()["task_title"], shown()["task_state"]) == ("Title", "ready")
     assert explorer.explore(WS, ExplorerQuery(q="old"), NOW).total == 0
     assert explorer.explore(WS, ExplorerQuery(q="new title"), NOW).total == 1
+
+
+def test_a_damaged_record_of_the_catalog_is_no_damage_of_the_index(home):
+    catalog, search = home
+    fill(home, artifact(1, workflow_id="w"), workflows=[Workflow("w", "Flow")])
+    with catalog._database.write() as connection:
+        connection.execute("UPDATE workflows SET doc=x'7b'")
+    search.tell("touched", msgspec.msgpack.encode((WS, None)))
+    with pytest.raises(Away):
+        Explorer(catalog, search)._ask(WS, ExplorerQuery(), NOW)
+    assert search.damage is None
+    assert not search.rebuild_needed
 
 
 def test_what_is_remembered_stays_within_bounds_and_apart(home):
