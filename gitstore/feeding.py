@@ -74,7 +74,10 @@ class Feeder:
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Nothing may be written yet, so that what the catalog does not know is there no more."""
+        for gone in self._search.workspaces() - set(self._catalog.workspaces()):
+            # A kill after its deletion lost what the index was told of it, or somebody removed folder and catalog.
+            self._derived.extraction.forget(gone)
         self._thread.start()
 
     def stop(self) -> None:
@@ -117,7 +120,7 @@ class Feeder:
                 self.feed(workspace)
             except NotFound:
                 self._derived.unfed.discard(workspace)  # it was deleted meanwhile
-            except GitstoreError as error:
+            except (GitstoreError, OSError) as error:  # the others have theirs, whatever becomes of this one
                 log.error("workspace %s cannot be fed to the search index: %s", workspace, error)
                 self._stop.wait(_LOOK)
 
@@ -148,6 +151,10 @@ class Feeder:
                 before = markers
         finally:
             derived.end_feeding(workspace, before)
+            if self._catalog.workspace(workspace) is None:
+                # It was deleted meanwhile, and what was put after that must not stay. One that is back already is fed.
+                derived.extraction.forget(workspace)
+                derived.starve((workspace,))
 
     def _put_all(self, workspace: str, snapshot: Snapshot, markers: dict[Branch, str | None]) -> bool:
         documents = [
@@ -163,6 +170,8 @@ class Feeder:
                     self._search.hasten()
                     self._stop.wait(0.05)
                 if self._stop.wait(0.001) or self._search.rebuild_needed:
+                    return False
+                if self._catalog.workspace(workspace) is None:
                     return False
             self._derived.feed(workspace, *pair, *made())
         self._derived.fed = 1.0
@@ -219,10 +228,13 @@ class Feeder:
                 place = evidence.folder_of(one.path) if part == "artifact" else None
                 if place is not None:
                     pairs.add(("artifact", evidence.artifact_id(workspace, place)))
-                elif key is not None and part == "workflow":
-                    pairs.add(("workflow", key))
-                elif key is not None and part == "task":
-                    pairs.add(("task", key))
+                elif key is not None and (part == "workflow" or part == "task"):
+                    known: Kind = "workflow" if part == "workflow" else "task"
+                    if names.id_of_evidence(one.path) is not None:
+                        pairs.add((known, key))
+                    else:  # too long for a name: the file says it
+                        said = (findable.said(tree.read(one.path), "id") for tree in (then, now))
+                        pairs.update((known, id_) for id_ in said if id_ is not None)
         for kind, id_ in sorted(pairs):
             yield (kind, id_), partial(self._record, workspace, snapshot, kind, id_)
 

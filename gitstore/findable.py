@@ -100,25 +100,26 @@ def keys(context: Context, paths: Iterable[str], old: Callable[[str], bytes | No
         elif part == "memory":
             if names.is_long_memory(path.rsplit("/", 1)[-1]):
                 found.update(("memory", entry.key) for entry in context.memory.values() if entry.path == path)
-                key = _said_key(old(path))
+                key = said(old(path), "key")
             if key is not None:
                 found.add(("memory", key))
         elif part == "file":
             place = path.removesuffix(names.META_SUFFIX)
             found.add(("file", key))
             found.update(("file", stored.key) for stored in context.files.values() if stored.path == place)
-            if (said := _said_key(old(names.meta_path(place)))) is not None:
-                found.add(("file", said))
+            if (other := said(old(names.meta_path(place)), "key")) is not None:
+                found.add(("file", other))
     return found
 
 
-def _said_key(data: bytes | None) -> str | None:
+def said(data: bytes | None, name: str) -> str | None:
+    """What a file says under a name, if that is a text."""
     try:
         document = load(data) if data is not None else None
     except DocumentError:
         return None
-    key = document.get("key") if isinstance(document, dict) else None
-    return key if isinstance(key, str) else None
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def flat(value: Any) -> str:

@@ -7,6 +7,7 @@ hit that went away in the meantime, or has expired, is left out.
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
@@ -86,6 +87,7 @@ class _Reading:
         self._store = store
         self._wanted = wanted(query)
         self._now = now
+        self._until = time.monotonic() + store.search.limit
         self._workspaces: dict[str, Workspace | None] = {}
 
     def place(self, workspace: str) -> Place | None:
@@ -100,7 +102,9 @@ class _Reading:
         if found is None:
             return None
         document, url = found
-        shown = snippet(document.text, self._wanted) or snippet(document.title, self._wanted, tuple(self._wanted))
+        # A page of long texts must not take longer than a search: the rest of it is shown by its titles.
+        said = snippet(document.text, self._wanted) if time.monotonic() < self._until else None
+        shown = said or snippet(document.title, self._wanted, tuple(self._wanted))
         return Row(
             hit.kind, hit.id, document.title, place, shown or _beginning(document.text or document.title), url,
             hit.score, document.time,
@@ -124,11 +128,15 @@ class _Reading:
             artifact = catalog.artifact(hit.workspace, hit.id, now=self._now)
             if artifact is None:
                 return None
-            flow = catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-            if retention.expired(retention.retained(artifact, flow[1] if flow is not None else None), self._now):
-                return None
+            # As in the explorer: records of another workspace are not meant, and a task says whose it is.
             known = catalog.task(artifact.task_id) if artifact.task_id is not None else None
-            url = showing.url(hit.workspace, artifact.id, artifact.task_id if known is not None else None)
+            task = known[1] if known is not None and known[0] == hit.workspace else None
+            flow_id = artifact.workflow_id or (task.workflow_id if task is not None else None)
+            flow = catalog.workflow(flow_id) if flow_id is not None else None
+            own = flow[1] if flow is not None and flow[0] == hit.workspace else None
+            if retention.expired(retention.retained(artifact, own), self._now):
+                return None
+            url = showing.url(hit.workspace, artifact.id, task.id if task is not None else None)
             text = self._text(workspace)(artifact.content_type, artifact.blob)
             return findable.of_artifact(artifact, text), url
         if hit.kind == "workflow":

@@ -81,11 +81,11 @@ class Answering:
             del self._held[workspace]
 
     def explore(self, body: bytes, clock: Clock) -> bytes:
-        """The answer to a question. Raises Elsewhere where the catalog cannot be read, Late, TooMany."""
+        """The answer to a question. Raises Elsewhere where the catalog cannot be read, Late."""
         asked = self._asked(body)
         try:
             return pack(self._explore(asked, clock))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, msgspec.MsgspecError) as error:  # which says nothing of the index
             self._close()
             raise Elsewhere(f"the catalog cannot be read: {error}") from error
 
@@ -147,7 +147,7 @@ class Answering:
                     )
                 ),
             )
-        return _Held(columns, Contents(self._index, workspace, columns))
+        return _Held(columns, Contents(workspace, columns))
 
     def _follow(self, workspace: str, columns: Columns, changed: set[tuple[str, str]]) -> None:
         with self._read() as connection:
@@ -215,7 +215,9 @@ class Answering:
         if known is not None and known.version == version and now < known.until:
             held.known.move_to_end(plain)
             return known
-        made = _Question(held, query, now, Matcher(self._index, clock) if query.q else None).answer(version)
+        # Nothing that is asked of the explorer is an error: a prefix of very many words is bounded by the time alone.
+        matcher = Matcher(self._index, clock, None) if query.q else None
+        made = _Question(held, query, now, matcher).answer(version)
         held.known[plain] = made
         if len(held.known) > _REMEMBERED:
             held.known.popitem(last=False)

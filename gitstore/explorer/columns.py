@@ -204,7 +204,9 @@ class Columns:
         self._set(number, row)
 
     def _set(self, number: int, row: ArtifactRow) -> None:
-        own = _own(row)
+        own, old = _own(row), self._owns[number]
+        if old != own:
+            self._joined.pop(old, None)  # with its last row goes what tells that it has to be joined again
         self._owns[number] = self._shared.setdefault(own, own)
         self._created.view[number] = row.created_at
         self._size.view[number] = row.size

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from gitstore.explorer.columns import Columns
 from gitstore.search.documents import KINDS
-from gitstore.search.index import Index, Part
+from gitstore.search.index import Part
 from gitstore.search.query import Phrase, Prefix, Word
 from gitstore.search.ranking import Matcher, window
 from gitstore.search.rows import kind_number
@@ -21,12 +23,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 class _Way:
-    """From the documents of one part to rows; -1 for what is no row (yet)."""
+    """From the documents of one part to rows; -1 for what is no row (yet). It does not keep the part."""
 
     def __init__(self, part: Part, workspace: str, columns: Columns) -> None:
-        self.part = part
         self.low = 0
         self._grown = columns.grown
+        self._every: array[int] | None = None  # the documents of the workspace in a tail
         self._done = 0
         self._open: list[int] = []
         self._workspace = workspace
@@ -38,10 +40,10 @@ class _Way:
             self.rows = np.full(view.size, -1, np.int32)
             here = slice(view.low, view.low + view.size)
             own = np.flatnonzero(part.kinds[here] == _ARTIFACT)
-            self._resolve(columns, own.tolist())
+            self._resolve(part, columns, own.tolist())
 
-    def _resolve(self, columns: Columns, places: Sequence[int]) -> None:
-        numbers, part, low = columns.numbers, self.part, self.low
+    def _resolve(self, part: Part, columns: Columns, places: Sequence[int]) -> None:
+        numbers, low = columns.numbers, self.low
         still = []
         for place in places:
             row = numbers.get(part.key(low + place)[2] if isinstance(part, Tail) else part.rows.id(low + place), -1)
@@ -50,39 +52,39 @@ class _Way:
                 still.append(place)
         self._open = still
 
-    def follow(self, columns: Columns) -> None:
+    def follow(self, part: Part, columns: Columns) -> None:
         """Takes in documents and rows that came since."""
-        if isinstance(self.part, Tail):
-            every = self.part.of.get(self._workspace)
+        if isinstance(part, Tail):
+            every = part.of.get(self._workspace)
             have = len(every) if every is not None else 0
-            if len(self.rows) < self.part.count:
-                room = np.full(max(1024, 2 * self.part.count), -1, np.int32)
+            if len(self.rows) < part.count:
+                room = np.full(max(1024, 2 * part.count), -1, np.int32)
                 room[: len(self.rows)] = self.rows
                 self.rows = room
-            if every is None or have < self._done:
+            if every is not self._every:
                 self.rows[:] = -1  # the workspace was forgotten meanwhile
-                self._done, self._open = 0, []
+                self._every, self._done, self._open = every, 0, []
             if every is not None and (have > self._done or (self._open and self._grown != columns.grown)):
-                keys = self.part.keys
+                keys = part.keys
                 new = [number for number in every[self._done :] if keys[number][1] == KINDS[_ARTIFACT]]
-                self._resolve(columns, self._open + new)
+                self._resolve(part, columns, self._open + new)
                 self._done = have
         elif self._open and self._grown != columns.grown:
-            self._resolve(columns, self._open)
+            self._resolve(part, columns, self._open)
         self._grown = columns.grown
 
 
 class Contents:
     """The contents of one workspace's artifacts."""
 
-    def __init__(self, index: Index, workspace: str, columns: Columns) -> None:
-        self._index = index
+    def __init__(self, workspace: str, columns: Columns) -> None:
         self._workspace = workspace
         self._columns = columns
-        self._ways: dict[int, _Way] = {}
+        # A part that is in the index no more must not stay in memory until its workspace is asked for again.
+        self._ways: WeakKeyDictionary[Part, _Way] = WeakKeyDictionary()
 
     def having(self, node: Word | Phrase | Prefix, matcher: Matcher) -> Mask:
-        """Which rows have a word, a phrase, or a word that begins so in their content. Raises Late, TooMany."""
+        """Which rows have a word, a phrase, or a word that begins so in their content. Raises as the matcher."""
         found = np.zeros(self._columns.count, np.bool_)
         for part in matcher.parts:
             if self._workspace not in part.spans:
@@ -105,10 +107,8 @@ class Contents:
         return found
 
     def _way(self, part: Part) -> _Way:
-        way = self._ways.get(id(part))
-        if way is None or way.part is not part:
-            known = {id(one) for one in self._index.parts}
-            self._ways = {key: one for key, one in self._ways.items() if key in known}
-            way = self._ways[id(part)] = _Way(part, self._workspace, self._columns)
-        way.follow(self._columns)
+        way = self._ways.get(part)
+        if way is None:
+            way = self._ways[part] = _Way(part, self._workspace, self._columns)
+        way.follow(part, self._columns)
         return way

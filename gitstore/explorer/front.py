@@ -69,8 +69,11 @@ class Explorer:
         found = self._ask(workspace, query, now)
         parts = sought(parse(query.q)) if query.q else None
         rows = []
+        until = time.monotonic() + self._search.limit
         for row, artifact in found.rows:
-            passage = highlight(row, parts, text(artifact)) if parts is not None else None
+            # A page of long contents must not take longer than a search: the rest of it is shown by its names.
+            said = text(artifact) if parts is not None and time.monotonic() < until else None
+            passage = highlight(row, parts, said) if parts is not None else None
             rows.append(row_json(row, workspace, artifact.metadata, passage))
         return ExplorerPage(rows, found.total, found.summary, found.filters)
 

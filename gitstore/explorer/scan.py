@@ -337,8 +337,16 @@ class Reading:
         if self._read is None:
             self._read = {}
             for row in self._catalog.artifact_rows(workspace, now=0):
-                if time.monotonic() > self._deadline:
-                    raise TooSlow("the search index is being made again, and reading everything takes too long: wait")
+                self._check()
                 artifact = self._catalog.artifact(workspace, row.id, now=0)
                 self._read[row.id] = (self._text(artifact) if artifact is not None else None) or ""
-        return {id_ for id_, text in self._read.items() if stands(node, text, remember=False)}
+        found = set()
+        for id_, text in self._read.items():
+            self._check()
+            if stands(node, text, remember=False):
+                found.add(id_)
+        return found
+
+    def _check(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise TooSlow("the search index is being made again, and reading everything takes too long: wait")

@@ -16,7 +16,7 @@ import msgspec
 
 from gitstore.errors import Damaged, GitstoreError, NotFound
 from gitstore.extraction.child import Child
-from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, plain
+from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, key, plain
 from gitstore.extraction.kept import Entry, Kept, Waiting
 from gitstore.extraction.worker import Result
 from gitstore.model import Artifact
@@ -80,22 +80,30 @@ class Extraction:
         if how is None:
             return Extracted("", "none")
         if how != "text":
-            return self._kept.text(blob, how) or Extracted("", "pending")
-        found = plain(content_type, read(blob, TEXT_MAX + 1))
-        if found.indexed == "none" and not self._kept.indexed([blob]):
-            self._kept.keep(blob, how, found)  # its type says otherwise, so it is remembered for `indexed`
+            return self._kept.text(key(content_type, blob), how) or Extracted("", "pending")
+        try:
+            data = read(blob, TEXT_MAX + 1)
+        except Damaged as error:
+            # One content that is lost must not take the rest of its workspace with it; `verify` tells of it.
+            log.error("the content %s cannot be read, and has no text for search: %s", blob, error)
+            return Extracted("", "none")
+        found = plain(content_type, data)
+        known = key(content_type, blob)
+        if found.indexed == "none" and (known, how) not in self._kept.indexed([known]):
+            self._kept.keep(known, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found
 
     def indexed(self, contents: Sequence[tuple[str, str, int]]) -> list[Indexed]:
         """How far search has the texts of (content type, blob, size in bytes), without reading any."""
-        known = self._kept.indexed([blob for content_type, blob, _ in contents if form(content_type) is not None])
+        asked = [key(content_type, blob) for content_type, blob, _ in contents if form(content_type) is not None]
+        known = self._kept.indexed(asked)
         found: list[Indexed] = []
         for content_type, blob, size in contents:
             how = form(content_type)
             if how is None:
                 found.append("none")
-            elif (blob, how) in known:
-                found.append(known[blob, how])
+            elif (kept := known.get((key(content_type, blob), how))) is not None:
+                found.append(kept)
             elif how != "text":
                 found.append("pending")
             else:
@@ -183,8 +191,10 @@ class Extraction:
                             self._settle()
                     if self._safe < self._put and not self._stop.is_set() and not self._work.wait(_LULL):
                         self._settle()
-                except (GitstoreError, OSError) as error:
-                    log.warning("texts cannot be extracted now, it is tried again: %s", error)
+                except Exception as error:
+                    # Whatever it is, without this thread every document would wait for its text until the next start.
+                    expected = isinstance(error, (GitstoreError, OSError))
+                    log.warning("texts cannot be extracted now, it is tried again: %s", error, exc_info=not expected)
                     self._stop.wait(_RETRY)
                     continue
                 if self._safe == self._put and not self._stop.is_set() and not self._work.wait(_IDLE):
@@ -195,7 +205,8 @@ class Extraction:
 
     def _one(self, entry: Entry) -> None:
         waiting, document = entry.waiting, entry.document
-        found = self._kept.text(waiting.blob, waiting.form)
+        known = key(waiting.content_type, waiting.blob)
+        found = self._kept.text(known, waiting.form)
         if found is None:
             try:
                 data = self._read(entry.workspace, waiting.blob, INPUT_MAX + 1)
@@ -209,7 +220,7 @@ class Extraction:
             found = self._extracted(entry, data)
             if self._stop.is_set():
                 return  # the process was ended: that says nothing of the document
-            self._kept.keep(waiting.blob, waiting.form, found)
+            self._kept.keep(known, waiting.form, found)
         text = f"{document.text}\n{found.text}" if document.text and found.text else document.text or found.text
         with self._lock:
             if self._kept.waits(entry.number):

@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from gitstore.search.texts import TEXT_MAX, decode, essence, textual
+from gitstore.search.texts import CHARSET, TEXT_MAX, decode, essence, textual
 
-__all__ = ["INPUT_MAX", "TEXT_MAX", "Extracted", "Form", "Indexed", "form", "plain"]
+__all__ = ["INPUT_MAX", "TEXT_MAX", "Extracted", "Form", "Indexed", "form", "key", "plain"]
 
 INPUT_MAX: Final = 32 * 1024 * 1024
 """Bytes of a document beyond which its text is not looked for; plain text is read up to `TEXT_MAX` of any size."""
@@ -46,6 +46,12 @@ def form(content_type: str) -> Form | None:
     """How content of this type is read; None: not at all."""
     found = _FORMS.get(essence(content_type))
     return found if found is not None else "text" if textual(content_type) else None
+
+
+def key(content_type: str, blob: str) -> str:
+    """Under what the text of a blob is kept, in hexadecimal: another `charset` makes another text of the same bytes."""
+    said = CHARSET.search(content_type)
+    return blob + said.group(1).lower().encode().hex() if said is not None else blob
 
 
 def plain(content_type: str, data: bytes) -> Extracted:

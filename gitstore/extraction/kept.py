@@ -1,6 +1,7 @@
 """What was extracted, by content, and what waits for it: one SQLite file of derived data.
 
-A text is kept by the blob it came from and the form it was read in, so that the same content is read once. What waits
+A text is kept by the key of the blob it came from (`forms.key`) and the form it was read in, so that the same content
+is read once. What waits
 is durable before anybody is told that it was put: a document is never left without its text by a kill.
 """
 
@@ -17,7 +18,7 @@ from gitstore.database import Database, Unpacker, bind, pack, unbind
 from gitstore.extraction.forms import Extracted, Form, Indexed
 from gitstore.search.documents import Document, Kind
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Counted up whenever a document may give another text than before: then everything is read again."""
 _SCHEMA: Final = """
 CREATE TABLE texts (
@@ -62,30 +63,30 @@ class Kept:
         row = self._database.row("SELECT count(*) FROM waiting")
         self._waiting = row[0] if row is not None else 0
 
-    def text(self, blob: str, form: Form) -> Extracted | None:
-        """What was extracted from a blob; None if nothing was yet."""
+    def text(self, key: str, form: Form) -> Extracted | None:
+        """What was extracted under a key; None if nothing was yet."""
         row = self._database.row(
-            "SELECT indexed, text FROM texts WHERE blob = ? AND form = ?", (bytes.fromhex(blob), FORMS.index(form))
+            "SELECT indexed, text FROM texts WHERE blob = ? AND form = ?", (bytes.fromhex(key), FORMS.index(form))
         )
         return Extracted(zlib.decompress(row[1]).decode(), _INDEXED[row[0]]) if row is not None else None
 
-    def indexed(self, blobs: Sequence[str]) -> dict[tuple[str, Form], Indexed]:
-        """How far what was extracted from these blobs reaches, by blob and form."""
+    def indexed(self, keys: Sequence[str]) -> dict[tuple[str, Form], Indexed]:
+        """How far what was extracted under these keys reaches, by key and form."""
         found: dict[tuple[str, Form], Indexed] = {}
-        for at in range(0, len(blobs), _AT_ONCE):
-            asked = [bytes.fromhex(blob) for blob in blobs[at : at + _AT_ONCE]]
+        for at in range(0, len(keys), _AT_ONCE):
+            asked = [bytes.fromhex(key) for key in keys[at : at + _AT_ONCE]]
             marks = ",".join("?" * len(asked))
             sql = f"SELECT blob, form, indexed FROM texts WHERE blob IN ({marks})"  # noqa: S608
             found.update(((row[0].hex(), FORMS[row[1]]), _INDEXED[row[2]]) for row in self._database.rows(sql, asked))
         return found
 
-    def keep(self, blob: str, form: Form, found: Extracted) -> None:
+    def keep(self, key: str, form: Form, found: Extracted) -> None:
         """Keeps what was extracted."""
         packed = zlib.compress(found.text.encode("utf-8", "replace"), 6)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
-                (bytes.fromhex(blob), FORMS.index(form), _INDEXED.index(found.indexed), packed),
+                (bytes.fromhex(key), FORMS.index(form), _INDEXED.index(found.indexed), packed),
             )
 
     def wait(self, workspace: str, document: Document, waiting: Waiting) -> None:

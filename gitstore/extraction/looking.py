@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gitstore.extraction.forms import TEXT_MAX, Form, form, plain
+from gitstore.extraction.forms import TEXT_MAX, form, key, plain
 from gitstore.extraction.kept import FORMS
 
 
@@ -17,8 +17,10 @@ class Looking:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        kept, waiting = self._all("SELECT blob, form FROM texts"), self._all("SELECT blob, form FROM waiting")
-        self._sure: set[tuple[Any, ...]] = set(kept) - set(waiting)
+        kept = set(self._all("SELECT blob, form FROM texts"))
+        waiting = self._all("SELECT blob, form, content_type FROM waiting")
+        kept -= {(bytes.fromhex(key(content_type, blob.hex())), form) for blob, form, content_type in waiting}
+        self._sure: set[tuple[Any, ...]] = kept
 
     def texts(self, content_type: str, blob: str, read: Callable[[str, int], bytes]) -> set[str]:
         """The texts that a document with this content may stand in the index with."""
@@ -27,12 +29,10 @@ class Looking:
             return {""}
         if how == "text":
             return {plain(content_type, read(blob, TEXT_MAX + 1)).text}
-        found = self._all("SELECT text FROM texts WHERE blob = ? AND form = ?", bytes.fromhex(blob), FORMS.index(how))
+        place = bytes.fromhex(key(content_type, blob)), FORMS.index(how)
+        found = self._all("SELECT text FROM texts WHERE blob = ? AND form = ?", *place)
         texts = {zlib.decompress(row[0]).decode() for row in found}
-        return texts if self._known(blob, how) else texts | {""}
-
-    def _known(self, blob: str, how: Form) -> bool:
-        return (bytes.fromhex(blob), FORMS.index(how)) in self._sure
+        return texts if place in self._sure else texts | {""}
 
     def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         try:

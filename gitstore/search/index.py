@@ -24,7 +24,7 @@ from gitstore.search.rows import Key, digest
 from gitstore.search.segments import Leaf, Segments
 from gitstore.search.tail import Tail
 
-# A disk that is full or out of reach now is no reason to throw the index away; anything else is.
+# A disk that is full or out of reach now, or no memory, is no reason to throw the index away; anything else is.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.EACCES})
 _NICE = 5  # how much a flush gives way to answers
 _NICE_MERGE = 10
@@ -80,12 +80,14 @@ class _Job:
 def _run(work: Callable[[Callable[[], None]], None], step: Callable[[], None]) -> _Result:
     try:
         work(step)
-    except OSError as error:
-        passing = error.errno in _PASSING
-        return _Result("refused" if passing else "damaged", f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  damaged files raise anything; the answer is an index begun anew
-        return _Result("damaged", f"{type(error).__name__}: {error}")
+        return _Result("refused" if passing(error) else "damaged", f"{type(error).__name__}: {error}")
     return _Result("done")
+
+
+def passing(error: Exception) -> bool:
+    """Whether an error says nothing of the files, so that it may go well the next time."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 
 class Events(Protocol):
@@ -135,7 +137,7 @@ class Index:
         try:
             self.segments.open()
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _PASSING:
+            if passing(error):
                 raise
             self.damage = f"{type(error).__name__}: {error}"
             self.segments.renew()
@@ -187,19 +189,19 @@ class Index:
 
     def settle(self) -> None:
         """The documents that were put again or removed die where they were before."""
-        if not self._seek:
+        seek = self._seek
+        if not seek:
             return
-        seek, self._seek = self._seek, []
         if self.flushing is not None:
             for key in seek:
                 self.flushing.kill(key)
-        if not self.segments.leaves:
-            return
-        digests = np.fromiter(map(digest, seek), np.uint64, len(seek))
-        for leaf in self.segments.leaves:
-            for place, number in leaf.rows.find(digests):
-                if leaf.live[number] and leaf.key(number) == seek[place]:
-                    leaf.kill(number)
+        if self.segments.leaves:
+            digests = np.fromiter(map(digest, seek), np.uint64, len(seek))
+            for leaf in self.segments.leaves:
+                for place, number in leaf.rows.find(digests):
+                    if leaf.live[number] and leaf.key(number) == seek[place]:
+                        leaf.kill(number)
+        self._seek = []  # last: where memory ran out half-way, they are sought again
 
     @property
     def parts(self) -> list[Part]:

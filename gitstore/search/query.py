@@ -33,7 +33,7 @@ FIELDS: Final = {
     "playbook": "the id of the playbook",
 }
 """The fields, and what each looks in."""
-NODES_MAX: Final = 64
+NODES_MAX: Final = 64  # parts, where more are a fault
 PREFIX_MIN: Final = 2  # characters before the `*`
 
 _PART = re.compile(r'(?P<minus>-?)(?:(?P<field>[A-Za-z_]+):)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+))(?!\S)')
@@ -91,14 +91,14 @@ class _Fault(Exception):
 
 
 def parse(q: str) -> Query:
-    """The query that a text is; never an error. What is no syntax is text."""
+    """The query that a text is; never an error. What is no syntax is text. Whoever asks bounds how long it may be."""
     nodes: list[Query] = []
     for chunk in _chunks(q):
         try:
             nodes.append(_node(chunk))
         except _Fault:
             nodes += [Literal(part) for part in chunk.text.split()]
-    return And(tuple(nodes[:NODES_MAX]))
+    return And(tuple(nodes))
 
 
 def parse_strict(q: str) -> Query:

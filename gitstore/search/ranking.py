@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gitstore.search.documents import KINDS, Hit, Hits, Kind, Order
 from gitstore.search.index import Index, Part
 from gitstore.search.postings import Posting
-from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Query, Word
+from gitstore.search.query import FIELDS, And, Field, Literal, Not, Phrase, Prefix, Query, Word
 from gitstore.search.rows import kind_number
 from gitstore.search.segments import Leaf
 from gitstore.search.stamps import BREAK, stamp
@@ -31,6 +31,7 @@ _TITLE: Final = 2.0
 _LABEL: Final = 0.5
 _EVERY: Final = ("c", "t", "l")
 _PLACES: Final = {"text": ("c",), "content": ("c",), "title": ("t",), "path": ("t",), "name": ("t",)}
+_LABELS: Final = tuple(f"f{name}=" for name in FIELDS if name not in _PLACES and name != "kind")
 
 Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float32]
@@ -80,10 +81,14 @@ def window(part: Part, workspace: str | None) -> Window:
 
 
 class Matcher:
-    """Evaluates one query over the parts of an index. Raises Late, TooMany."""
+    """Evaluates one query over the parts of an index. A `word*` may stand for `most` words (None: for any number).
 
-    def __init__(self, index: Index, clock: Clock) -> None:
+    Raises Late, TooMany.
+    """
+
+    def __init__(self, index: Index, clock: Clock, most: int | None = PREFIX_MAX) -> None:
         self.parts = index.parts
+        self._most = most
         self.clock = clock
         self._total = max(1, sum(part.count for part in self.parts))
         length = sum(float(part.lengths.sum()) for part in self.parts)
@@ -123,8 +128,8 @@ class Matcher:
         titled = np.zeros(view.size, np.float32)
         for place in places:
             for number, term in enumerate(view.part.beginning(place + prefix)):
-                if number >= PREFIX_MAX:
-                    raise TooMany(f"more than {PREFIX_MAX} words begin with `{prefix}`: give more of the word")
+                if self._most is not None and number >= self._most:
+                    raise TooMany(f"more than {self._most} words begin with `{prefix}`: give more of the word")
                 if number & 0xFF == 0:
                     self.clock.check()
                 at, _ = self._posting(term, view)
@@ -181,25 +186,31 @@ class Matcher:
             return Found(np.ones(view.size, np.bool_), None)
         together = [self._terms([place + word for place in places], view) for word in node.terms]
         mask = np.logical_and.reduce([found.mask for found in together])
-        if len(node.terms) > 1 or len(places) < 3:
+        if len(node.terms) > 1:
             wanted = b"".join(map(stamp, node.terms))
-            for number, at in enumerate(np.flatnonzero(mask)):
+            labelled = self._labelled(node.terms, view, places)
+            for number, at in enumerate(np.flatnonzero(mask & ~labelled)):
                 if number & 0xFF == 0xFF:
                     self.clock.check()
-                mask[at] = self._stands(view.part, view.low + int(at), wanted, node.terms, places)
+                mask[at] = self._stands(view.part, view.low + int(at), wanted, places)
         scores = [found.scores for found in together if found.scores is not None]
         return Found(mask, np.sum(scores, axis=0, dtype=np.float32) if scores else None)
 
+    def _labelled(self, terms: Sequence[str], view: Window, places: Sequence[str]) -> Mask:
+        """The documents with one label that has all the words; their order is not kept for labels."""
+        mask = np.zeros(view.size, np.bool_)
+        for place in _LABELS if "l" in places else [place for place in places if place[0] == "f"]:
+            mask |= np.logical_and.reduce([self._terms([place + word], view).mask for word in terms])
+        return mask
+
     @staticmethod
-    def _stands(part: Part, number: int, wanted: bytes, terms: Sequence[str], places: Sequence[str]) -> bool:
-        """Whether the words stand in this order, in one of the places."""
+    def _stands(part: Part, number: int, wanted: bytes, places: Sequence[str]) -> bool:
+        """Whether the words stand in this order, in the content or the title."""
         have = part.words_of(number)
         cut = _aligned(have, BREAK, 0)
         if "c" in places and 0 <= _aligned(have, wanted, 0) < cut:
             return True
-        if "t" in places and _aligned(have, wanted, cut + 4) >= 0:
-            return True
-        return "l" in places and len(terms) == 1
+        return "t" in places and _aligned(have, wanted, cut + 4) >= 0
 
     def _literal(self, node: Literal, view: Window, places: Sequence[str]) -> Found:
         """Text that is no syntax: all its words, or where it has none, a part of the title."""
@@ -293,7 +304,7 @@ def query(
         scores = np.concatenate([scores for scores, _ in columns])
         times = np.concatenate([times for _, times in columns])
         first = scores if order == "relevance" else np.zeros(total, np.float32)
-        rows = _page(places, scores, _best(first, times, offset + limit), offset, limit, (first, times))
+        rows = _page(places, scores, _best(first, times, offset + limit), offset, limit, (first, times), clock)
     kinds_found: dict[str, int] = {
         kind: int(by_kind[kind_number(kind)]) for kind in KINDS if by_kind[kind_number(kind)]
     }
@@ -322,20 +333,23 @@ def _page(
     offset: int,
     limit: int,
     by: tuple[Scores, npt.NDArray[np.int64]],
+    clock: Clock,
 ) -> list[Hit]:
     """The page, of equals by workspace, kind and id."""
     bounds = np.cumsum([0, *(len(at) for _, at in places)])
     ranked = best[np.lexsort((-by[1][best], -by[0][best]))]
     # Only those that tie with one on the page need their keys.
     end = min(offset + limit, len(ranked))
-    low, high = offset, end
     same = (by[0][ranked], by[1][ranked])
-    while low > 0 and all(column[low - 1] == column[offset] for column in same):
-        low -= 1
-    while high < len(ranked) and all(column[high] == column[end - 1] for column in same):
-        high += 1
+
+    def ties(place: int) -> npt.NDArray[np.int64]:
+        return np.flatnonzero((same[0] == same[0][place]) & (same[1] == same[1][place]))
+
+    low, high = int(ties(offset)[0]), int(ties(end - 1)[-1]) + 1
     keyed = []
-    for at in ranked[low:high]:
+    for number, at in enumerate(ranked[low:high]):
+        if number & 0x3FF == 0x3FF:
+            clock.check()  # an import gives very many documents the same time
         which = int(np.searchsorted(bounds, at, "right")) - 1
         part, numbers = places[which]
         key = part.key(int(numbers[at - bounds[which]]))
@@ -345,8 +359,8 @@ def _page(
 
 
 def having(index: Index, workspace: str, node: Word | Phrase | Prefix, clock: Clock) -> list[str]:
-    """The ids of the artifacts of a workspace whose content has this."""
-    matcher = Matcher(index, clock)
+    """The ids of the artifacts of a workspace whose content has this. Raises Late."""
+    matcher = Matcher(index, clock, None)
     code, artifact = index.code(workspace), kind_number("artifact")
     found: list[str] = []
     for part in matcher.parts:

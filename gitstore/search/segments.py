@@ -133,7 +133,8 @@ class Segments:
 
     def renew(self) -> None:
         """An empty index. The state goes first, so a kill half-way leaves no marker behind."""
-        self.leaves = []
+        # Here as well: where the disk refuses what follows, the next flush must not write the old markers again.
+        self.leaves, self.state = [], State()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / STATE).unlink(missing_ok=True)
         sync(self.folder)

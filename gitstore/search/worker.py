@@ -20,7 +20,7 @@ import msgspec
 
 from gitstore.search import messages, proving, ranking
 from gitstore.search.documents import Hits, Kind, Order
-from gitstore.search.index import Index
+from gitstore.search.index import Index, passing
 from gitstore.search.query import Phrase, Prefix, Query, Word
 from gitstore.search.ready import ready
 from gitstore.search.segments import LOCK
@@ -171,6 +171,9 @@ class Worker:
             self._send(messages.Refusal(message.number, "invalid", str(error)))
         except Exception as error:  # noqa: BLE001  damaged files raise anything; the answer is an index begun anew
             text = f"{type(error).__name__}: {error}"
+            if passing(error):
+                self._send(messages.Refusal(message.number, "broken", f"the search index cannot be read ({text})"))
+                return
             self._send(messages.Refusal(message.number, "broken", f"the search index is damaged ({text})"))
             self.index.spoil(text)
 

@@ -1,6 +1,9 @@
 import datetime
+import gc
 import re
+import time
 import unicodedata
+import weakref
 
 import msgspec
 import pytest
@@ -9,11 +12,18 @@ from hypothesis import strategies as st
 
 from gitstore import showing
 from gitstore.catalog import Catalog
-from gitstore.errors import Invalid, WrongShape
+from gitstore.errors import Away, Invalid, TooSlow, WrongShape
 from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
+from gitstore.explorer.columns import Columns
+from gitstore.explorer.contents import Contents
+from gitstore.explorer.joined import artifact_row
+from gitstore.explorer.scan import Reading
 from gitstore.model import Artifact, Task, Workflow, WorkItem
 from gitstore.rows import Heads
 from gitstore.search import Document, Search
+from gitstore.search.index import Index
+from gitstore.search.query import Word
+from gitstore.search.ranking import Clock, Matcher
 
 WS = "7a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c21"
 OTHER = "8a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c22"
@@ -183,6 +193,29 @@ def test_a_sign_in_a_title_does_not_hide_it(home):
     assert ids(home, q="research & development") == [1]
 
 
+def test_every_word_of_many_must_match(home):
+    many = [letter + other for letter in "abcdefghij" for other in "0123456"]
+    fill(home, artifact(1, content=" ".join(many)))
+    assert ids(home, q=" ".join(many[:65])) == [1]
+    assert ids(home, q=" ".join([*many[:65], "zz"])) == []
+
+
+def test_a_prefix_of_very_many_words_is_no_error(home):
+    fill(home, *(artifact(one, content=" ".join(f"zz{one}x{number}" for number in range(6000))) for one in (1, 2)))
+    assert sorted(ids(home, q="zz*")) == [1, 2]
+
+
+def test_a_task_that_no_artifact_is_of_for_a_while_changes(home):
+    fill(home, artifact(1, task_id="t"))
+    assert ids(home, stage_name="build") == []
+    fill(home, artifact(1, task_id="other"))
+    assert ids(home, stage_name="build") == []
+    fill(home, tasks=[Task("t", "Title", stage_name="build")])
+    assert ids(home, stage_name="build") == []
+    fill(home, artifact(2, task_id="t"))
+    assert ids(home, stage_name="build") == [2]
+
+
 def test_titles_and_states_are_those_of_now(home):
     catalog, search = home
     explorer = Explorer(catalog, search)
@@ -204,6 +237,18 @@ def test_titles_and_states_are_those_of_now(home):
     assert explorer.explore(WS, ExplorerQuery(q="new title"), NOW).total == 1
 
 
+def test_a_damaged_record_of_the_catalog_is_no_damage_of_the_index(home):
+    catalog, search = home
+    fill(home, artifact(1, workflow_id="w"), workflows=[Workflow("w", "Flow")])
+    with catalog._database.write() as connection:
+        connection.execute("UPDATE workflows SET doc=x'7b'")
+    search.tell("touched", msgspec.msgpack.encode((WS, None)))
+    with pytest.raises(Away):
+        Explorer(catalog, search)._ask(WS, ExplorerQuery(), NOW)
+    assert search.damage is None
+    assert not search.rebuild_needed
+
+
 def test_what_is_remembered_stays_within_bounds_and_apart(home):
     catalog, search = home
     explorer = Scan(catalog, search, keep=1)
@@ -214,6 +259,62 @@ def test_what_is_remembered_stays_within_bounds_and_apart(home):
         (row,) = explorer.explore(workspace, ExplorerQuery(), NOW).rows
         assert row["id"] == identity(number)
         assert len(explorer._known) == 1
+
+
+class Quiet:
+    def flushed(self, number): ...
+
+    def failed(self, text): ...
+
+    def lost(self, damage): ...
+
+
+@pytest.fixture
+def inside(tmp_path):
+    """An index as the search process has it, and what says which of the artifacts `a0` to `a4` have a word."""
+    index = Index(tmp_path / "index", Quiet(), batch=1000, interval=3600)
+    rows = [artifact_row(msgspec.structs.replace(artifact(0)[0], id=f"a{number}")) for number in range(5)]
+    contents = Contents(WS, Columns([], [], rows))
+
+    def put():
+        for number in range(5):
+            index.put(WS, Document("artifact", f"a{number}", "a.txt", "zebra"))
+
+    def found():
+        return int(contents.having(Word("zebra"), Matcher(index, Clock(time.monotonic() + 9))).sum())
+
+    def flush():
+        index.flush()
+        while index.job is not None or index.wait() == 0.0:
+            index.turn() if index.job is None else index.ended()
+
+    return index, put, found, flush
+
+
+def test_what_is_put_again_after_all_was_forgotten_is_found(inside):
+    index, put, found, _ = inside
+    put()
+    assert found() == 5
+    index.forget(WS)
+    put()
+    assert found() == 5
+
+
+def test_a_part_of_the_index_that_is_no_more_is_let_go_of(inside):
+    index, put, found, flush = inside
+    put()
+    assert found() == 5
+    tail = weakref.ref(index.tail)
+    flush()
+    gc.collect()
+    assert tail() is None  # though nobody asked since
+    assert found() == 5
+    (leaf,) = map(weakref.ref, index.segments.leaves)
+    put()
+    flush()
+    gc.collect()
+    assert leaf() is None
+    assert found() == 5
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -379,6 +480,31 @@ def test_highlights_come_from_the_content_then_the_path_then_labels(home):
 
 
 # --- the query ------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_long_contents_is_shown_in_time(home, monkeypatch):
+    fill(home, *(artifact(number, f"{number}.txt", "lazy dog") for number in range(5)))
+    asked = []
+
+    def text(one):
+        asked.append(one.id)
+        time.sleep(0.1)
+        return "lazy dog"
+
+    monkeypatch.setattr(home[1], "limit", 0.15)
+    page = Explorer(*home).explore(WS, ExplorerQuery(q="dog"), NOW, text)
+    assert [row["highlight"] for row in page.rows][:2] == ["lazy <mark>dog</mark>"] * 2
+    assert len(page.rows) == page.total == 5
+    assert len(asked) < 4
+
+
+def test_words_are_looked_for_in_time_where_contents_are_read(home):
+    fill(home, *(artifact(number, f"{number}.txt") for number in range(3)))
+    reading = Reading(home[0], lambda _: "lazy dog", time.monotonic() + 0.2)
+    assert len(reading.having(WS, Word("dog"))) == 3
+    time.sleep(0.2)
+    with pytest.raises(TooSlow):  # also when all of them were read in time
+        reading.having(WS, Word("lazy"))
 
 
 def test_a_query_is_read_from_the_url():

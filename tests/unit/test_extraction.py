@@ -18,6 +18,7 @@ from gitstore.extraction import TEXT_MAX, Extracted, Extraction, form
 from gitstore.extraction.child import Child
 from gitstore.extraction.extraction import Index
 from gitstore.extraction.forms import Form, plain
+from gitstore.extraction.looking import Looking
 from gitstore.extraction.worker import Result, extract
 from gitstore.search import Document, Kind, text_of
 
@@ -358,6 +359,37 @@ def test_a_text_never_comes_after_what_took_its_place(kept: Texts) -> None:
     assert {key[0] for key in kept.index.documents} == {"w"}
 
 
+def test_an_error_nobody_thought_of_does_not_end_it(kept: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitstore.extraction.extraction._RETRY", 0.01)
+    wrong = [RuntimeError("nobody thought of it")]
+
+    def once() -> None:
+        if wrong:
+            raise wrong.pop()
+
+    kept.child.before = once
+    kept.put("one", A)
+    kept.texts.start()
+    kept.settle()
+    assert (kept.text("one"), kept.child.read) == ("alpha", 2)
+
+
+def test_another_charset_makes_another_text_of_the_same_bytes(kept: Texts) -> None:
+    said = "text/html; charset="
+    for id_, content_type in (("utf-16", f"{said}utf-16"), ("plain", "text/html"), ("latin", f'{said}"ISO-8859-1"')):
+        reader = kept.texts.reader(lambda blob, _: BLOBS[blob])
+        text = reader(content_type, A)
+        kept.texts.put("w", Document("artifact", id_, id_, text), reader.waiting)
+    kept.texts.start()
+    kept.settle()
+    assert (kept.text("plain"), kept.text("latin")) == ("alpha", "alpha")
+    assert kept.text("utf-16") != "alpha"
+    looking = Looking(kept.folder / "texts.sqlite")
+    assert looking.texts("text/html", A, lambda *_: b"") >= {"alpha"}
+    assert kept.texts.of("text/plain; charset=utf-16", B, lambda *_: b"abc").indexed == "none"
+    assert kept.texts.indexed([("text/plain; charset=utf-16", B, 3), ("text/plain", B, 3)]) == ["none", "full"]
+
+
 def test_nothing_waits_for_a_workspace_that_is_gone(kept: Texts) -> None:
     kept.put("one", A, workspace="gone")
     kept.put("two", B)
@@ -372,3 +404,9 @@ def test_how_far_a_text_is_indexed(kept: Texts) -> None:
     assert kept.texts.indexed([("image/png", A, 10)]) == ["none"]
     assert kept.texts.of("text/plain", B, lambda *_: b"\xff").indexed == "none"
     assert kept.texts.indexed([("text/plain", B, 10)]) == ["none"]
+    # The same bytes are known in another form already.
+    kept.put("page", A)
+    kept.texts.start()
+    kept.settle()
+    assert kept.texts.of("text/plain", A, lambda *_: b"\xff").indexed == "none"
+    assert kept.texts.indexed([("text/html", A, 10), ("text/plain", A, 10)]) == ["full", "none"]

@@ -101,7 +101,7 @@ def test_something_must_be_looked_for(q: str) -> None:
 
 def test_how_many_parts_there_may_be() -> None:
     many = " ".join(["word"] * (NODES_MAX + 1))
-    assert parse(many) == And((Literal("word"),) * NODES_MAX)
+    assert parse(many) == And((Literal("word"),) * (NODES_MAX + 1))  # each of them must match
     with pytest.raises(WrongShape):
         parse_strict(many)
 

@@ -1,25 +1,34 @@
+import errno
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import types
 import uuid
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from whoosh.index import TOC
 
 from gitstore.errors import Invalid, StorageFailed, TooSlow
 from gitstore.search import Document, Search, text_of
+from gitstore.search.messages import Ask
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
+from gitstore.search.ranking import Clock, Late, query
+from gitstore.search.segments import Segments
 from gitstore.search.state import STATE, damaged, read
+from gitstore.search.tail import Tail
 from gitstore.search.words import terms
+from gitstore.search.worker import Options, Worker
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
@@ -163,10 +172,13 @@ def test_a_marker_moves_only_from_what_it_was_and_is_stored(folder):
 # --- queries --------------------------------------------------------------------------------------------------------
 
 
+CHIEF = (("role", "chief writer"),)
+
+
 @pytest.fixture
 def library(search):
     put(search, ONE, "a", "the release plan for the engine", title="docs/plan.md", time=1)
-    put(search, ONE, "b", "an engine, and another engine", title="docs/engine.md", labels=(("role", "writer"),), time=2)
+    put(search, ONE, "b", "an engine, and another engine", title="docs/engine.md", labels=CHIEF, time=2)
     search.put(TWO, Document("memory", "m", "policy", "releases go out on friday", (("state", "open"),), 3))
     search.put(TWO, Document("spec", "s", "resources", "東京都の計画 release", (), 4))
     return search
@@ -184,9 +196,19 @@ def library(search):
         (Phrase(("engine", "docs")), []),  # no phrase reaches from the content into the title
         (Phrase(("京都", "都の")), ["s"]),
         (Word("京"), ["s"]),
+        (Phrase(("京",)), ["s"]),
+        (Field("text", Phrase(("京",))), ["s"]),
+        (Field("path", Phrase(("京",))), []),
+        (Field("text", Phrase(("engine",))), ["b", "a"]),
         (And((Word("engine"), Not(Word("release")))), ["b"]),
         (Not(Word("engine")), ["s", "m"]),
         (Field("role", Word("writer")), ["b"]),
+        (Field("role", Phrase(("writer",))), ["b"]),
+        (Field("role", Phrase(("chief", "writer"))), ["b"]),
+        (Field("stage", Phrase(("chief", "writer"))), []),
+        (Phrase(("chief", "writer")), ["b"]),
+        (Phrase(("engine", "writer")), []),
+        (Field("state", Phrase(("open",))), ["m"]),
         (Field("state", Word("writer")), []),
         (Field("path", Word("engine")), ["b"]),
         (Field("text", Word("policy")), []),
@@ -235,6 +257,25 @@ def test_a_query_has_a_deadline_and_a_prefix_a_bound(search, monkeypatch):
     with pytest.raises(Invalid, match="more than"):
         search.query(None, Prefix("zz"))
     assert search.query(None, Prefix("zz3x")).total == 1
+
+
+def test_a_deadline_is_kept_among_very_many_equals(folder):
+    class Looks(Clock):
+        def __init__(self, most):
+            self.left = most
+
+        def check(self):
+            self.left -= 1
+            if self.left < 0:
+                raise Late
+
+    tail = Tail()
+    for number in range(4096):  # imported at once, so that all have the same time and score
+        tail.put((ONE, "artifact", str(number)), 0, Document("artifact", str(number), "a", "word", (), 7))
+    index = types.SimpleNamespace(parts=[tail], code=lambda _: 0, names=[ONE])
+    assert query(index, None, Word("word"), None, "relevance", 0, 5, Looks(9)).total == 4096
+    with pytest.raises(Late):
+        query(index, None, Word("word"), None, "relevance", 0, 5, Looks(3))
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
@@ -337,6 +378,39 @@ def test_a_damaged_index_is_thrown_away_and_asks_to_be_fed(folder, damage):
         assert not search.rebuild_needed
     assert damaged(folder, read(folder)) is None
     assert read(folder).markers == {f"{ONE} evidence": "c2"}
+
+
+def test_an_index_that_cannot_be_begun_anew_at_once_claims_nothing_later(folder, monkeypatch):
+    fill(folder)
+    segments = Segments(folder, lambda _: 0)
+    segments.open()
+    assert segments.state.markers == {f"{ONE} evidence": "c1"}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TOC, "create", full)
+    with pytest.raises(OSError, match="No space"):
+        segments.renew()
+    tail = Tail()  # later there is room again, and something is flushed
+    tail.put((ONE, "artifact", "a"), 0, Document("artifact", "a", "a", "word"))
+    segments.flush(tail, lambda: None)
+    assert read(folder).markers == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "spoilt"), [(MemoryError(), False), (OSError(errno.EMFILE, "too many"), False), (ValueError("x"), True)]
+)
+def test_an_answer_that_fails_for_want_of_memory_says_nothing_of_the_index(folder, error, spoilt):
+    def fail(*_):
+        raise error
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(theirs, Options(str(folder), None, 1000, 3600.0))
+        worker.answers["x"] = fail
+        worker._answer(Ask(1, "x", time.monotonic() + 9, b""))
+        assert (worker.index.damage is not None) is spoilt
 
 
 def test_files_that_belong_to_nothing_are_swept_at_the_start(folder):

@@ -1,10 +1,12 @@
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.search import fold, snippet, terms, words
+from gitstore.search.words import _remembered
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,27 @@ def test_a_snippet_shows_the_passage_with_most_of_the_words():
 
 def test_needles_are_marked_inside_words():
     assert snippet("docs/Résumé-final.md", frozenset(), ["resum"]) == "docs/<mark>Résum</mark>é-final.md"
+
+
+def test_a_snippet_takes_no_longer_than_it_may():
+    began = time.monotonic()
+    # Each letter of the path is a hit of every needle: the square of that would take minutes.
+    assert snippet("a" * 1000, frozenset({"a"}), ["a"] * 64 + ["aa", "aaa"]) is not None
+    assert snippet("b" * 1000, frozenset(), ["b", "x" * 9, "bb"] * 20).count("<mark>") > 0
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_long_text_without_blanks_is_not_remembered():
+    _remembered.cache_clear()
+    assert snippet("é" * 300 + " word", frozenset({"word"})) is not None
+    assert _remembered.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize("text", ["xcat cat", "cat_cat", "Cat7 CAT", "catcat cat", "cat"])
+def test_a_word_is_marked_where_it_is_one(text):
+    marked = shown(snippet(text, frozenset({"cat"})))
+    assert {word.lower() for word in marked} == {"cat"}
+    assert len(marked) == len(re.findall("(?<![a-z0-9])cat(?![a-z0-9])", text.lower()))
 
 
 def test_markup_in_the_text_is_only_text():

@@ -1,0 +1,163 @@
+"""Search across everything, and how what is found gets into the index: what a running store does seldom."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folders import ARTIFACT, WHO, fill
+
+from gitstore import artifacts, names, workflows
+from gitstore.changes import Draft, Workspace
+from gitstore.errors import Damaged
+from gitstore.feeding import Feeder
+from gitstore.finding import Found, find
+from gitstore.repository.database import Database
+from gitstore.repository.objects import Oid
+from gitstore.search.query import parse_strict
+from gitstore.store import Store
+from gitstore.work import TaskNew, Work
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "data") as opened:
+        yield opened
+
+
+def asked(store: Store, q: str) -> Found:
+    return find(store, parse_strict(q), now=int(time.time() * 1000))
+
+
+def feeder(store: Store) -> Feeder:
+    """One that feeds when it is told to; the store's own is stopped."""
+    store.feeder.stop()
+    return Feeder(
+        store.catalog, store.history, store.search, store.derived,
+        lambda identity: store.load(identity).visible, store.layout.derived,
+    )  # fmt: skip
+
+
+def test_an_artifact_expires_with_the_workflow_of_its_task(store: Store) -> None:
+    workspace = fill(store)
+    new = workflows.New("Run", id="run", metadata={"artifact_retention": {"mode": "ephemeral"}})
+    Work(store).create_workflow(workspace, new, WHO, tasks=[TaskNew("job", workflows.TaskPut(title="Job"))]).result()
+    folder = names.artifact_folder(ARTIFACT)
+
+    def push(draft: Draft) -> None:  # by hand, an artifact says no more than its task
+        draft.write(f"{folder}/artifact.yaml", b"path: out/report.md\ntask_id: job\n")
+        draft.write(f"{folder}/report.md", b"the zebra ran\n")
+        draft.describe("artifact.added", "artifact: add out/report.md")
+
+    store.apply(workspace, "evidence", push, WHO).result()
+    assert [row.id for row in asked(store, "zebra").rows] == [ARTIFACT]
+    Work(store).update_workflow("run", workflows.Patch(state="completed"), WHO).result()
+    assert asked(store, "zebra").rows == []
+
+
+def test_the_records_of_another_workspace_are_not_meant(store: Store) -> None:
+    one, two = fill(store, "one"), fill(store, "two")
+    Work(store).create_workflow(two, workflows.New("Run", id="run"), WHO, tasks=[
+        TaskNew("job", workflows.TaskPut(title="Job"))
+    ]).result()  # fmt: skip
+    folder = names.artifact_folder(ARTIFACT)
+
+    def push(draft: Draft) -> None:
+        draft.write(f"{folder}/artifact.yaml", b"path: out/report.md\ntask_id: job\n")
+        draft.write(f"{folder}/report.md", b"the zebra ran\n")
+        draft.describe("artifact.added", "artifact: add out/report.md")
+
+    store.apply(one, "evidence", push, WHO).result()
+    (row,) = asked(store, "zebra").rows
+    assert row.url == f"/api/v1/workspaces/{one}/artifacts/{ARTIFACT}"
+
+
+def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, feeding = fill(store, keys=5), feeder(store)
+    store.derived.extraction.forget(workspace)
+    feed, left = store.derived.feed, [True]
+
+    def one(*given: Any) -> None:
+        if left.pop() if left else False:
+            store.delete(workspace, lambda _: None).result()
+        feed(*given)
+
+    monkeypatch.setattr(store.derived, "feed", one)
+    feeding.feed(workspace)
+    assert asked(store, "key").total == 0
+    assert workspace not in store.search.workspaces()
+
+
+def test_nothing_is_left_of_a_workspace_deleted_just_before_a_kill(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        workspace = fill(store)
+        kept = fill(store, "other")
+        store.search.flush()
+        copy = tmp_path / "before"
+        shutil.copytree(store.layout.derived / "search", copy)
+        store.delete(workspace, lambda _: None).result()
+    # The kill: the index on disk is as it was before.
+    shutil.rmtree(store.layout.derived / "search")
+    shutil.copytree(copy, store.layout.derived / "search")
+    with Store.open(tmp_path / "data") as store:
+        assert store.search.workspaces() == {kept}
+        found = asked(store, "key")
+        assert found.total == len(found.rows) == 3
+
+
+def test_records_with_long_ids_are_fed_from_what_changed(store: Store) -> None:
+    workspace, feeding = fill(store, keys=1), feeder(store)
+    long = "é" * 200
+    Work(store).create_workflow(workspace, workflows.New("Zebra", id=long), WHO).result()
+    marker = store.search.marker(workspace, "evidence")
+    Work(store).update_workflow(long, workflows.Patch(name="Quagga"), WHO).result()
+    snapshot = store.load(workspace).visible
+    pairs = {pair for pair, _ in feeding._evidence(workspace, snapshot, marker)}
+    assert pairs == {("workflow", long)}
+
+
+def test_one_content_that_is_lost_hides_nothing_else(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, feeding = fill(store), feeder(store)
+    first, second = (
+        Work(store).add_artifact(workspace, artifacts.check(artifacts.New(name, f"{name} zebra".encode())), WHO)
+        for name in ("one.txt", "two.txt")
+    )
+    lost, whole = first.result().value, second.result().value
+    blob = Database.blob
+
+    def read(self: Database, oid: Oid) -> bytes:
+        if oid.hex() == lost.blob:
+            raise Damaged("it is missing")
+        return blob(self, oid)
+
+    monkeypatch.setattr(Database, "blob", read)
+    assert {row.id for row in asked(store, "zebra").rows} == {lost.id, whole.id}
+    store.derived.extraction.forget(workspace)
+    store.derived.starve((workspace,))
+    feeding._turn()
+    assert store.derived.standing(workspace).index == "ready"
+    assert {row.id for row in asked(store, "zebra").rows} == {whole.id}
+    assert {row.id for row in asked(store, "txt").rows} == {lost.id, whole.id}
+
+
+def test_a_workspace_that_cannot_be_read_holds_up_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = sorted((fill(store, "one"), fill(store, "two")))
+    feeding, load = feeder(store), store.load
+    for one in (first, second):
+        store.derived.extraction.forget(one)
+    store.derived.starve((first, second))
+
+    def loaded(identity: str) -> Workspace:
+        if identity == first:
+            raise OSError("the disk cannot be read")
+        return load(identity)
+
+    monkeypatch.setattr(store, "load", loaded)
+    feeding._turn()
+    assert store.derived.unfed == {first}
