@@ -7,6 +7,7 @@ meets a file it cannot be sure of. Protocol: gitattributes(5), "Long Running Fil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -59,6 +60,8 @@ class Objects:
                     return head
                 pointer = pointers.Pointer(digest.hexdigest(), size)
                 target = self.path(pointer.oid)
+                with contextlib.suppress(OSError):
+                    os.utime(target)  # it is in use from now on, although nothing in git says so yet
                 if not os.path.exists(target) or os.path.getsize(target) != size:
                     file.flush()
                     os.fsync(file.fileno())

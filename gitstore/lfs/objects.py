@@ -146,6 +146,7 @@ class Objects:
 
         False where there is none, or where its bytes are not what its name says. Raises StorageFailed.
         """
+        self.touch(oid)  # before the look, so that nobody takes away what is found here
         size = self.size(oid)
         if size is None:
             return False
