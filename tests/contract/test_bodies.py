@@ -175,6 +175,17 @@ def test_digests_are_held_against_what_arrives(server: Server, agent: Client, pl
     assert not incoming(server)
 
 
+def test_digests_in_several_lines_are_all_held_against_what_arrives(server: Server, place: Place) -> None:
+    good, bad = (f"sha-256=:{b64(hashlib.sha256(each).digest())}:" for each in (SMALL, b"other"))
+    for lines, wanted in ((("unixsum=:AAA=:", good), 201), (("unixsum=:AAA=:", bad), 400), ((good, "x"), 400)):
+        head = "".join(f"Repr-Digest: {line}\r\n" for line in lines) + f"Content-Length: {len(SMALL)}\r\n"
+        with raw(
+            server, f"POST {API}{place.at}/artifacts?path=a.bin",
+            f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + SMALL,
+        ) as connection:  # fmt: skip
+            assert status(connection) == wanted, lines
+
+
 def test_digests_of_other_bodies(admin: Client, place: Place) -> None:
     body = b'{"file_name": "a.txt", "content_base64": "eA=="}'
     kind = {"Content-Type": "application/json"}
