@@ -148,7 +148,9 @@ class Door:
             raise errors.Invalid("an object needs a Content-Length: how many bytes it has is part of what is checked")
         if int(length) > self._limit:
             raise errors.TooLarge(f"an object of {length} bytes is too large: {self._limit} are allowed")
-        objects = await call.offload(call.app.store.objects, _name(call))
+        store = call.app.store
+        workspace = store.find(_name(call))  # another may have its name by the end
+        objects = await call.offload(store.objects, workspace)
         sink = await call.carry(objects.receive, Pointer(oid, int(length)))
         held = bytearray()
         try:
@@ -160,8 +162,8 @@ class Door:
                     await call.carry(sink.write, data)
             if held:
                 await call.carry(sink.write, bytes(held))
-            await call.carry(sink.finish)
-            await call.offload(call.app.store.received, _name(call))
+            await call.carry(lambda: sink.finish(store.objects(workspace)))
+            await call.offload(store.received, workspace)
         finally:
             await call.carry(sink.abort)
         return _json({})
