@@ -13,9 +13,10 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from gitstore.errors import Damaged
-from gitstore.facts import line, time_of
+from gitstore.facts import time_of
 from gitstore.lfs.pointer import POINTER_MAX
 from gitstore.repository import tags
+from gitstore.repository.commits import Commit
 from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.objects import BLOB, COMMIT, TAG, TREE, Oid
 from gitstore.repository.repository import Repository
@@ -37,6 +38,7 @@ class Named:
         self._repository = repository
         self._seen: set[Oid] = set()
         self._whole: set[Oid] = set()  # commits whose history was followed to its end
+        self._times: dict[Oid, int] = {}  # effective times of commits up to which the evidence was followed
         self._sure = True  # whether what is followed must be here
 
     def look(self, heads: Iterable[Oid], evidence: Oid | None, since: int) -> None:
@@ -110,10 +112,19 @@ class Named:
             self._tree(self._repository.commit(head).tree)
 
     def _recent(self, head: Oid, since: int) -> None:
-        """The evidence branch as it was at `since`, and every state after that."""
-        latest = 0
+        """The evidence branch as it was at `since`, and every state after that; of what was followed, nothing again.
+
+        Whoever looks a second time holds up the writers meanwhile, and the branch may be long.
+        """
+        news: list[Commit] = []
+        here: Oid | None = head
+        while here is not None and here not in self._times:
+            commit = self._repository.commit(here)
+            news.append(commit)
+            here = commit.parents[0] if commit.parents else None
+        latest = self._times[here] if here is not None else 0
         before: Oid | None = None
-        for _, commit in line(self._repository, head, None):
+        for commit in reversed(news):
             latest = max(latest, time_of(commit))  # the effective time: what is dated back came when it came
             if latest < since:
                 before = commit.tree
@@ -123,6 +134,7 @@ class Named:
                 self._follow(parent)
         if before is not None:
             self._tree(before)
+        self._times[head] = latest
 
     def _tree(self, oid: Oid) -> None:
         waiting = [oid]

@@ -17,6 +17,7 @@ from gitstore.lfs.attributes import Attributes
 from gitstore.lfs.pointer import Pointer
 from gitstore.model import Actor, Provenance
 from gitstore.reclaiming import Reclaimed, reclaim
+from gitstore.repository.repository import Repository
 from gitstore.store import Store
 from gitstore.transport.judge import Judge
 from gitstore.work import Work
@@ -274,3 +275,30 @@ def test_an_object_that_is_found_here_is_in_use(house: House, tmp_path: Path) ->
     judge = Judge(house.id, "main", "refuse", 0, 1, objects)
     assert list(judge._pointer(pushed.encode(), "big.bin", Attributes(tree.read), tree)) == []
     assert house.reclaim() == []
+
+
+def test_the_second_look_reads_only_what_came_meanwhile(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    pointer = house.hold(b"not named")
+    came = house.hold(b"named between the looks")
+    for number in range(30):
+        house.apply("evidence", lambda d, n=number: workflows.create(d, workflows.New("W", id=f"w{n}")))
+    house.publish()
+    reads: list[int] = []
+    commit, look = Repository.commit, named.Named.look
+
+    def counted(self: Repository, oid: Any) -> Any:
+        reads[-1] += 1
+        return commit(self, oid)
+
+    def looked(self: named.Named, *of: Any) -> None:
+        reads.append(0)
+        look(self, *of)
+        if len(reads) == 1:
+            evidence(house, came)
+
+    monkeypatch.setattr(Repository, "commit", counted)
+    monkeypatch.setattr(named.Named, "look", looked)
+    assert [one.id for one in house.reclaim()] == [pointer.oid]
+    assert house.has(came)
+    assert reads[0] >= 30
+    assert reads[1] <= 3
