@@ -38,7 +38,8 @@ log = logging.getLogger("gitstore.reclaiming")
 class Reclaimed(msgspec.Struct, frozen=True):
     """Something that was, or in a dry run would be, taken away; `bytes` is what the disk gains by it.
 
-    An `artifact` has the id and the path it had, an `object` its SHA-256. `workspace` is None for what no workspace
+    An `artifact` has the id and the path it had, an `object` its SHA-256, a half-written one the name of its file.
+    `workspace` is None for what no workspace
     had. `why` is a sentence for a person.
     """
 
@@ -71,6 +72,7 @@ def reclaim(
             yield from _expired(store, identity, before, dry_run=dry_run)
             if not dry_run:  # a branch that lags behind on the disk still names what has just been taken off it
                 store.publisher.publish(store.load(identity))
+            yield from _halves(store, identity, before, dry_run=dry_run)
             for one in _objects(store, identity, before, days, gone, dry_run=dry_run):
                 gone[one.id] += 1
                 yield one
@@ -153,6 +155,21 @@ def _objects(
             names = state.st_nlink - (gone[oid] if dry_run and shared else 0)
             frees = state.st_size if names == (2 if shared else 1) else 0
             yield Reclaimed("object", identity, oid, frees, f"no commit has named it for {days:g} days")
+
+
+def _halves(store: Store, identity: str, before: float, *, dry_run: bool) -> Iterator[Reclaimed]:
+    """What a filter of somebody's git that was killed left half-written."""
+    folder = f"{store.load(identity).repository.git}/lfs/tmp"
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for name in names:
+        state = _old(f"{folder}/{name}", before)
+        if state is not None:
+            if not dry_run:
+                store.disk.unlink(f"{folder}/{name}")
+            yield Reclaimed("object", identity, name, state.st_size, "what was writing it was killed")
 
 
 def _look(workspace: Workspace, named: Named, since: int) -> None:

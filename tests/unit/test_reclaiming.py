@@ -302,3 +302,15 @@ def test_the_second_look_reads_only_what_came_meanwhile(house: House, monkeypatc
     assert house.has(came)
     assert reads[0] >= 30
     assert reads[1] <= 3
+
+
+def test_what_a_killed_filter_left_goes(house: House) -> None:
+    folder = house.publish() / ".git/lfs/tmp"
+    folder.mkdir(parents=True)
+    for name, days in (("clean-1-a", 15), ("clean-2-b", 13)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (house.now - days * DAY,) * 2)
+    dry = house.reclaim(dry_run=True)
+    assert [(one.what, one.id, one.bytes) for one in dry] == [("object", "clean-1-a", 4)]
+    assert house.reclaim() == dry
+    assert os.listdir(folder) == ["clean-2-b"]
