@@ -1,48 +1,27 @@
-"""Artifacts: adding and deleting them, how long they are kept, how they can be looked at, how the API shows them.
+"""Artifacts: adding, pinning and deleting them, and how the API tells of them.
 
-An artifact never changes: the same path again is a new one beside the old. Keeping is the default; what expires only
-stops being shown, the branch keeps it.
+An artifact never changes: the same path again is a new one beside the old.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gitstore import evidence, media, names, values
+from gitstore import evidence, media, names, retention, showing, values
 from gitstore.errors import Conflict, Invalid, NotFound
 from gitstore.lfs import Pointer, attributes
 from gitstore.lfs.pointer import decode
-from gitstore.model import WORKFLOW_ENDED, Artifact, Task, Workflow
+from gitstore.model import Artifact, Task
 from gitstore.precondition import NONE, Precondition
 from gitstore.repository.objects import Blob
 from gitstore.rules import Policy, fault, mapping, no_secret, text
-from gitstore.workflows import DAYS_MAX, find_task
+from gitstore.workflows import find_task
 
 if TYPE_CHECKING:
     from gitstore.changes import Draft
-
-PREVIEW_MAX = 1_048_576
-PREVIEW_TEXT = frozenset(
-    {
-        "text/plain",
-        "text/markdown",
-        "text/csv",
-        "application/json",
-        "application/ld+json",
-        "application/yaml",
-        "application/x-yaml",
-        "text/yaml",
-    }
-)
-FOREVER: Mapping[str, Any] = {"mode": "forever"}
-_DAY = 86_400_000
-
-PreviewMode = Literal["text", "image", "pdf", "unsupported"]
 
 
 class New(msgspec.Struct, frozen=True):
@@ -285,81 +264,14 @@ def _sorted(value: Any) -> Any:
     return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
-# --- how long -------------------------------------------------------------------------------------------------------
-
-
-def retention(created_at: int, workflow: Workflow | None, pinned: bool = False) -> tuple[dict[str, Any], int | None]:
-    """The policy that the workflow's metadata sets, and when an artifact of that age expires (ms), or None.
-
-    A pinned artifact never does.
-
-    `forever` is the default and what anything unreadable counts as: evidence is never lost to a slip. `days` counts
-    from the artifact's creation. `ephemeral` expires when the workflow ends, and comes back if that is reopened.
-    """
-    wish = workflow.metadata.get("artifact_retention") if workflow is not None else None
-    if pinned or workflow is None or not isinstance(wish, dict):
-        return dict(FOREVER), None
-    if wish.get("mode") == "days":
-        days = wish.get("days")
-        if isinstance(days, int) and not isinstance(days, bool) and 1 <= days <= DAYS_MAX:
-            return {"mode": "days", "days": days}, created_at + days * _DAY
-    if wish.get("mode") == "ephemeral":
-        ended = workflow.completed_at if workflow.completed_at is not None else workflow.updated_at
-        return {"mode": "ephemeral"}, ended if workflow.state in WORKFLOW_ENDED else None
-    return dict(FOREVER), None
-
-
-def retained(artifact: Artifact, workflow: Workflow | None) -> Artifact:
-    """The artifact with `retention` and `expires_at` as its workflow has them now."""
-    policy, expires = retention(artifact.created_at, workflow, artifact.pinned)
-    if expires == artifact.expires_at and policy == artifact.retention:
-        return artifact
-    return msgspec.structs.replace(artifact, retention=policy, expires_at=expires)
-
-
-def expired(artifact: Artifact, now: int) -> bool:
-    """Whether a `retained` artifact must not be shown any more at `now` (ms)."""
-    return artifact.expires_at is not None and artifact.expires_at <= now
-
-
-def expiry(artifact: Artifact) -> str | None:
-    """When a `retained` artifact expires, in ISO-8601; None: never."""
-    return None if artifact.expires_at is None else values.iso(artifact.expires_at)
-
-
-# --- how it is shown ------------------------------------------------------------------------------------------------
-
-
-def preview_mode(content_type: str) -> PreviewMode:
-    """How content of this type can be looked at; parameters and case do not matter."""
-    essence = content_type.split(";", 1)[0].strip().lower()
-    if essence in PREVIEW_TEXT:
-        return "text"
-    if essence.startswith("image/"):
-        return "image"
-    return "pdf" if essence == "application/pdf" else "unsupported"
-
-
-def preview_eligible(content_type: str, size: int) -> bool:
-    """Whether it is shown in the browser: a type that can be looked at, and at most 1 MiB."""
-    return size <= PREVIEW_MAX and preview_mode(content_type) != "unsupported"
-
-
-def url(workspace_id: str, artifact_id: str, task_id: str | None) -> str:
-    """Where an artifact is downloaded: the task's route if it has a task, else the workspace's. No host."""
-    if task_id is not None:
-        return f"/api/v1/tasks/{quote(task_id, safe='')}/artifacts/{artifact_id}"
-    return f"/api/v1/workspaces/{workspace_id}/artifacts/{artifact_id}"
-
-
 def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = None) -> dict[str, Any]:
     """An artifact (`retained`) as the API shows it.
 
     `task` is the one that the artifact names, if its workspace has it: it fills in a workflow that the artifact does
     not name itself, and the addresses go by it. Otherwise they go by the workspace, because they have to answer.
     """
-    eligible = preview_eligible(artifact.content_type, artifact.size)
-    download = url(workspace_id, artifact.id, artifact.task_id if task is not None else None)
+    eligible = showing.preview_eligible(artifact.content_type, artifact.size)
+    download = showing.url(workspace_id, artifact.id, artifact.task_id if task is not None else None)
     return {
         "id": artifact.id,
         "workflow_id": artifact.workflow_id or (task.workflow_id if task is not None else None),
@@ -371,13 +283,13 @@ def artifact_json(artifact: Artifact, workspace_id: str, task: Task | None = Non
         "checksum_sha256": artifact.sha256,
         "metadata": artifact.metadata,
         "retention_policy": artifact.retention,
-        "expires_at": expiry(artifact),
+        "expires_at": retention.expiry(artifact),
         "created_at": values.iso(artifact.created_at),
         "download_url": download,
         "preview_url": f"{download}/preview" if eligible else None,
         "permalink_url": f"{download}/permalink" if eligible else None,
         "preview_eligible": eligible,
-        "preview_mode": preview_mode(artifact.content_type),
+        "preview_mode": showing.preview_mode(artifact.content_type),
         "storage_backend": "git",
         "commit": artifact.commit,
         "pinned": artifact.pinned,

@@ -81,15 +81,14 @@ class Directory:
             if listed is None:
                 self._listed[row.id] = _Listed(row)
                 self._sorted.clear()
-                self._claim(row)
+                self._claim(None, row)
                 return
             old = listed.row
             before = {sort: order(listed) for sort, order in _ORDER.items()}
             listed.take(row)
             self._stale |= {sort for sort, order in _ORDER.items() if order(listed) != before[sort]}
             if (old.slug, old.created_at, old.old_slugs) != (row.slug, row.created_at, row.old_slugs):
-                self._disclaim(old)
-                self._claim(row)
+                self._claim(old, row)
 
     def remove(self, id_: str) -> None:
         """Take a workspace out; one that is not there is no error."""
@@ -97,7 +96,7 @@ class Directory:
             listed = self._listed.pop(id_, None)
             if listed is not None:
                 self._sorted.clear()
-                self._disclaim(listed.row)
+                self._claim(listed.row, None)
 
     def get(self, id_: str) -> WorkspaceRow | None:
         """The row of the workspace with this very id."""
@@ -148,23 +147,24 @@ class Directory:
                 found = [one for one in found if one.row.is_active == is_active]
             return [one.row.id for one in found[start : start + per_page]], len(found)
 
-    def _claim(self, row: WorkspaceRow) -> None:
-        # A list is replaced, never changed: `find` takes no lock.
-        for text, claim in _claims_of(row):
-            self._claims[text] = sorted([*self._claims.get(text, ()), claim])
+    def _claim(self, old: WorkspaceRow | None, new: WorkspaceRow | None) -> None:
+        """Who answers to what, once `new` is in the place of `old`.
 
-    def _disclaim(self, row: WorkspaceRow) -> None:
-        for text, claim in _claims_of(row):
-            rest = [other for other in self._claims.get(text, ()) if other != claim]
-            if rest:
-                self._claims[text] = rest
+        `find` takes no lock: at every moment somebody answers to what both have, and a list is replaced, never changed.
+        """
+        gone, come = ({} if row is None else _claims_of(row) for row in (old, new))
+        for text in {**come, **gone}:
+            claims = {*self._claims.get(text, ())} - gone.get(text, set()) | come.get(text, set())
+            if claims:
+                self._claims[text] = sorted(claims)
             else:
                 self._claims.pop(text, None)
 
 
-def _claims_of(row: WorkspaceRow) -> dict[tuple[str, _Claim], None]:
+def _claims_of(row: WorkspaceRow) -> dict[str, set[_Claim]]:
     own: _Claim = (0, row.created_at, row.id)
-    claims = {(row.id.casefold(), own): None, (row.slug.casefold(), own): None}
+    claims: dict[str, set[_Claim]] = {row.id.casefold(): {own}}
+    claims.setdefault(row.slug.casefold(), set()).add(own)
     for old in row.old_slugs:
-        claims[old.slug.casefold(), (1, -old.until, row.id)] = None
+        claims.setdefault(old.slug.casefold(), set()).add((1, -old.until, row.id))
     return claims

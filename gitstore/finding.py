@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from gitstore import artifacts, files, findable
+from gitstore import files, findable, retention, showing
 from gitstore.changes import Workspace
 from gitstore.errors import NotFound
 from gitstore.extraction import Reader
@@ -125,10 +125,10 @@ class _Reading:
             if artifact is None:
                 return None
             flow = catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-            if artifacts.expired(artifacts.retained(artifact, flow[1] if flow is not None else None), self._now):
+            if retention.expired(retention.retained(artifact, flow[1] if flow is not None else None), self._now):
                 return None
             known = catalog.task(artifact.task_id) if artifact.task_id is not None else None
-            url = artifacts.url(hit.workspace, artifact.id, artifact.task_id if known is not None else None)
+            url = showing.url(hit.workspace, artifact.id, artifact.task_id if known is not None else None)
             text = self._text(workspace)(artifact.content_type, artifact.blob)
             return findable.of_artifact(artifact, text), url
         if hit.kind == "workflow":

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from gitstore import artifacts, evidence
+from gitstore import artifacts, evidence, retention
 from gitstore.changes import Draft, Workspace
 from gitstore.errors import GitstoreError
 from gitstore.lfs.objects import listed, naming
@@ -92,7 +92,7 @@ def _expired(store: Store, identity: str, before: float, *, dry_run: bool) -> It
     due = [
         one
         for found in store.catalog.artifacts(identity)
-        if artifacts.expired(one := work.retained(identity, found), moment)
+        if retention.expired(one := work.retained(identity, found), moment)
     ]
     for start in range(0, len(due), _BATCH):
         batch = due[start : start + _BATCH]
@@ -100,7 +100,7 @@ def _expired(store: Store, identity: str, before: float, *, dry_run: bool) -> It
         if not dry_run:
             taken = store.apply(identity, "evidence", partial(_take_off, due=batch, moment=moment), _WHO).result().value
         for one in taken:
-            why = f"it expired at {artifacts.expiry(one)}, as the retention of its workflow says"
+            why = f"it expired at {retention.expiry(one)}, as the retention of its workflow says"
             yield Reclaimed("artifact", identity, one.id, 0, why, one.path)
 
 
@@ -115,7 +115,7 @@ def _take_off(draft: Draft, due: list[Artifact], moment: int) -> list[Artifact]:
         folder = evidence.locate(draft.tree, "artifact", one.id, draft.workspace)
         if folder is None or evidence.is_pinned(draft.tree, folder):
             continue
-        if artifacts.expired(artifacts.retained(one, workflow), moment):
+        if retention.expired(retention.retained(one, workflow), moment):
             artifacts.delete(draft, one)
             taken.append(one)
     if taken:

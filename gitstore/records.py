@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from gitstore import artifacts, evidence, names
+from gitstore import evidence, names, retention
 from gitstore.asof import AsOf
 from gitstore.catalog import ArtifactRow, Catalog, Heads
 from gitstore.changes import Workspace
@@ -77,7 +77,7 @@ class Evidence:
         then = _workflow(workspace, tree, told, artifact.workflow_id)
         today = self._store.catalog.workflow(artifact.workflow_id)
         flows = (then, today[1] if today is not None and today[0] == workspace.id else None)
-        return any(artifacts.expired(artifacts.retained(artifact, flow), now) for flow in flows)
+        return any(retention.expired(retention.retained(artifact, flow), now) for flow in flows)
 
     def _records(self, workspace: Workspace, moment: Moment, now: int) -> tuple[Records, Scan]:
         catalog = self._store.catalog
@@ -238,7 +238,7 @@ class Records:
         for row in list(self._rows.values()):
             task = self._tasks.get(row.task_id or "")
             flow = today.get(row.workflow_id or (task.workflow_id if task is not None else None) or "")
-            expires = artifacts.retention(row.created_at, flow, row.pinned)[1]
+            expires = retention.of(row.created_at, flow, row.pinned)[1]
             if expires is not None and expires <= now:
                 del self._rows[row.id]
                 self._own.pop(row.id, None)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gitstore import artifacts, content, evidence, names, values, workflows
+from gitstore import artifacts, content, evidence, names, retention, values, workflows
 from gitstore.changes import Draft, Outcome
 from gitstore.content import Content
 from gitstore.errors import Conflict, GitstoreError, NotFound
@@ -192,7 +192,7 @@ class Work:
         found = self._store.catalog.artifact(workspace, identity.lower(), now=now)
         if found is not None:
             found = self.retained(workspace, found)
-        if found is None or artifacts.expired(found, now):
+        if found is None or retention.expired(found, now):
             deleted = self._tombstone(workspace, identity.lower()) if found is None else None
             raise NotFound(
                 f"there is no artifact `{names.one_line(identity, 80)}`" + (": it was deleted" if deleted else ""),
@@ -224,7 +224,7 @@ class Work:
     def retained(self, workspace: str, artifact: Artifact) -> Artifact:
         """The artifact with its retention as its workflow has it now."""
         found = self._store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-        return artifacts.retained(artifact, found[1] if found is not None and found[0] == workspace else None)
+        return retention.retained(artifact, found[1] if found is not None and found[0] == workspace else None)
 
     def task_of(self, workspace: str, artifact: Artifact) -> Task | None:
         """The task that an artifact names, if its workspace has that task."""
@@ -236,7 +236,7 @@ class Work:
         now = _now()
         known = self._store.catalog.task_artifacts(task, prefix, now=now, workspace=workspace)
         found = (self.retained(workspace, one) for one in known)
-        return [one for one in found if not artifacts.expired(one, now)]
+        return [one for one in found if not retention.expired(one, now)]
 
     def content(self, workspace: str, artifact: Artifact) -> Content:
         """The content of an artifact. Raises Damaged."""

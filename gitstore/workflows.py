@@ -22,12 +22,12 @@ from gitstore.model import (
     WorkItem,
 )
 from gitstore.precondition import NONE, Precondition
+from gitstore.retention import DAYS_MAX
 from gitstore.rules import fault, mapping, optional, text
 
 if TYPE_CHECKING:
     from gitstore.changes import Draft
 
-DAYS_MAX = 36_500
 RETENTION_MODES = ("forever", "days", "ephemeral")
 _ENDS: dict[str, Kind] = {
     "completed": "workflow.completed",
@@ -296,14 +296,14 @@ def check_metadata(value: object) -> dict[str, Any]:
     Refused here because a wish to expire that nobody understands would silently not be fulfilled.
     """
     metadata = mapping(value, "/metadata")
-    retention = metadata.get("artifact_retention")
-    if retention is None:
+    wish = metadata.get("artifact_retention")
+    if wish is None:
         return metadata
     at = "/metadata/artifact_retention"
-    mode = mapping(retention, at).get("mode")
+    mode = mapping(wish, at).get("mode")
     if not isinstance(mode, str) or mode not in RETENTION_MODES:
         raise fault(f"{at}/mode", f"must be one of {', '.join(RETENTION_MODES)}")
-    days = retention.get("days")
+    days = wish.get("days")
     if mode == "days" and not (isinstance(days, int) and not isinstance(days, bool) and 1 <= days <= DAYS_MAX):
         raise fault(f"{at}/days", f"must be a whole number from 1 to {DAYS_MAX}")
     return metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,8 +69,14 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         keys,
     )
 
+    @cache
+    def written() -> tuple[bytes, str]:
+        text = msgspec.json.encode(openapi.document(table, settings.public_url))
+        return text, values.etag(text)
+
     def document(call: Call) -> Raw:
         """This document."""
+        text, tag = written()
         return Raw(text, "application/json", "openapi.json", etag=tag)
 
     about = Route(
@@ -83,8 +90,6 @@ def routes(settings: Settings, more: Iterable[Route] = ()) -> tuple[Route, ...]:
         *uploads.routes(settings),
     )
     table = (*doors, *(route for one in resources for route in one.ROUTES), *more, about)
-    text = msgspec.json.encode(openapi.document(table, settings.public_url))
-    tag = values.etag(text)
     return table
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gitstore import artifacts
+from gitstore import retention, showing
 from gitstore.explorer.categories import Category
 from gitstore.explorer.joined import Context, folded
 from gitstore.explorer.paths import Paths
@@ -100,12 +100,12 @@ class Columns:
         self._created.extend([row.created_at for row in rows])
         self._size.extend([row.size for row in rows])
         self._live.extend(np.ones(len(rows), np.bool_))
-        self._eligible.extend([artifacts.preview_eligible(row.content_type, row.size) for row in rows])
+        self._eligible.extend([showing.preview_eligible(row.content_type, row.size) for row in rows])
         self._pinned.extend([row.pinned for row in rows])
         self._expires.extend(np.full(len(rows), NEVER))
         for flow in self.context.workflows.values():
             code = self.flows.codes.get(flow.id)
-            if code is not None and artifacts.retention(0, flow)[1] is not None:
+            if code is not None and retention.of(0, flow)[1] is not None:
                 for number in np.flatnonzero(self.column("flow") == code).tolist():
                     self._join(number)
 
@@ -208,7 +208,7 @@ class Columns:
         self._owns[number] = self._shared.setdefault(own, own)
         self._created.view[number] = row.created_at
         self._size.view[number] = row.size
-        self._eligible.view[number] = artifacts.preview_eligible(row.content_type, row.size)
+        self._eligible.view[number] = showing.preview_eligible(row.content_type, row.size)
         self._pinned.view[number] = row.pinned
         self._columns["type"].view[number] = self.types.code(row.content_type)
         self._join(number)
@@ -223,7 +223,7 @@ class Columns:
         flow = self.context.workflows.get(self.flows.keys[codes[0]] or "") if codes[0] else None
         expires = None
         if flow is not None and not self._pinned.view[number]:
-            expires = artifacts.retention(int(self._created.view[number]), flow)[1]
+            expires = retention.of(int(self._created.view[number]), flow)[1]
         self._expires.view[number] = NEVER if expires is None else expires
 
     def _codes(self, own: Own) -> tuple[int, int, int, int, int]:
@@ -327,7 +327,7 @@ def _terms(workflow: Workflow | None) -> object:
     """What decides when a workflow's artifacts expire."""
     if workflow is None:
         return None
-    policy, first = artifacts.retention(0, workflow)
+    policy, first = retention.of(0, workflow)
     return policy, first
 
 

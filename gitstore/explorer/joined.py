@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from gitstore import artifacts, values
+from gitstore import retention, showing, values
 from gitstore.model import Artifact, Task, Workflow, WorkItem
 from gitstore.rows import ArtifactRow
 from gitstore.search.words import fold, terms
@@ -69,7 +69,7 @@ class Context:
         item = self.item(workflow_id, item_id)
         return Row(
             artifact=one,
-            expires_at=artifacts.retention(one.created_at, workflow, one.pinned)[1],
+            expires_at=retention.of(one.created_at, workflow, one.pinned)[1],
             workflow_id=workflow_id,
             workflow_name=workflow.name if workflow is not None else workflow_id or UNSCOPED,
             workflow_state=workflow.state if workflow is not None else None,
@@ -81,7 +81,7 @@ class Context:
             task_title=task.title if task is not None else one.task_id,
             task_state=task.state if task is not None else "unknown",
             task_known=task is not None,
-            eligible=artifacts.preview_eligible(one.content_type, one.size),
+            eligible=showing.preview_eligible(one.content_type, one.size),
         )
 
     # -- facets ---------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def row_json(row: Row, workspace: str, metadata: dict[str, Any], highlight: str 
         "content_type": artifact.content_type,
         "size_bytes": artifact.size,
         "created_at": values.iso(artifact.created_at),
-        "download_url": artifacts.url(workspace, artifact.id, artifact.task_id if row.task_known else None),
+        "download_url": showing.url(workspace, artifact.id, artifact.task_id if row.task_known else None),
         "metadata": metadata,
         "workflow_name": row.workflow_name,
         "workflow_state": row.workflow_state,
@@ -152,7 +152,7 @@ def row_json(row: Row, workspace: str, metadata: dict[str, Any], highlight: str 
         "task_title": row.task_title,
         "task_state": row.task_state,
         "preview_eligible": row.eligible,
-        "preview_mode": artifacts.preview_mode(artifact.content_type),
+        "preview_mode": showing.preview_mode(artifact.content_type),
     }
     if highlight is not None:
         shown["highlight"] = highlight

@@ -12,7 +12,7 @@ from dulwich.object_store import DiskObjectStore
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
-from gitstore.repository.packs import FOLD_AT, fold, write_loose, write_pack
+from gitstore.repository.packs import FOLD_AT, fold, read_loose, write_loose, write_pack
 from gitstore.repository.trees import Tree
 
 _FEW = 12  # objects; up to here files of their own are cheaper than a pack and its index
@@ -81,6 +81,10 @@ class Database:
             return fresh.kind, fresh.data
         if oid == EMPTY_TREE:
             return TREE, b""
+        # The newest objects, which are asked for most, have files of their own. dulwich looks for those last, after a
+        # new look at the folder of the packs; it also has the last word on those that cannot be read.
+        if (loose := read_loose(self.objects, oid)) is not None:
+            return loose
         with self._lock:
             if self._store is None:
                 self._store = DiskObjectStore(self.objects)

@@ -20,6 +20,7 @@ TAG: Final = 4
 OFS_DELTA: Final = 6
 REF_DELTA: Final = 7
 NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
+KINDS: Final = {name: kind for kind, name in NAMES.items()}
 
 _BLOCK = struct.Struct("<HH")
 

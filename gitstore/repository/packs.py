@@ -14,10 +14,22 @@ from hashlib import sha1
 
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
-from gitstore.repository.objects import NAMES, OFS_DELTA, REF_DELTA, Object, Oid, deflate, entry_header
+from gitstore.repository.objects import KINDS, NAMES, OFS_DELTA, REF_DELTA, Object, Oid, deflate, entry_header
 
 FOLD_AT = 50  # packs of our own in one repository before they become one
 FOLD_BELOW = 8 << 20  # a pack of this many bytes is left alone
+
+
+def read_loose(objects: str, oid: Oid) -> tuple[int, bytes] | None:
+    """Kind and data of an object that has a file of its own; None where it has none that can be read."""
+    name = oid.hex()
+    try:
+        with open(f"{objects}/{name[:2]}/{name[2:]}", "rb") as file:
+            header, _, data = zlib.decompress(file.read()).partition(b"\0")
+        kind, size = header.split(b" ")
+        return (KINDS[kind], data) if int(size) == len(data) else None
+    except (OSError, zlib.error, ValueError, KeyError):
+        return None
 
 
 def write_loose(disk: Disk, objects: str, scratch: str, item: Object) -> None:

@@ -67,8 +67,12 @@ def sequence(text: str) -> list[str]:
 
     `sequence(part)` stands in `sequence(text)` in one piece wherever `part` is some whole words of `text`.
     """
+    folded = fold(text)
+    runs = _runs(folded)
+    if folded.isascii():  # most texts: what follows would change nothing but the long
+        return runs if max(map(len, runs), default=0) <= TERM_MAX else [run[:TERM_MAX] for run in runs]
     found: list[str] = []
-    for run in _runs(fold(text)):
+    for run in runs:
         if _unspaced(run) and len(run) > 1:
             found.extend([run[i : i + 2] for i in range(len(run) - 1)])
         else:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gitstore import artifacts, explorer, files, names, values
+from gitstore import artifacts, explorer, files, names, showing, values
 from gitstore import content as contents
 from gitstore.changes import Outcome, Workspace
 from gitstore.errors import Invalid, NotFound, TooLarge, WrongShape
@@ -106,7 +106,7 @@ async def _uploaded(call: Call, workspace: str, task: str | None) -> artifacts.N
 
 def _url(call: Call, workspace: str, artifact: Artifact) -> str:
     task = call.app.work.task_of(workspace, artifact)
-    return artifacts.url(workspace, artifact.id, task.id if task is not None else None)
+    return showing.url(workspace, artifact.id, task.id if task is not None else None)
 
 
 def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
@@ -203,7 +203,7 @@ async def download(call: Call) -> Raw:
 async def preview(call: Call) -> Raw:
     """The artifact's content to look at, where that is safe and small enough."""
     workspace, artifact, moment = await _of(call)
-    if not artifacts.preview_eligible(artifact.content_type, artifact.size):
+    if not showing.preview_eligible(artifact.content_type, artifact.size):
         raise Invalid(
             f"{artifact.path} ({artifact.content_type}, {artifact.size} bytes) has no preview: download it instead",
             details={"download_url": _url(call, workspace, artifact)},

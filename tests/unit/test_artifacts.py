@@ -4,7 +4,7 @@ from hashlib import sha256
 import pytest
 from evidence_draft import START, WORKSPACE, Branched
 
-from gitstore import artifacts, evidence, names, workflows
+from gitstore import artifacts, evidence, names, retention, showing, workflows
 from gitstore.artifacts import New
 from gitstore.errors import Conflict, Invalid, NotFound, PreconditionFailed, SecretFound
 from gitstore.model import Artifact, Task, Workflow
@@ -183,16 +183,16 @@ def workflow(state="active", **metadata):
     ],
 )
 def test_how_long_an_artifact_is_kept(wish, state, policy, expires):
-    assert artifacts.retention(100, workflow(state, artifact_retention=wish)) == (policy, expires)
+    assert retention.of(100, workflow(state, artifact_retention=wish)) == (policy, expires)
 
 
 def test_without_a_workflow_it_is_kept_and_expiry_is_to_the_millisecond():
-    assert artifacts.retention(100, None) == ({"mode": "forever"}, None)
+    assert retention.of(100, None) == ({"mode": "forever"}, None)
     plain = Artifact("i", "p", "text/plain", 1, "s", "b", 100)
-    assert artifacts.retained(plain, workflow()) is plain
-    kept = artifacts.retained(plain, workflow(artifact_retention={"mode": "days", "days": 1}))
-    assert not artifacts.expired(kept, 100 + DAY - 1)
-    assert artifacts.expired(kept, 100 + DAY)
+    assert retention.retained(plain, workflow()) is plain
+    kept = retention.retained(plain, workflow(artifact_retention={"mode": "days", "days": 1}))
+    assert not retention.expired(kept, 100 + DAY - 1)
+    assert retention.expired(kept, 100 + DAY)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_without_a_workflow_it_is_kept_and_expiry_is_to_the_millisecond():
     ],
 )
 def test_how_content_can_be_looked_at(content_type, mode):
-    assert artifacts.preview_mode(content_type) == mode
-    assert artifacts.preview_eligible(content_type, 1_048_576) == (mode != "unsupported")
-    assert not artifacts.preview_eligible(content_type, 1_048_577)
+    assert showing.preview_mode(content_type) == mode
+    assert showing.preview_eligible(content_type, 1_048_576) == (mode != "unsupported")
+    assert not showing.preview_eligible(content_type, 1_048_577)
 
 
 def test_the_answer(branch):

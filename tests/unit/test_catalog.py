@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gitstore import errors
 from gitstore.catalog import Catalog, Heads, Impact, OldSlug, Summary, WorkspaceRow, request_scope
-from gitstore.directory import Sort
+from gitstore.directory import Directory, Sort
 from gitstore.model import Artifact, Task, TaskState, Workflow, WorkflowState, WorkItem
 
 IDS = [str(uuid.UUID(int=number * 0x1234567890ABCDEF1234567890ABCDEF % (1 << 128))) for number in range(1, 9)]
@@ -134,6 +134,31 @@ def test_an_old_slug_answers_until_another_workspace_takes_it(catalog: Catalog) 
     catalog.remove_workspace(B)
     assert catalog.find("old") == A
     assert catalog.find("newer") is None
+
+
+def test_at_every_moment_of_a_rename_the_workspace_answers_to_its_id_and_its_old_slug() -> None:
+    directory = Directory()
+    before = WorkspaceRow("w1", "shop", "Shop", 1, 1)
+    directory.put(before)
+
+    class Watched(dict[str, Any]):
+        def _look(self) -> None:
+            assert directory.find("w1") == directory.find("shop") == "w1"
+
+        def __setitem__(self, key: str, value: Any) -> None:
+            super().__setitem__(key, value)
+            self._look()
+
+        def pop(self, *key: Any) -> Any:
+            try:
+                return super().pop(*key)
+            finally:
+                self._look()
+
+    directory._claims = watched = Watched(directory._claims)
+    directory.put(WorkspaceRow("w1", "bakery", "Shop", 1, 2, old_slugs=(OldSlug("shop", 2),)))
+    assert directory.find("bakery") == "w1"
+    assert len(watched) == 3
 
 
 def test_an_order_follows_the_rows_that_change(catalog: Catalog) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gitstore import artifacts
+from gitstore import showing
 from gitstore.catalog import Catalog
 from gitstore.errors import Invalid, WrongShape
 from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
@@ -657,7 +657,7 @@ def test_the_explorer_answers_like_a_plain_loop(world, asked, now, flushed, shar
         assert set(filters["content_types"]) == {row[0].content_type for row in rows}
         for row in page.rows:
             assert ("highlight" in row) == (query.q is not None)
-            assert row["preview_mode"] == artifacts.preview_mode(row["content_type"])
+            assert row["preview_mode"] == showing.preview_mode(row["content_type"])
 
 
 syntax = st.sampled_from(

@@ -28,7 +28,8 @@ from started import DEVNULL, PIPE, Started
 
 from web import story
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# The first is Chromium without a window to draw: half the work for the same pages.
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("chromium-browser")
 SESSION = "gitstore-session"
 _PATIENCE = 30_000  # ms that a page may take on a busy machine before a test gives it up
 expect.set_options(timeout=_PATIENCE)
