@@ -61,17 +61,17 @@ def zip_names(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
     """Each entry under a name that is safe to unpack anywhere, and that no other one has, whatever the case."""
     files: set[str] = set()
     folders: set[str] = set()
-    counts: dict[str, int] = {}  # how often a path came, so that a thousand of one name are not tried one by one
+    counts: dict[str, int] = {}  # the last number that a path got, so that a thousand are not tried one by one
     for entry in entries:
         name = safe = safe_path(entry.path)
-        asked = names.fold(safe)
-        count = counts.get(asked, 1)
-        while count > 1 or not _free(names.fold(name), files, folders):
-            count += 1
-            name = _renamed(safe, count, files)
-            if _free(names.fold(name), files, folders):
-                break
-        counts[asked] = count
+        if not _free(names.fold(name), files, folders):
+            above = next((above for above in _above(safe) if names.fold(above) in files), None)
+            changed = above if above is not None else safe
+            # Nothing else is called like this any more; what goes into one folder may have its number again.
+            count = max(counts.get(names.fold(changed), 1) + (above is None), 2)
+            while not _free(names.fold(name := _numbered(changed, count) + safe[len(changed) :]), files, folders):
+                count += 1
+            counts[names.fold(changed)] = count
         folded = names.fold(name)
         files.add(folded)
         folders.update(_above(folded))
@@ -100,12 +100,6 @@ def _numbered(path: str, number: int | None) -> str:
     mark = "" if number is None else f" ({number})"
     room = _NAME_MAX - len(f"{mark}{dot}{extension}".encode())
     return f"{folder}{slash}{stem.encode()[:room].decode('utf-8', 'ignore')}{mark}{dot}{extension}"
-
-
-def _renamed(path: str, number: int, files: set[str]) -> str:
-    """The path with a number: in its last step, or in that which would be a folder where a file is."""
-    above = next((above for above in _above(path) if names.fold(above) in files), None)
-    return _numbered(path, number) if above is None else _numbered(above, number) + path[len(above) :]
 
 
 def _free(folded: str, files: set[str], folders: set[str]) -> bool:

@@ -151,6 +151,8 @@ def _digest(new: New) -> str:
 def _kept(draft: Draft, folder: str, place: str, new: New) -> bytes | Blob:
     """What is stored at a place: the content or, where it is a large object, its pointer; the folder says so then."""
     pointer = new.content if isinstance(new.content, Pointer) else None
+    if pointer is not None:
+        draft.holds(pointer)
     covered = draft.covers(place)
     if pointer is None and (covered or size_of(new) > draft.large_bytes):
         assert not isinstance(new.content, Pointer)

@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from gitstore import names
 from gitstore.content import beginnings
 from gitstore.context import Context
-from gitstore.errors import Conflict
+from gitstore.errors import Conflict, StorageFailed
 from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
 from gitstore.lfs import Pointer
 from gitstore.lfs.attributes import Attributes
@@ -141,6 +141,11 @@ class Draft:
     def keep(self, data: bytes) -> Pointer:
         """Makes content a large object of the workspace, durably, before the change is. Raises StorageFailed."""
         return self.snapshot.objects.put(data)
+
+    def holds(self, pointer: Pointer) -> None:
+        """Raises StorageFailed where the workspace has no such object, as when its folder was another when it came."""
+        if not self.snapshot.objects.has(*pointer):
+            raise StorageFailed(f"the large object {pointer.oid} has not come here: send the content again")
 
     def took(self, path: str, blob: Blob | None) -> None:
         """The change has in it what a file of the checkout says (None: that it is not there).

@@ -266,6 +266,8 @@ def _kept(draft: Draft, path: str, one: Upload) -> Upload:
     The attributes of the branch say of every such path that it is one. Raises Invalid, StorageFailed.
     """
     covered = draft.covers(path)
+    if one.large is not None:
+        draft.holds(one.large)
     if one.large is None and (covered or one.size > draft.large_bytes):
         if decode(one.content.data) is not None:
             raise Invalid(

@@ -25,6 +25,7 @@ LOOSE = 2_000  # loose objects from where on they become a pack
 PACKS = 25  # packs from where on git makes one of them
 _NICE = 15
 _DAY = 86_400.0
+_UNDER_WAY = 0.25  # days that an object may be here before the commit comes that names it: a large push, say
 _FIRST = 600.0  # seconds until the first reclaim
 _LIMIT = 1_800.0  # seconds that one git may take
 _STALE = 86_400.0  # seconds after which a half-written pack has no writer any more
@@ -151,7 +152,7 @@ class Maintenance:
         return done.status == 0
 
     def _reclaim(self) -> None:
-        for one in reclaim(self._store, days=self._days):
+        for one in reclaim(self._store, days=max(self._days, _UNDER_WAY)):
             self.figures.reclaimed += 1
             self.figures.reclaimed_bytes += one.bytes
             self._did(f"{one.what} {one.path or one.id} reclaimed: {one.why}")

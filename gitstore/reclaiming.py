@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
@@ -37,7 +38,8 @@ log = logging.getLogger("gitstore.reclaiming")
 class Reclaimed(msgspec.Struct, frozen=True):
     """Something that was, or in a dry run would be, taken away; `bytes` is what the disk gains by it.
 
-    An `artifact` has the id and the path it had, an `object` its SHA-256. `workspace` is None for what no workspace
+    An `artifact` has the id and the path it had, an `object` its SHA-256, a half-written one the name of its file.
+    `workspace` is None for what no workspace
     had. `why` is a sentence for a person.
     """
 
@@ -64,14 +66,15 @@ def reclaim(
     moment = time.time() if now is None else now
     before = moment - days * _DAY
     wanted = [store.find(reference) for reference in references] or sorted(store.catalog.workspaces())
-    gone: set[str] = set()
+    gone: Counter[str] = Counter()
     for identity in wanted:
         try:
             yield from _expired(store, identity, before, dry_run=dry_run)
             if not dry_run:  # a branch that lags behind on the disk still names what has just been taken off it
                 store.publisher.publish(store.load(identity))
-            for one in _objects(store, identity, before, days, dry_run=dry_run):
-                gone.add(one.id)
+            yield from _halves(store, identity, before, dry_run=dry_run)
+            for one in _objects(store, identity, before, days, gone, dry_run=dry_run):
+                gone[one.id] += 1
                 yield one
         except (GitstoreError, OSError) as error:
             log.warning(
@@ -123,7 +126,10 @@ def _take_off(draft: Draft, due: list[Artifact], moment: int) -> list[Artifact]:
 # --- large objects --------------------------------------------------------------------------------------------------
 
 
-def _objects(store: Store, identity: str, before: float, days: float, *, dry_run: bool) -> Iterator[Reclaimed]:
+def _objects(
+    store: Store, identity: str, before: float, days: float, gone: Counter[str], *, dry_run: bool
+) -> Iterator[Reclaimed]:
+    """`gone`: from how many workspaces each object went already, or would have gone."""
     workspace = store.load(identity)
     objects = workspace.repository.objects
     old = {oid for oid in objects.oids() if _old(objects.path(oid), before) is not None}
@@ -146,8 +152,24 @@ def _objects(store: Store, identity: str, before: float, days: float, *, dry_run
                     store.disk.unlink(path)
                     if pool is not None and shared and state.st_nlink == 2:
                         store.disk.unlink(pool)
-            frees = state.st_size if state.st_nlink == (2 if shared else 1) else 0
+            names = state.st_nlink - (gone[oid] if dry_run and shared else 0)
+            frees = state.st_size if names == (2 if shared else 1) else 0
             yield Reclaimed("object", identity, oid, frees, f"no commit has named it for {days:g} days")
+
+
+def _halves(store: Store, identity: str, before: float, *, dry_run: bool) -> Iterator[Reclaimed]:
+    """What a filter of somebody's git that was killed left half-written."""
+    folder = f"{store.load(identity).repository.git}/lfs/tmp"
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for name in names:
+        state = _old(f"{folder}/{name}", before)
+        if state is not None:
+            if not dry_run:
+                store.disk.unlink(f"{folder}/{name}")
+            yield Reclaimed("object", identity, name, state.st_size, "what was writing it was killed")
 
 
 def _look(workspace: Workspace, named: Named, since: int) -> None:
@@ -159,7 +181,7 @@ def _look(workspace: Workspace, named: Named, since: int) -> None:
     named.look(heads, evidence_head, since)
 
 
-def _unheld(store: Store, before: float, days: float, gone: set[str], *, dry_run: bool) -> Iterator[Reclaimed]:
+def _unheld(store: Store, before: float, days: float, gone: Counter[str], *, dry_run: bool) -> Iterator[Reclaimed]:
     """What only the store itself still has a name for."""
     pool = str(store.layout.large)
     for oid in listed(pool):

@@ -6,6 +6,7 @@ disk; what the file has beyond it came after the last sync, and is cut off when 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -225,6 +226,8 @@ class Uploads:
         """
         path = self._part(upload)
         try:
+            if os.path.getsize(path) != upload.length:
+                raise _lost(path)
             if upload.length <= large:
                 with open(path, "rb") as file:
                     return file.read()
@@ -282,7 +285,9 @@ class Piece:
         self.offset = upload.offset
         fd = disk.reopen_append(path)
         try:
-            if os.fstat(fd).st_size != upload.offset:
+            if (size := os.fstat(fd).st_size) < upload.offset:
+                raise _lost(path)  # to cut it there would fill it up with zeros
+            if size > upload.offset:
                 disk.truncate(fd, path, upload.offset)
         except OSError:
             disk.close(fd)
@@ -350,6 +355,10 @@ class Piece:
         if self._fd is not None:
             self._disk.close(self._fd)
             self._fd = None
+
+
+def _lost(path: str) -> OSError:
+    return OSError(errno.EIO, "bytes that had arrived were lost, so begin a new one", path)
 
 
 def _failed(error: OSError) -> StorageFailed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,9 +70,19 @@ class Bridge:
         """`fn(*args)`, one step of a body that comes or goes, in the few threads that are kept for those.
 
         They are apart from the others so that no number of bodies holds up anything else. A request takes one step at
-        a time, so what waits here is bounded by the connections.
+        a time, so what waits here is bounded by the connections. Who is cancelled meanwhile learns of it when the step
+        is over, for what comes next closes the file that the step writes to.
         """
-        return await self._loop.run_in_executor(self._bodies, fn, *args)
+        running = self._bodies.submit(fn, *args)
+        future = asyncio.wrap_future(running, loop=self._loop)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            running.cancel()  # if it has not begun
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            raise
 
     def close(self) -> None:
         """Ends the threads once they have finished what they do."""

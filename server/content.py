@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import quote
 
@@ -68,7 +69,9 @@ def _date(text: str | None) -> int | None:
     if not text:
         return None
     try:
-        return int(parsedate_to_datetime(text).timestamp())
+        when = parsedate_to_datetime(text)
+        # One of the three forms says no zone and means GMT (RFC 9110 §5.6.7).
+        return int((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
         return None
 
@@ -90,20 +93,24 @@ def byte_range(headers: Mapping[str, str], size: int, etag: str | None, modified
         when = _date(condition)
         if when is None or modified is None or when != modified // 1000:
             return None
-    if len(match[1]) > 18 or len(match[2]) > 18:
-        raise RangeNotSatisfiable(size)
     if not match[1]:
-        count = int(match[2])
+        count = _position(match[2])
         if count == 0 or size == 0:
             raise RangeNotSatisfiable(size)
         return max(size - count, 0), size
-    start = int(match[1])
-    stop = int(match[2]) + 1 if match[2] else size
+    start = _position(match[1])
+    stop = _position(match[2]) + 1 if match[2] else size
     if match[2] and stop <= start:
         return None  # RFC 9110 §14.1.1: an invalid range is ignored
     if start >= size:
         raise RangeNotSatisfiable(size)
     return start, min(stop, size)
+
+
+def _position(digits: str) -> int:
+    """A number of a range. What has more digits than any content has bytes is beyond every end, however far."""
+    digits = digits.lstrip("0") or "0"
+    return int(digits) if len(digits) <= 18 else 10**18
 
 
 def disposition(kind: str, file_name: str) -> str:

@@ -10,8 +10,10 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+from multidict import MultiMapping
 
 from gitstore.errors import Invalid, Malformed
 
@@ -70,9 +72,10 @@ def _text(digest: bytes) -> str:
 
 def _read(headers: Mapping[str, str]) -> Iterator[_Said]:
     for header, member in (("Repr-Digest", _MEMBER), ("Content-Digest", _MEMBER), ("Digest", _INSTANCE)):
-        text = headers.get(header)
-        if text is None:
+        lines = _lines(headers, header)
+        if not lines:
             continue
+        text = ",".join(lines)  # one list, however many lines it came in (RFC 9110, section 5.3)
         form = "sha-256=:<base64>:" if member is _MEMBER else "sha-256=<base64>"
         at = 0
         while at < len(text) or at == 0:
@@ -82,9 +85,16 @@ def _read(headers: Mapping[str, str]) -> Iterator[_Said]:
             algorithm, at = match[1].lower(), match.end()
             if algorithm in _KNOWN:
                 yield _Said(header, algorithm, _decoded(header, algorithm, match[2], form))
-    text = headers.get("Content-MD5")
-    if text is not None:
+    for text in _lines(headers, "Content-MD5"):
         yield _Said("Content-MD5", "md5", _decoded("Content-MD5", "md5", text.strip(), "<base64>"))
+
+
+def _lines(headers: Mapping[str, str], name: str) -> Sequence[str]:
+    """What every line of a header says."""
+    if isinstance(headers, MultiMapping):
+        found: list[str] = headers.getall(name, [])
+        return found
+    return [headers[name]] if name in headers else []
 
 
 def _decoded(header: str, algorithm: str, text: str, form: str) -> bytes:

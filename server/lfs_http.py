@@ -148,7 +148,9 @@ class Door:
             raise errors.Invalid("an object needs a Content-Length: how many bytes it has is part of what is checked")
         if int(length) > self._limit:
             raise errors.TooLarge(f"an object of {length} bytes is too large: {self._limit} are allowed")
-        objects = await call.offload(call.app.store.objects, _name(call))
+        store = call.app.store
+        workspace = store.find(_name(call))  # another may have its name by the end
+        objects = await call.offload(store.objects, workspace)
         sink = await call.carry(objects.receive, Pointer(oid, int(length)))
         held = bytearray()
         try:
@@ -160,8 +162,8 @@ class Door:
                     await call.carry(sink.write, data)
             if held:
                 await call.carry(sink.write, bytes(held))
-            await call.carry(sink.finish)
-            await call.offload(call.app.store.received, _name(call))
+            await call.carry(lambda: sink.finish(store.objects(workspace)))
+            await call.offload(store.received, workspace)
         finally:
             await call.carry(sink.abort)
         return _json({})
@@ -196,7 +198,7 @@ class Door:
         every = await call.offload((await _locks(call)).all)
         path, identity = asked.get("path"), asked.get("id")
         wanted = [one for one in every if path in (None, one.path) and identity in (None, one.id)]
-        limit = asked.get("limit", "")
+        limit = asked.get("limit", "")[:9]  # int() takes only so many digits
         page, cursor = _page(wanted, asked.get("cursor", ""), int(limit) if limit.isdecimal() else 0)
         return _json({"locks": [_shown(one) for one in page], **cursor})
 

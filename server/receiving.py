@@ -88,7 +88,7 @@ class Receipt:
     async def keep(self) -> bytes | Pointer:
         """The content as the library takes it: the bytes or, where they are many, the large object they are now."""
         if self._sink is not None:
-            return await self._call.carry(self._sink.finish)
+            return await self._call.carry(self._finish, self._sink)
         return b"".join(self._pieces)
 
     async def _flush(self) -> None:
@@ -119,6 +119,9 @@ class Receipt:
         for piece in pieces:
             self._digests.update(piece)
             self._sink.write(piece)
+
+    def _finish(self, sink: Sink) -> Pointer:
+        return sink.finish(self._call.app.store.objects(self._workspace))
 
     def _sync(self) -> None:
         assert self._sink is not None

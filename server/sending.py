@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import BinaryIO, Final
 
 from gitstore.content import Content
-from gitstore.errors import GitstoreError
+from gitstore.errors import Damaged, GitstoreError
 from gitstore.lfs.objects import missing
 from server import log
 from server.call import Call
@@ -68,6 +68,8 @@ def _range(opened: Callable[[], BinaryIO], start: int, stop: int) -> Iterator[by
         while start < stop and (data := file.read(min(_PIECE, stop - start))):
             start += len(data)
             yield data
+    if start < stop:  # or else what is missing would be taken from the next answer
+        raise Damaged(f"the large object ends {stop - start} bytes too early")
 
 
 async def pieces(call: Call, source: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -92,7 +94,7 @@ async def pieces(call: Call, source: Iterator[bytes]) -> AsyncIterator[bytes]:
                 yield piece
             finally:
                 watch.cancel()
-    except GitstoreError as error:
+    except (GitstoreError, OSError) as error:
         # The answer has begun: all that is left is to break it off, so that nobody takes it for whole.
         log.server.error("an answer was broken off: %s", error, extra={"request_id": call.request_id})
         cut_off()

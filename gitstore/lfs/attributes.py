@@ -26,6 +26,7 @@ _CLASSES: Final = {
     "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "blank": " \\t", "digit": "0-9", "lower": "a-z", "space": "\\s",
     "upper": "A-Z", "xdigit": "0-9a-fA-F", "punct": "!-/:-@\\[-`{-~",
 }  # fmt: skip
+_STAR: Final = "[^/]*"
 _PLAIN: Final = ("memory", "spec", "workspace.yaml", "settings.yaml")
 
 Verdict = bool | None
@@ -134,8 +135,9 @@ def _parse(data: bytes) -> _Rules:
     if b"filter" not in data:
         return _Rules(exact, ())
     text = data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
-    for number, raw in enumerate(text.split("\n")):
-        one = raw.strip(" \t\r")
+    lines = [raw.strip(" \t\r") for raw in text.split("\n")]
+    # A macro counts wherever it stands, so those come first.
+    for number, one in sorted(enumerate(lines), key=lambda line: (not line[1].startswith("[attr]"), line[0])):
         if not one or one.startswith("#"):
             continue
         quoted = _QUOTED.fullmatch(one)
@@ -151,7 +153,7 @@ def _parse(data: bytes) -> _Rules:
             literal = _literal(pattern)
             if literal is not None:
                 anchored = "/" in literal
-                exact[f"/{literal.lstrip('/')}" if anchored else literal] = number, verdict
+                exact[f"/{literal.removeprefix('/')}" if anchored else literal] = number, verdict
             elif len(patterns) < _PATTERNS_MAX and (compiled := _compiled(pattern)) is not None:
                 patterns.append((number, compiled, verdict))
     return _Rules(exact, tuple(patterns))
@@ -198,20 +200,20 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
     if len(re.findall(r"\*+", pattern)) > _STARS_MAX:
         return None
     anchored = "/" in pattern
-    body = pattern.lstrip("/")
+    body = pattern.removeprefix("/")
     out, at = ["/"] if anchored else ["/(?:.*/)?"], 0
     while at < len(body):
         character = body[at]
-        if body.startswith("**/", at) and (at == 0 or body[at - 1] == "/") and anchored:
-            out.append("(?:.*/)?")
-            at += 3
-        elif body[at:] == "**" and at and body[at - 1] == "/":
-            out.append(".+")
-            at += 2
-        elif character == "*":
-            while body[at : at + 1] == "*":
+        if character == "*":
+            # git cuts off what comes before the first wildcard, so two stars begin there too (dir.c, `match_pathname`).
+            begins = anchored and (at == 0 or body[at - 1] == "/" or not re.search(r"[*?\[\\]", body[:at]))
+            stars = len(body) - at - len(body[at:].lstrip("*"))
+            at += stars
+            if stars == 1 or not begins or body[at : at + 1] not in ("", "/"):
+                out.append(_STAR)
+            else:
+                out.append("(?:.*/)?" if body[at : at + 1] else ".*")
                 at += 1
-            out.append("[^/]*")
         elif character == "?":
             out.append("[^/]")
             at += 1
@@ -225,9 +227,28 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
             out.append(re.escape(body[at]))
             at += 1
     try:
-        return re.compile("".join(out), re.DOTALL)
+        return re.compile("".join(_settled(out)), re.DOTALL)
     except re.error:
         return None  # a range that runs backwards: git matches nothing with it either
+
+
+def _settled(pieces: list[str]) -> list[str]:
+    """The pieces of a pattern with every star but the last of a step taken as short as can be, once and for all.
+
+    What comes between two stars always matches as much, so its first place is as good as any; to try them all would
+    take a minute for a name that was made for it.
+    """
+    out = list(pieces)
+    star = None
+    for at, piece in enumerate(pieces):
+        if piece == _STAR:
+            if star is not None:
+                out[star] = "(?>[^/]*?"
+                out[at - 1] += ")"
+            star = at
+        elif piece.startswith(("/", "(?:", ".*")):
+            star = None
+    return out
 
 
 def _class(body: str, at: int) -> tuple[str | None, int]:

@@ -7,6 +7,7 @@ meets a file it cannot be sure of. Protocol: gitattributes(5), "Long Running Fil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -59,6 +60,8 @@ class Objects:
                     return head
                 pointer = pointers.Pointer(digest.hexdigest(), size)
                 target = self.path(pointer.oid)
+                with contextlib.suppress(OSError):
+                    os.utime(target)  # it is in use from now on, although nothing in git says so yet
                 if not os.path.exists(target) or os.path.getsize(target) != size:
                     file.flush()
                     os.fsync(file.fileno())
@@ -70,7 +73,10 @@ class Objects:
                     os.unlink(place)
 
     def smudge(self, pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
-        """What a pointer points to; anything else, and a pointer to what is not here, stays as it is."""
+        """What a pointer points to; anything else, and a pointer to what is not here, stays as it is.
+
+        Raises OSError where the object cannot be read, or is not what its name says: what was given by then is wrong.
+        """
         head = b""
         for piece in pieces:
             head += piece
@@ -78,16 +84,30 @@ class Objects:
                 break
         pointer = pointers.decode(head)
         if pointer is not None:
-            try:
-                with open(self.path(pointer.oid), "rb") as file:
-                    if os.fstat(file.fileno()).st_size == pointer.size:
-                        yield from iter(lambda: file.read(_CHUNK), b"")
-                        return
-            except OSError:
-                pass
+            file = self._open(pointer.oid, pointer.size)
+            if file is not None:
+                digest = hashlib.sha256()
+                with file:
+                    while piece := file.read(_CHUNK):
+                        digest.update(piece)
+                        yield piece
+                if digest.hexdigest() != pointer.oid:
+                    raise OSError(f"the large object {pointer.oid} is damaged")
+                return
             sys.stderr.write(f"gitstore: the large object of {path} is not here ({pointer.oid}); its pointer is\n")
         yield head
         yield from pieces
+
+    def _open(self, oid: str, size: int) -> BinaryIO | None:
+        """An object of so many bytes; None where there is none."""
+        try:
+            file = open(self.path(oid), "rb")  # noqa: SIM115  (whoever asked closes it)
+        except OSError:
+            return None
+        if os.fstat(file.fileno()).st_size == size:
+            return file
+        file.close()
+        return None
 
 
 def _git() -> str:
@@ -167,10 +187,17 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
             _say(target, "status=error")
             continue
         _say(target, "status=success")
-        for piece in made:
-            _send(target, piece)
+        status = []
+        try:
+            while (piece := next(made, None)) is not None:
+                _send(target, piece)
+        except BrokenPipeError:
+            raise  # git has ended
+        except OSError as error:  # it takes nothing of what it got until now
+            sys.stderr.write(f"gitstore: {said.get('pathname', '')}: {error}\n")
+            status = ["status=error"]
         _say(target)
-        _say(target)
+        _say(target, *status)
 
 
 def main(arguments: list[str]) -> int:

@@ -146,6 +146,7 @@ class Objects:
 
         False where there is none, or where its bytes are not what its name says. Raises StorageFailed.
         """
+        self.touch(oid)  # before the look, so that nobody takes away what is found here
         size = self.size(oid)
         if size is None:
             return False
@@ -288,8 +289,11 @@ class Sink:
             except OSError as error:
                 raise _failed(error) from error
 
-    def finish(self) -> Pointer:
-        """Makes it an object of the workspace, durably. Raises Invalid where another was expected, StorageFailed."""
+    def finish(self, objects: Objects | None = None) -> Pointer:
+        """Makes it an object of the workspace, durably. Raises Invalid where another was expected, StorageFailed.
+
+        `objects` are those of the workspace where they are now, if it may have been renamed meanwhile.
+        """
         fd = self._fd
         if fd is None:
             raise ValueError("this object is finished or given up")
@@ -306,7 +310,7 @@ class Sink:
             self._disk.sync_data(fd, self._path)
             self._disk.close(fd)
             self._fd = None
-            self._keep(self._path, pointer)
+            (self._keep if objects is None else objects._keep)(self._path, pointer)
         except OSError as error:
             self.abort()
             raise _failed(error) from error

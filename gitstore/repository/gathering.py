@@ -32,7 +32,9 @@ def estimate(objects: str) -> int:
 
 
 def gather(disk: Disk, objects: str, scratch: str, stopping: Callable[[], bool] = lambda: False) -> int:
-    """Packs the loose objects; how many became part of packs. One that cannot be read stays for `verify` to find."""
+    """Packs the loose objects; how many became part of packs. One that cannot be read stays for `verify` to find, and a
+    huge one, which somebody's git made, for git to pack.
+    """
     place = f"{scratch}/gathering"  # apart from where the publisher writes, which goes on meanwhile
     disk.makedirs(place, below=scratch)
     count = 0
@@ -85,8 +87,12 @@ def _loose(objects: str) -> Iterator[tuple[Oid, str]]:
 def _read(oid: Oid, path: str) -> Object | None:
     try:
         with open(path, "rb") as file:
-            data = zlib.decompress(file.read())
+            packed = file.read(_BYTES + 1)
+        unpacking = zlib.decompressobj()
+        data = unpacking.decompress(packed, _BYTES)
     except (OSError, zlib.error):
+        return None
+    if not unpacking.eof:
         return None
     header = _HEADER.match(data)
     if header is None:

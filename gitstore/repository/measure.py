@@ -29,6 +29,7 @@ WHOLE: Final = 16 << 20
 """Bytes of a file that is held in memory as well; of a larger one only the digests are known."""
 
 _CHUNK: Final = 1 << 20
+_PIECE: Final = 1 << 16
 _KNOWN_MAX: Final = 4096
 _SETTLED: Final = 2_000_000_000  # ns since its last change after which a file's times tell the next change for sure
 
@@ -81,10 +82,13 @@ def measure(folder: Folder, name: str) -> Held:
         if not stat.S_ISREG(state.st_mode):
             raise OSError(22, "not a regular file", f"{folder.path}/{name}")
         if state.st_size <= WHOLE:
-            data = file.read()
-            while more := file.read():
+            data = file.read(state.st_size + 1)
+            while len(data) <= WHOLE and (more := file.read(_PIECE)):
                 data += more
-            return Held(identify(BLOB, data), Pointer(hashlib.sha256(data).hexdigest(), len(data)), data)
+            if len(data) <= WHOLE:
+                return Held(identify(BLOB, data), Pointer(hashlib.sha256(data).hexdigest(), len(data)), data)
+            file.seek(0)  # it grows while it is read, nobody knows how far
+            state = os.fstat(fd)
         key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         with _lock:
             if (found := _known.get(key)) is not None:

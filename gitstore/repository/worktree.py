@@ -9,12 +9,13 @@ are written without an executable bit whatever the tree says (`core.fileMode` is
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping
 
 from gitstore.lfs.attributes import Attributes
 from gitstore.lfs.objects import Objects
-from gitstore.lfs.pointer import decode
+from gitstore.lfs.pointer import Pointer, decode
 from gitstore.repository.disk import Disk, Folder
 from gitstore.repository.index import Index
 from gitstore.repository.measure import WHOLE, measure, sizes
@@ -169,15 +170,20 @@ class WorkTree:
         data = self._source.blob(node.id)
         pointer = decode(data)
         large = pointer is not None and self._attributes.covers(decode_path(raw)) and self._objects.has(*pointer)
-        if pointer is None or not large:
+        # A damaged object would look like an edit, and become the file's next version: its pointer stands for it.
+        if pointer is None or not large or not self._large(pointer):
             self._disk.overwrite(self._scratch, data)
             if self._synced:
                 self._disk.sync_file(self._scratch)
-            return
+
+    def _large(self, pointer: Pointer) -> bool:
+        """Writes a large object to the scratch place; whether it is what its name says."""
         if os.path.lexists(self._scratch):
             self._disk.unlink(self._scratch)
         # Never the object itself: a person may write into the file. Synced, so that no power cut leaves it torn.
         self._disk.copy(self._objects.path(pointer.oid), self._scratch)
+        with open(self._scratch, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == pointer.oid
 
     def _put(self, folder: Folder, name: str, state: os.stat_result | None, written: os.stat_result) -> bool:
         try:

@@ -97,7 +97,10 @@ class Judge:
     def _pointer(self, data: bytes, path: str, large: Attributes, after: TreeView) -> Iterator[Fault]:
         """A pointer, at a path of large objects, to what the workspace has not: a clone would get nothing for it."""
         pointer = decode(data)
-        if pointer is None or self._held is None or self._held.has(*pointer):
+        if pointer is None or self._held is None:
+            return
+        self._held.touch(pointer.oid)  # before the look: what a push names may not be taken away while it is judged
+        if self._held.has(*pointer):
             return
         # Of a path that an earlier commit had the attributes may be gone by now, and the content is as much needed.
         if large.covers(path) or (after.node(path) is None and may_be_large(path)):

@@ -110,6 +110,10 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
         if offset == upload.length and call.headers.get("Content-Length") == "0":
             return upload  # the same last piece again
         raise Conflict("the upload is finished", details={"offset": upload.length, "resource": upload.resource})
+    if upload.offset == upload.length:  # what it is for could not be made; its file may be an object already
+        if offset != upload.length or call.headers.get("Content-Length") != "0":
+            raise Conflict("all of the upload is here", details={"offset": upload.length, "upload_offset": offset})
+        return await _finished(call, upload)
     running = check.running if check is not None else None
     piece = await call.carry(uploads.append, upload, offset, running)
     writing: asyncio.Future[None] | None = None  # what came before is written while more arrives

@@ -175,6 +175,51 @@ def test_digests_are_held_against_what_arrives(server: Server, agent: Client, pl
     assert not incoming(server)
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["renamed", "its name taken"])
+@pytest.mark.parametrize("door", ["artifacts", "lfs"])
+def test_a_workspace_that_is_renamed_meanwhile_gets_what_comes(
+    server: Server, admin: Client, make: Callable[..., Place], door: str, taken: bool
+) -> None:
+    place = make()
+    old, new = place.slug, f"{place.slug}-new"
+    place.published()
+    oid = hashlib.sha256(BIG).hexdigest()
+    head = f"POST {API}/workspaces/{place.id}/artifacts?path=a.bin"
+    if door == "lfs":
+        head = f"PUT /git/{old}.git/info/lfs/objects/{oid}"
+    kind = f"Content-Type: application/octet-stream\r\nContent-Length: {len(BIG)}\r\n\r\n".encode()
+    with raw(server, head, kind + BIG[: -MIB // 2], key="admin") as connection:
+        end = time.monotonic() + 10
+        while not incoming(server):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert admin.patch(f"/workspaces/{place.id}", {"slug": new}).status == 200
+        server.store.publisher.publish(server.store.load(place.id))
+        if taken:
+            other = admin.post("/workspaces", {"name": "other", "slug": old}).data["id"]
+            server.store.publisher.publish(server.store.load(other))
+        connection.sendall(BIG[-MIB // 2 :])
+        assert status(connection) == (201 if door == "artifacts" else 200)
+    assert server.store.objects(place.id).has(oid, len(BIG))
+    if taken:
+        assert not server.store.objects(other).has(oid)
+    if door == "artifacts":
+        (one,) = admin.get(f"/workspaces/{place.id}/artifacts").data
+        assert admin.root("GET", one["download_url"]).body == BIG
+    assert not incoming(server)
+
+
+def test_digests_in_several_lines_are_all_held_against_what_arrives(server: Server, place: Place) -> None:
+    good, bad = (f"sha-256=:{b64(hashlib.sha256(each).digest())}:" for each in (SMALL, b"other"))
+    for lines, wanted in ((("unixsum=:AAA=:", good), 201), (("unixsum=:AAA=:", bad), 400), ((good, "x"), 400)):
+        head = "".join(f"Repr-Digest: {line}\r\n" for line in lines) + f"Content-Length: {len(SMALL)}\r\n"
+        with raw(
+            server, f"POST {API}{place.at}/artifacts?path=a.bin",
+            f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + SMALL,
+        ) as connection:  # fmt: skip
+            assert status(connection) == wanted, lines
+
+
 def test_digests_of_other_bodies(admin: Client, place: Place) -> None:
     body = b'{"file_name": "a.txt", "content_base64": "eA=="}'
     kind = {"Content-Type": "application/json"}

@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from contract.client import API, Answer, Client
-from contract.conftest import Place, Server
+from contract.conftest import Errors, Place, Server
+from gitstore.errors import StorageFailed
+from gitstore.repository.disk import Disk
+from gitstore.uploads import Uploads
 from server.wire import Clock
 
 MIB = 1 << 20
@@ -218,6 +221,28 @@ def test_checksums(tus: Tus) -> None:
         assert tus.patch(at * len(data), data, Upload_Checksum=said(algorithm, data)).status == 204
     assert tus.patch(0, data, Upload_Checksum="sha1 x").code == (400, "MALFORMED_REQUEST")
     assert tus.client.root("GET", tus.head().headers["Gitstore-Resource"]).body == data * 4
+
+
+def test_the_last_piece_again_makes_what_could_not_be_made(
+    tus: Tus, agent: Client, monkeypatch: pytest.MonkeyPatch, quiet: Errors
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageFailed("the disk is full")
+
+    def closed(_: Disk, path: str) -> int:
+        raise PermissionError(13, "Permission denied", path)  # what whoever is not root gets for an object
+
+    tus.create(len(BIG), path="a.bin")
+    with monkeypatch.context() as patched:
+        patched.setattr(Uploads, "complete", full)
+        assert tus.patch(0, BIG).status == 503
+    quiet.found.clear()
+    monkeypatch.setattr(Disk, "reopen_append", closed)
+    assert tus.patch(len(BIG), b"x").code == (409, "CONFLICT")
+    assert tus.patch(0, BIG).code == (409, "CONFLICT")
+    done = tus.patch(len(BIG), b"")
+    assert done.status == 204, done.body
+    assert agent.root("GET", done.headers["Gitstore-Resource"]).body == BIG
 
 
 def test_an_upload_is_ended(tus: Tus, agent: Client, make: Callable[..., Place]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gitstore import artifacts, backup, content, exporting, files, importing, verify
+from gitstore import artifacts, backup, content, exporting, files, importing, restoring, verify
 from gitstore.lfs import Pointer
 from gitstore.lfs.pointer import decode
 from gitstore.store import Options, Store
@@ -184,6 +184,24 @@ def test_a_pointer_without_its_object_is_told_and_never_lost(living: Living, sho
     until(lambda: in_main(living, shop, "files/lost.psd") == pointer(b"01234"))
     until(lambda: living.problems(shop.name) == ())
     sound(shop)
+
+
+def test_a_damaged_object_never_becomes_a_persons_edit(living: Living, shop: Path) -> None:
+    path = put(living, shop, "plan.bin", big("sound"))
+    sound_then = git(shop, "rev-parse", "main").strip()
+    put(living, shop, "plan.bin", big("next"))
+    place = Path(living.store.objects(shop.name).path(pointer(big("sound")).oid))
+    place.chmod(0o644)
+    place.write_bytes(big("rotten"))
+    restoring.restore(living.store, shop.name, sound_then, API).result()
+    living.publish(shop.name)
+    assert (shop / path).read_bytes() == pointer(big("sound")).encode()
+    assert git(shop, "status", "--porcelain") == ""
+    put(living, shop, "other.bin", big("sound"))  # the same content again mends it
+    assert place.read_bytes() == big("sound")
+    (shop / path).unlink()
+    git(shop, "checkout", "--", path)
+    assert (shop / path).read_bytes() == big("sound")
 
 
 def test_the_filter_is_found_again_after_the_store_or_its_program_moved(tmp_path: Path) -> None:

@@ -216,6 +216,13 @@ def test_locks_are_those_of_git_lfs(
     assert done.code == 0, done.text
 
 
+def test_a_page_of_locks_is_never_too_large(place: Place, admin: Client) -> None:
+    assert ask(admin, place.slug, "locks", {"path": "a"}).status == 201
+    for limit in ("9" * 5000, "0", "-1", "x", "1"):
+        answer = admin.root("GET", at(place.slug, f"locks?limit={limit}"))
+        assert (answer.status, len(answer.json["locks"])) == (200, 1), limit[:9]
+
+
 def locks(client: Client, place: Place) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.root("GET", at(place.slug, "locks")).json["locks"]
     return found

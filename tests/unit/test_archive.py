@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 
@@ -50,6 +51,14 @@ def test_no_two_entries_are_in_each_others_way(paths: list[str]) -> None:
 def test_thousands_of_one_name_are_quickly_numbered() -> None:
     found = [name for name, _ in zip_names([entry("log.txt")] * 5000)]
     assert found[:2] + found[-1:] == ["log.txt", "log (2).txt", "log (5000).txt"]
+
+
+def test_thousands_in_the_place_of_a_file_are_quickly_numbered() -> None:
+    many = ["a", *(f"a ({number})" for number in range(2, 3000)), *(f"a/{number}" for number in range(3000))]
+    began = time.process_time()
+    found = [name for name, _ in zip_names(entry(path) for path in many)]
+    assert time.process_time() - began < 5
+    assert found[-1] == "a (3000)/2999", "what was in one folder is still in one"
 
 
 def test_dates_are_those_a_zip_can_have() -> None:

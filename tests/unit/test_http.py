@@ -20,7 +20,7 @@ from serving import ADMIN, Served, serve
 
 from gitstore import errors
 from gitstore.pending import Pending
-from server.bridge import Bridge
+from server.bridge import _BODIES, Bridge
 from server.content import disposition
 from server.http import Page, Raw, Reply, Route, Stream
 from server.router import Router
@@ -966,6 +966,33 @@ class TestBridge:
 
         asyncio.run(main())
         pending.settle(1)
+
+    def test_a_step_of_a_body_is_over_before_its_request_is(self):
+        async def main() -> None:
+            bridge = Bridge(1)
+            begun, gate, done = threading.Event(), threading.Event(), []
+
+            def step() -> None:
+                begun.set()
+                gate.wait(5)
+                done.append(1)
+
+            tasks = [asyncio.create_task(bridge.carry(step)) for _ in range(_BODIES + 1)]
+            await asyncio.sleep(0)
+            begun.wait(5)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks[-1:])  # has not begun, and never does
+            tasks[0].cancel()  # once more
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in tasks[:-1])
+            gate.set()
+            await asyncio.wait(tasks)
+            assert all(task.cancelled() for task in tasks)
+            assert len(done) == _BODIES
+            bridge.close()
+
+        asyncio.run(main())
 
     def test_too_many_wait_for_a_thread(self):
         async def main() -> None:

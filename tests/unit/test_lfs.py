@@ -1,6 +1,7 @@
 """Large objects: what a pointer is, and that only the bytes with the right digest ever become an object."""
 
 import hashlib
+import io
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gitstore.errors import Damaged, Invalid, NotFound, TooLarge
 from gitstore.lfs import POINTER_MAX, Objects, Pointer
+from gitstore.lfs import filter as program
 from gitstore.lfs.objects import sweep
 from gitstore.lfs.pointer import decode
 from gitstore.repository.disk import Disk
@@ -162,3 +164,54 @@ def test_what_a_crash_left_half_received_is_swept(tmp_path: Path) -> None:
     sweep(Disk(), str(tmp_path / "large"))
     assert os.listdir(tmp_path / "large" / "incoming") == []
     sink.abort()
+
+
+def _smudged(folder: Path, text: bytes) -> tuple[bytes, list[str]]:
+    """What git gets of the filter for a pointer, and the status at the end."""
+    said = io.BytesIO()
+    for lines in (("git-filter-client", "version=2"), ("capability=smudge",), ("command=smudge", "pathname=a.bin")):
+        program._say(said, *lines)
+    program._send(said, text)
+    program._say(said)
+    answer = io.BytesIO()
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        with pytest.raises(EOFError):
+            program.serve(io.BytesIO(said.getvalue()), answer)
+    finally:
+        os.chdir(here)
+    answer.seek(0)
+    program._lines(answer)
+    program._lines(answer)
+    assert program._lines(answer) == ["status=success"]
+    return b"".join(program._packets(answer)), program._lines(answer)
+
+
+def test_the_checkout_never_gets_an_object_that_is_damaged_or_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(3 * program._CHUNK)
+    objects = _objects(tmp_path)
+    pointer = objects.put(data)
+    folder = Path(objects.root).parents[2]
+    assert _smudged(folder, pointer.encode()) == (data, [])
+    place = Path(objects.path(pointer.oid))
+    place.chmod(0o644)
+    place.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert _smudged(folder, pointer.encode())[1] == ["status=error"]
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+        def fileno(self) -> int:
+            return sized.fileno()
+
+    with place.open("rb") as sized:
+        monkeypatch.setattr(program, "open", lambda *_: Failing(data), raising=False)
+        got, status = _smudged(folder, pointer.encode())
+    assert status == ["status=error"]
+    assert pointer.encode() not in got, "no pointer behind half of the content"

@@ -1,6 +1,7 @@
 """Which paths are large objects: as git itself reads `.gitattributes`, whatever is drawn."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,31 @@ def test_a_line_is_for_exactly_its_path(repository: Path, paths: list[str]) -> N
     assert not data
 
 
+def test_two_stars_after_the_first_slash_are_everything(repository: Path) -> None:
+    for pattern in (
+        "/**",
+        "**",
+        "a/**",
+        "/a/**",
+        "**/",
+        "/**/b",
+        "//**",
+        "//a",
+        "/***",
+        "***",
+        "/***/b",
+        "a/***b",
+        "a**/b",
+        "a/b**",
+        "b**//**",
+    ):
+        text = f"{pattern} filter=lfs\n"
+        (repository / ".gitattributes").write_text(text)
+        found = Attributes(lambda path, text=text: text.encode() if path == ".gitattributes" else None)  # type: ignore[misc]
+        paths = ["a", "b", "a/b", "a/b/c", "c/a/b"]
+        assert [found.covers(path) for path in paths] == asked(repository, paths), pattern
+
+
 def test_the_nearest_file_decides_and_documents_are_never_large() -> None:
     files = {
         ".gitattributes": b"*.bin filter=lfs\n*.yaml filter=lfs\n",
@@ -95,6 +121,10 @@ def test_the_nearest_file_decides_and_documents_are_never_large() -> None:
 def test_hostile_patterns_cost_nothing() -> None:
     text = ("*a" * 400 + "b filter=lfs\n" + "[" * 900 + " filter=lfs\n" + "*?" * 300 + "x filter=lfs\n").encode() * 50
     assert not Attributes(lambda path: text if path == ".gitattributes" else None).covers("a" * 250)
+    slow = b"".join(b"*a*a*%d filter=lfs\n" % number for number in range(1000))
+    began = time.process_time()
+    assert not Attributes(lambda path: slow if path == ".gitattributes" else None).covers("/".join(["a" * 250] * 8))
+    assert time.process_time() - began < 2, "it was a minute"
 
 
 def test_lines_of_both_sides_stay() -> None:

@@ -126,6 +126,31 @@ def test_a_pack_goes_only_if_others_have_all_of_it(store: Store) -> None:
     sound(store)
 
 
+def test_what_a_request_brought_is_not_reclaimed_before_its_commit(store: Store) -> None:
+    objects = store.objects("shop")
+    pointer = objects.put(b"its commit comes next")
+    maintenance.Maintenance(store, git=None, days=0)._reclaim()
+    assert objects.has(pointer.oid)
+    os.utime(objects.path(pointer.oid), (0, 0))
+    maintenance.Maintenance(store, git=None, days=0)._reclaim()
+    assert not objects.has(pointer.oid)
+
+
+def test_a_huge_loose_object_is_not_held_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "_BYTES", 100_000)
+    workspace = store.load("shop")
+    write(store, lambda: True)
+    huge = store.layout.workspaces / "shop" / "huge.txt"
+    huge.write_bytes(bytes(1_000_000))  # packed it is small
+    name = git(store, "hash-object", "-w", str(huge)).strip()
+    huge.unlink()
+    database = workspace.repository.database
+    assert gathering.gather(store.disk, database.objects, database.scratch) > 0
+    database.close()
+    assert loose(Path(database.objects)) == 1
+    assert git(store, "cat-file", "-s", name).strip() == "1000000"
+
+
 def test_a_full_disk_leaves_everything_as_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = store.layout.workspaces / "shop/.git/objects"
     write(store, lambda: gathering.estimate(str(objects)) >= 256)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gitstore import artifacts, memory, verify, workflows, workspaces
+from gitstore import artifacts, memory, named, snapshots, verify, workflows, workspaces
 from gitstore.changes import Draft
+from gitstore.lfs import filter as program
+from gitstore.lfs.attributes import Attributes
 from gitstore.lfs.pointer import Pointer
 from gitstore.model import Actor, Provenance
 from gitstore.reclaiming import Reclaimed, reclaim
+from gitstore.repository.repository import Repository
 from gitstore.store import Store
+from gitstore.transport.judge import Judge
 from gitstore.work import Work
 
 WHO = Provenance(Actor("admin", "k1", "ops"))
@@ -64,12 +69,12 @@ class House:
 
         self.apply("main", change)
 
-    def git(self, *words: str) -> str:
+    def git(self, *words: str, given: bytes = b"") -> str:
         done = subprocess.run(
             ["git", "-c", "user.name=Pat", "-c", "user.email=pat@example.org", *words], cwd=self.publish(),
-            check=True, capture_output=True, text=True,
+            check=True, capture_output=True, input=given,
         )  # fmt: skip
-        return done.stdout.strip()
+        return done.stdout.decode().strip()
 
     def reclaim(self, *references: str, after: float = 0, **more: Any) -> list[Reclaimed]:
         """What goes, so many days from now."""
@@ -195,3 +200,117 @@ def test_a_repository_that_cannot_be_read_keeps_everything(house: House, caplog:
     assert house.reclaim() == []
     assert house.has(pointer)
     assert "cannot be read" in caplog.text
+
+
+def test_a_pointer_with_extensions_names_its_object_too(house: House) -> None:
+    pointer = house.hold(b"encrypted by a program of the pusher")
+    text = pointer.encode().replace(b"\noid ", b"\next-0-crypt sha256:%s\noid " % (b"a" * 64))
+    house.write("secret.bin", text)
+    assert house.reclaim() == []
+    assert house.has(pointer)
+
+
+def test_what_a_snapshot_shows_of_the_evidence_stays(house: House) -> None:
+    pointer = house.hold(b"produced before the audit")
+    made = evidence(house, pointer)
+    snapshots.put(house.store, house.id, "audit", who=WHO)
+    house.apply("evidence", lambda d: artifacts.delete(d, house.work.artifact(house.id, made)))
+    house.apply("evidence", lambda d: workflows.create(d, workflows.New("Later", id="later")))
+    house.publish()
+    assert house.reclaim(after=100) == []
+    snapshots.delete(house.store, house.id, "audit")
+    assert [one.id for one in house.reclaim(after=100)] == [pointer.oid]
+
+
+@pytest.mark.parametrize("kind", ["tree", "blob"])
+def test_a_branch_of_which_something_is_missing_keeps_everything(
+    house: House, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    pointer = house.hold(b"only an older commit has it")
+    house.write("big.bin", pointer.encode())
+    folder = house.publish()
+    lost = house.git("rev-parse", "main^{tree}" if kind == "tree" else "main:big.bin")
+    house.write("big.bin", None)
+    house.publish()
+    (folder / ".git/objects" / lost[:2] / lost[2:]).unlink()
+    house.store.load(house.id).repository.database.close()
+    assert house.reclaim() == []
+    assert house.has(pointer), "a backup may still bring back what names it"
+    assert "is missing" in caplog.text
+
+
+def test_a_dry_run_says_what_it_gives_where_two_workspaces_have_it(house: House) -> None:
+    other = house.make("other")
+    pointer = house.hold(b"nobody needs it twice")
+    house.hold(b"nobody needs it twice", workspace=other)
+    dry = house.reclaim(dry_run=True)
+    assert sorted(one.bytes for one in dry) == [0, pointer.size]
+    assert house.reclaim() == dry
+    assert not pool(house, pointer).exists()
+
+
+def test_what_else_lies_in_the_folder_of_git_is_read_in_pieces_or_not_at_all(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "_PIECE", 50)
+    kept, none = house.hold(b"kept by a note"), house.hold(b"by nothing")
+    git = house.publish() / ".git"
+    blob = house.git("hash-object", "-w", "--stdin", given=kept.encode())
+    (git / "large").write_bytes(b"." * 70 + blob.encode() + b"." * 70)
+    os.mkfifo(git / "pipe")
+    assert [one.id for one in house.reclaim()] == [none.oid]
+    assert house.has(kept)
+
+
+def test_an_object_that_is_found_here_is_in_use(house: House, tmp_path: Path) -> None:
+    adopted, cleaned, pushed = (house.hold(word) for word in (b"adopted" * 9, b"cleaned" * 9, b"pushed" * 9))
+    objects = house.store.load(house.id).repository.objects
+    assert objects.adopt(adopted.oid)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", program.__file__, "clean"], cwd=house.publish(),
+        input=b"cleaned" * 9, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == cleaned.encode()
+    tree = house.store.load(house.id).visible.tree()
+    judge = Judge(house.id, "main", "refuse", 0, 1, objects)
+    assert list(judge._pointer(pushed.encode(), "big.bin", Attributes(tree.read), tree)) == []
+    assert house.reclaim() == []
+
+
+def test_the_second_look_reads_only_what_came_meanwhile(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    pointer = house.hold(b"not named")
+    came = house.hold(b"named between the looks")
+    for number in range(30):
+        house.apply("evidence", lambda d, n=number: workflows.create(d, workflows.New("W", id=f"w{n}")))
+    house.publish()
+    reads: list[int] = []
+    commit, look = Repository.commit, named.Named.look
+
+    def counted(self: Repository, oid: Any) -> Any:
+        reads[-1] += 1
+        return commit(self, oid)
+
+    def looked(self: named.Named, *of: Any) -> None:
+        reads.append(0)
+        look(self, *of)
+        if len(reads) == 1:
+            evidence(house, came)
+
+    monkeypatch.setattr(Repository, "commit", counted)
+    monkeypatch.setattr(named.Named, "look", looked)
+    assert [one.id for one in house.reclaim()] == [pointer.oid]
+    assert house.has(came)
+    assert reads[0] >= 30
+    assert reads[1] <= 3
+
+
+def test_what_a_killed_filter_left_goes(house: House) -> None:
+    folder = house.publish() / ".git/lfs/tmp"
+    folder.mkdir(parents=True)
+    for name, days in (("clean-1-a", 15), ("clean-2-b", 13)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (house.now - days * DAY,) * 2)
+    dry = house.reclaim(dry_run=True)
+    assert [(one.what, one.id, one.bytes) for one in dry] == [("object", "clean-1-a", 4)]
+    assert house.reclaim() == dry
+    assert os.listdir(folder) == ["clean-2-b"]

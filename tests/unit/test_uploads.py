@@ -156,3 +156,18 @@ def test_a_full_disk_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     disk.room = 100
     upload = sent(uploads, uploads.find("w", upload.id, NOW), 3, b"defghij")
     assert uploads.content(upload, Objects(disk, str(tmp_path / ".git")), 100) == b"abcdefghij"
+
+
+@pytest.mark.parametrize("large", [1, 100])
+def test_bytes_that_were_lost_are_never_made_up(tmp_path: Path, large: int) -> None:
+    uploads = opened(tmp_path)
+    (tmp_path / ".git").mkdir()
+    objects = Objects(Disk(), str(tmp_path / ".git"))
+    half, whole = sent(uploads, begun(uploads), 0, b"01234"), sent(uploads, begun(uploads), 0, b"0123456789")
+    for one in (half, whole):
+        os.truncate(tmp_path / "uploads" / f"{one.id}.part", 3)  # a file system that was repaired
+    with pytest.raises(StorageFailed, match="lost"):
+        sent(uploads, half, 5, b"56789")
+    with pytest.raises(StorageFailed, match="lost"):
+        uploads.content(whole, objects, large)
+    assert list(objects.oids()) == []

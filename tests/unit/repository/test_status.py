@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gitstore.lfs import Pointer
+from gitstore.repository import measure
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -20,6 +23,30 @@ from gitstore.repository.trees import FILE_MODE, Node, rewrite
 
 WHO = Signature("t", "t@t", 1_700_000_000)
 FILES = {f"{folder}{name}": name.encode() for folder in ("", "a/", "a/b/", "c/d/e/") for name in ("x", "y", "z")}
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "WHOLE", 1000)
+    place = tmp_path / "a"
+    place.write_bytes(b"x")
+    looked = os.fstat
+
+    def later(fd: int) -> os.stat_result:
+        state = looked(fd)
+        if state.st_size == 1:
+            place.write_bytes(bytes(100_000))  # a download goes on
+        return state
+
+    folder = Disk().folder(str(tmp_path), [])
+    assert folder is not None
+    with monkeypatch.context() as patched, folder:
+        patched.setattr(measure.os, "fstat", later)
+        held = measure.measure(folder, "a")
+    assert held.data is None
+    assert held.large == Pointer(hashlib.sha256(bytes(100_000)).hexdigest(), 100_000)
+    assert held.raw == Blob(bytes(100_000)).id
 
 
 @pytest.fixture
