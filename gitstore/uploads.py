@@ -330,6 +330,11 @@ class Piece:
             raise _failed(error) from error
         return held
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be added to it."""
+        return self._fd is None
+
     def abort(self) -> None:
         """Ends it; what was not made durable does not count. May be called after `finish`."""
         if self._fd is None:

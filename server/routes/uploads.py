@@ -141,7 +141,8 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
     finally:
         if writing is not None:
             await asyncio.wait([writing])
-        await call.carry(piece.abort)
+        if not piece.ended:
+            await call.carry(piece.abort)
     if upload.offset == upload.length and upload.resource is None:
         upload = await _finished(call, upload)
     return upload

@@ -290,10 +290,11 @@ def test_one_at_a_time_and_what_came_before_a_break_is_kept(server: Server, tus:
     assert tus.patch(1, b"x").code == (423, "LOCKED")
     assert tus.end().code == (423, "LOCKED")
     busy.close()
-    _until(lambda: tus.offset > 0)
+    _until(lambda: tus.patch(0, b"x").status == 409)  # 423 until what came is kept, and then too little
     at = tus.offset
     assert MIB <= at <= 3 * MIB
     answer = tus.patch(at, BIG[at:])
+    assert answer.status == 204, answer
     assert tus.client.root("GET", answer.headers["Gitstore-Resource"]).body == BIG
 
 
