@@ -404,7 +404,7 @@ class Workspace:
 
     def beginning(self, blob: str, most: int) -> bytes:
         """The first so many bytes of the content of a blob, which may be a large object. Raises Damaged."""
-        return beginnings(self.read_blob, self.repository.objects)(blob, most)
+        return beginnings(self.read_blob, lambda: self.repository.objects)(blob, most)
 
     def read_blob(self, blob: str) -> bytes:
         """The content of a blob. Raises Damaged where it is missing."""

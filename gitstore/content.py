@@ -110,15 +110,15 @@ def at(source: Source, tree: Tree, path: str) -> Content | None:
     return Content(source.objects, pointer, data)
 
 
-def beginnings(blob: Callable[[str], bytes], objects: Objects) -> Callable[[str, int], bytes]:
+def beginnings(blob: Callable[[str], bytes], objects: Callable[[], Objects]) -> Callable[[str, int], bytes]:
     """What reads the first so many bytes of a content, by the id of its blob, whether it is a large object or not."""
 
     def read(id_: str, most: int) -> bytes:
         data = blob(id_)
         found = decode(data)
-        if found is None or not objects.has(*found):
+        if found is None or not (held := objects()).has(*found):
             return data[:most]
-        with objects.open(found.oid) as file:
+        with held.open(found.oid) as file:
             return file.read(most)
 
     return read

@@ -370,7 +370,7 @@ class Derived:
         if indexed is None:
             self._catalog.clear_workspace(workspace)
         new = repository.tree(head)
-        read = beginnings(lambda blob: repository.database.blob(Oid(bytes.fromhex(blob))), repository.objects)
+        read = beginnings(lambda blob: repository.database.blob(Oid(bytes.fromhex(blob))), lambda: repository.objects)
         old = repository.tree(Oid(bytes.fromhex(indexed)) if indexed else None)
         places: dict[str, Touch] = {}
         for path in sorted({difference.path for difference in compare(repository.database, old.root, new.root)}):

@@ -108,7 +108,9 @@ class _Reading:
 
     def __init__(self, texts: Looking, repository: Repository) -> None:
         self._texts = texts
-        self._read = beginnings(lambda id_: repository.database.blob(Oid(bytes.fromhex(id_))), repository.objects)
+        self._read = beginnings(
+            lambda id_: repository.database.blob(Oid(bytes.fromhex(id_))), lambda: repository.objects
+        )
         self.others: list[str] = []
 
     def __call__(self, content_type: str, blob: str) -> str:

@@ -97,7 +97,7 @@ class Snapshot:
 
     def beginning(self, blob: str, most: int) -> bytes:
         """The first so many bytes of the content of a blob, which may be a large object. Raises Damaged."""
-        return beginnings(self.blob, self.objects)(blob, most)
+        return beginnings(self.blob, lambda: self.objects)(blob, most)
 
     def has(self, commit: str) -> bool:
         """Whether a commit is here."""

@@ -260,8 +260,9 @@ class Work:
 
     def tell_indexed(self, workspace: str, rows: Sequence[dict[str, Any]]) -> None:
         """Says in rows of the explorer how far search has each content, as `content_indexed`."""
-        catalog = self._store.catalog
-        self._store.extraction.tell(rows, lambda id_: catalog.artifact(workspace, id_, now=0))
+        self._store.extraction.tell(
+            rows, self._store.catalog.some_artifacts(workspace, [row["id"] for row in rows]).get
+        )
 
     def add_artifact(
         self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False

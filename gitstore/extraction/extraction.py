@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from gitstore.bounded import Bounded
 from gitstore.errors import Damaged, GitstoreError, NotFound
 from gitstore.extraction.child import Child
 from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, key, plain
@@ -24,6 +25,7 @@ from gitstore.search.documents import Document, Kind
 
 log = logging.getLogger("gitstore.extraction")
 
+_PLAIN_BYTES: Final = 16 << 20  # of plain texts that stay in memory, for the passages that searches show
 _LULL: Final = 2.0  # seconds without work until the index is asked to write what was put
 _FLUSH: Final = 500  # documents after which it is asked all the same
 _IDLE: Final = 30.0  # seconds without work until the child is ended
@@ -67,6 +69,7 @@ class Extraction:
         self._lock = threading.RLock()  # around what waits and what is put: a text must not come after its document
         self._put = 0  # the number of the last entry that was put with its text
         self._safe = 0  # and of the last that the index has on disk: up to there nothing waits any more
+        self._plain: Bounded[tuple[str, str], Extracted] = Bounded(_PLAIN_BYTES)
         self._work = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="extract", daemon=True)
@@ -79,8 +82,11 @@ class Extraction:
         how = form(content_type)
         if how is None:
             return Extracted("", "none")
+        known = key(content_type, blob)
         if how != "text":
-            return self._kept.text(key(content_type, blob), how) or Extracted("", "pending")
+            return self._kept.text(known, how) or Extracted("", "pending")
+        if (remembered := self._plain.get((content_type, blob))) is not None:
+            return remembered
         try:
             data = read(blob, TEXT_MAX + 1)
         except Damaged as error:
@@ -88,7 +94,7 @@ class Extraction:
             log.error("the content %s cannot be read, and has no text for search: %s", blob, error)
             return Extracted("", "none")
         found = plain(content_type, data)
-        known = key(content_type, blob)
+        self._plain.put((content_type, blob), found, len(data) + 200)
         if found.indexed == "none" and (known, how) not in self._kept.indexed([known]):
             self._kept.keep(known, how, found)  # its type says otherwise, so it is remembered for `indexed`
         return found

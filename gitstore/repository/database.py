@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 
 from dulwich.object_store import DiskObjectStore
 
+from gitstore.bounded import Bounded
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
@@ -22,24 +22,12 @@ class TreeCache:
     """Trees by id, shared by all repositories (an id says everything about its content), bounded in bytes."""
 
     def __init__(self, limit: int = 64 << 20) -> None:
-        self._trees: OrderedDict[Oid, Tree] = OrderedDict()
-        self._lock = threading.Lock()
-        self._limit = limit
-        self._size = 0
-
-    def get(self, oid: Oid) -> Tree | None:
-        """The tree, if it is here."""
-        return self._trees.get(oid)
+        self._trees: Bounded[Oid, Tree] = Bounded(limit)
+        self.get = self._trees.get
 
     def put(self, oid: Oid, tree: Tree) -> None:
         """Keeps a tree; the oldest make room."""
-        with self._lock:
-            if oid not in self._trees:
-                self._trees[oid] = tree
-                self._size += 3 * len(tree.data) + 200
-                while self._size > self._limit and len(self._trees) > 1:
-                    _, gone = self._trees.popitem(last=False)
-                    self._size -= 3 * len(gone.data) + 200
+        self._trees.put(oid, tree, 3 * len(tree.data) + 200)
 
 
 class Database:

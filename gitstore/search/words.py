@@ -140,6 +140,8 @@ def _hits(text: str, wanted: frozenset[str]) -> Iterator[tuple[int, int, str]]:
 
 def _parts(text: str, needles: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """(start, end, needle) of folded needles as substrings of the unfolded text."""
+    if not needles:
+        return
     folded: list[str] = []
     owner: list[int] = []
     for at, char in enumerate(text):
