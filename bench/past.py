@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from bench.place import ROOT, ROUNDS, WHO, Row, Server, folder, make_workspaces, serving
+from bench.pour import GIT, poured
 from gitstore import memory
 from gitstore.store import Store
 
@@ -29,43 +30,33 @@ _APART = 5000
 _WRITES = 5_000
 _ASKED = 30  # requests in a round
 _ONE = "/api/v1/workspaces/w0"
-_GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 def _git(where: Path, *words: str) -> float:
     """Runs git; the milliseconds it took."""
     start = time.perf_counter()
-    subprocess.run(["git", *words], cwd=where, env=_GIT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["git", *words], cwd=where, env=GIT, check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - start) * 1e3
 
 
 def _lengthen(root: Path, commits: int) -> None:
     """Gives a workspace of a closed store its history, as somebody's git would."""
-    program = subprocess.Popen(["git", "fast-import", "--quiet"], cwd=root, env=_GIT, stdin=subprocess.PIPE)
-    assert program.stdin is not None
-    write, chance = program.stdin.write, random.Random(1)
+    chance = random.Random(1)
     when = int(time.time()) - commits
     document = {n: f"{{owner: team {n}, limit: {n}}}" for n in range(KEYS)}
-
-    def blob(path: str, text: str) -> None:
-        write(b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(text), text.encode()))
-
-    for n in range(commits):
-        write(b"commit refs/heads/main\ncommitter Ada <ada@example.org> %d +0000\ndata 9\nset a key\n" % (when + n))
-        if n == 0:
-            write(b"from refs/heads/main^0\n")
-        if n % _DOCUMENT == 0:
-            document[chance.randrange(KEYS)] = f"{{owner: team {n}, limit: {n}}}"
-            blob("memory/document.yaml", "".join(f"key-{at}: {value}\n" for at, value in document.items()))
-        if n % _SPEC == 1:
-            blob("spec/config.yaml", f"turn: {n}\n")
-        if n % _SPEC != 1 and n % _DOCUMENT:
-            blob(f"memory/key-{n % KEYS}.yaml", f"owner: team-{n % 7}\nn: {n}\nnote: {chance.getrandbits(60)}\n")
-    program.stdin.close()
-    if program.wait():
-        raise RuntimeError("git fast-import failed")
+    with poured(root, "main") as into:
+        for n in range(commits):
+            into.commit(when + n, b"set a key")
+            if n % _DOCUMENT == 0:
+                document[chance.randrange(KEYS)] = f"{{owner: team {n}, limit: {n}}}"
+                text = "".join(f"key-{at}: {value}\n" for at, value in document.items())
+                into.file("memory/document.yaml", text.encode())
+            if n % _SPEC == 1:
+                into.file("spec/config.yaml", f"turn: {n}\n".encode())
+            if n % _SPEC != 1 and n % _DOCUMENT:
+                text = f"owner: team-{n % 7}\nn: {n}\nnote: {chance.getrandbits(60)}\n"
+                into.file(f"memory/key-{n % KEYS}.yaml", text.encode())
     _git(root, "reset", "-q", "--hard", "main")
-    _git(root, "update-ref", "refs/gitstore/main", "main")
 
 
 @contextmanager
@@ -214,7 +205,7 @@ def _rows(server: Server, root: Path) -> Iterator[Row]:
 
 
 def _commit(root: Path, name: str) -> str:
-    done = subprocess.run(["git", "rev-parse", name], cwd=root, env=_GIT, check=True, capture_output=True, text=True)
+    done = subprocess.run(["git", "rev-parse", name], cwd=root, env=GIT, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

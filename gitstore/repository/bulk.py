@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from binascii import unhexlify
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Final, NamedTuple
@@ -85,7 +86,7 @@ class Bulk:
         if since is not None:
             words.append(f"^{since.hex()}")
         with self._run(words) as out:
-            return [Oid(bytes.fromhex(line.decode())) for line in out.read().split()]
+            return [Oid(unhexlify(line)) for line in out.read().split()]
 
     def commits(self, oids: Sequence[Oid]) -> Iterator[tuple[Oid, Commit]]:
         """These commits, in their order. Raises Unread, Damaged."""
@@ -165,7 +166,7 @@ class _Output:
 
 def _node(mode: bytes, oid: bytes) -> Node | None:
     number = int(mode, 8)
-    return Node(number, Oid(bytes.fromhex(oid.decode()))) if number else None
+    return Node(number, Oid(unhexlify(oid))) if number else None
 
 
 def _ordered(found: list[Difference]) -> list[Difference]:
