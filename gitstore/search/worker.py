@@ -144,7 +144,8 @@ class Worker:
         elif isinstance(message, messages.Renew):
             index.spoil("it was asked to begin anew")
         elif isinstance(message, messages.Begin):
-            index.changes, index.epoch = message.number, message.epoch
+            index.changes = message.number
+            index.epoch += message.epoch  # it may have been lost since it was opened, which the other side counts too
         elif isinstance(message, messages.Stop):
             self._stopping = time.monotonic() + message.seconds
             index.flush()

@@ -18,6 +18,6 @@ def test_the_beginning_of_a_large_object_is_its_own_and_not_its_pointers(tmp_pat
         pointer = sink.finish()
     absent = Pointer("ab" * 32, 13)
     blobs = {"large": pointer.encode(), "absent": absent.encode(), "plain": b"plain content"}
-    read = beginnings(blobs.__getitem__, objects)
+    read = beginnings(blobs.__getitem__, lambda: objects)
     assert (read("large", 5), read("large", 99)) == (b"large", b"large content")
     assert (read("plain", 5), read("absent", 7)) == (b"plain", b"version")

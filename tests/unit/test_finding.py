@@ -12,6 +12,7 @@ import pytest
 from folders import ARTIFACT, WHO, fill
 
 from gitstore import artifacts, names, workflows
+from gitstore.bounded import Bounded
 from gitstore.changes import Draft, Workspace
 from gitstore.errors import Damaged
 from gitstore.feeding import Feeder
@@ -138,6 +139,7 @@ def test_one_content_that_is_lost_hides_nothing_else(store: Store, monkeypatch: 
 
     monkeypatch.setattr(Database, "blob", read)
     assert {row.id for row in asked(store, "zebra").rows} == {lost.id, whole.id}
+    store.extraction._plain = Bounded(0)  # as after a start
     store.derived.extraction.forget(workspace)
     store.derived.starve((workspace,))
     feeding._turn()

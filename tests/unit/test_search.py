@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from whoosh.index import TOC
 
 from gitstore.errors import Invalid, StorageFailed, TooSlow
-from gitstore.search import Document, Search, text_of
+from gitstore.search import Document, Search, messages, text_of
 from gitstore.search.messages import Ask
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
@@ -307,6 +307,18 @@ def flip(suffix):
         path.write_bytes(data)
 
     return damage
+
+
+def test_a_loss_before_the_store_has_said_a_word_is_counted_by_both(folder):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(theirs, Options(str(folder), None, 10, 60.0))
+        worker.index.spoil("damaged")
+        worker._handle(messages.Begin(0, 3))
+        worker._handle(messages.Mark(ONE, "main", "c1", 3))  # of before the loss
+        assert not worker.index.tail.marks
+        worker._handle(messages.Mark(ONE, "main", "c2", 4))
+        assert worker.index.tail.marks == {f"{ONE} main": "c2"}
 
 
 def test_a_merge_and_an_answer_read_the_same_terms_at_once(folder):
