@@ -133,11 +133,13 @@ def _fts(where: Path, library: Library, workspace_of: int) -> tuple[float, float
             base.commit()
     base.commit()
     rate = DOCUMENTS / (time.perf_counter() - before)
-    took = []
+    took: list[float] = []
     matching = (
         "FROM rows JOIN texts ON texts.rowid = rows.id WHERE texts MATCH ? AND workspace=0 AND role=? AND stage=?"
     )
     for _, path, _ in library.queries("x", 200):
+        if sum(took) > 2 * SECONDS:
+            break
         given = dict(part.split("=") for part in path.split("?")[1].split("&"))
         bound = (given["q"].replace("+", " "), given["role"], given["stage_name"])
         begun = time.perf_counter()

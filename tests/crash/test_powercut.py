@@ -338,8 +338,8 @@ class Judge:
         self._patch.setattr(replay, "booted", lambda: after)
 
     def look(self, data: Path, cut: Cut, allowed: dict[str, list[View]]) -> None:
-        """Git itself, which costs more than all the rest, judges each fourth state, or with POWERCUT_DEPTH all."""
-        thorough = self.looked % 4 == 0 or DEPTH > 0
+        """Git itself, which costs more than all the rest, judges each eighth state, or with POWERCUT_DEPTH all."""
+        thorough = self.looked % 8 == 0 or DEPTH > 0
         self.looked += 1
         self.boot("after" if cut.restarted else "before")
         with Store.open(data, Options(secret_key=KEY), disk=Quick()) as store:
