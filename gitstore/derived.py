@@ -265,7 +265,8 @@ class Derived:
     ) -> None:
         """Puts a document as it was when feeding began (None: removes it), unless it has changed since."""
         with self._handing:
-            if (kind, id_) in self._since.get(workspace, ()):
+            since = self._since.get(workspace)
+            if since is None or (kind, id_) in since:  # None: it was deleted meanwhile
                 return
             if document is not None:
                 self.extraction.put(workspace, document, waiting)
@@ -277,8 +278,8 @@ class Derived:
         with self._lock:
             self._flush()
             with self._handing:
-                self._since.pop(workspace, None)
-            if before is None:
+                forgotten = self._since.pop(workspace, None) is None
+            if before is None or forgotten:
                 return
             heads = {"main": self._catalog.heads(workspace).main, "evidence": self._catalog.indexed(workspace).evidence}
             done = all(
@@ -397,7 +398,9 @@ class Derived:
             self._flush()
             self._history.forget(workspace)
             self._catalog.remove_workspace(workspace)
-            self.extraction.forget(workspace)
+            with self._handing:
+                self._since.pop(workspace, None)  # whoever feeds it puts nothing more
+                self.extraction.forget(workspace)
             self._search.tell("touched", msgspec.msgpack.encode((workspace, None)))
             self.stale.discard(workspace)
             self.unfed.discard(workspace)

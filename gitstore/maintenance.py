@@ -97,6 +97,10 @@ class Maintenance:
             # A full disk, a folder that is being moved: the next round looks again, and nobody else must wait for it.
             self.figures.failures += 1
             log.warning("%s cannot be looked after: %s", where, error)
+        except Exception:
+            # Nor may anything nobody thought of end the upkeep of all the others.
+            self.figures.failures += 1
+            log.exception("%s cannot be looked after", where)
 
     def look(self, identity: str) -> bool:
         """Looks after one workspace; whether there was anything to do. Raises NotFound, StorageFailed, OSError."""

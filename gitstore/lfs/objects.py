@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import stat
 import threading
@@ -25,6 +26,7 @@ INCOMING: Final = "incoming"
 _HOMES: Final = frozenset({"workspaces", "trash", "incoming"})
 _ELSEWHERE: Final = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP)
 _TRIES: Final = 20
+log = logging.getLogger("gitstore.lfs")
 
 
 naming = threading.Lock()
@@ -369,7 +371,10 @@ def sweep(disk: Disk, pool: str) -> None:
     except FileNotFoundError:
         return
     for name in left:
-        disk.unlink(f"{pool}/{INCOMING}/{name}")
+        try:
+            disk.unlink(f"{pool}/{INCOMING}/{name}")
+        except (IsADirectoryError, PermissionError) as error:  # it is not ours
+            log.warning("%s is left where it is: %s", name, error)
 
 
 def _names(folder: str, length: int) -> list[str]:

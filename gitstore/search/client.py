@@ -35,7 +35,7 @@ LIMIT: Final = 2.0
 """Seconds that a question may take."""
 WAITING_MAX: Final = 100_000
 """Documents that may wait for the disk; beyond, a change waits."""
-WAITING_BYTES_MAX: Final = 512 << 20
+WAITING_BYTES_MAX: Final = 128 << 20
 _START: Final = 1.0  # seconds after which the process is started though nobody asked
 _STOP: Final = 3.0  # seconds for what is flushed at the end
 _SLACK: Final = 0.5  # seconds by which an answer may be late before nobody waits for it any more

@@ -26,6 +26,7 @@ from gitstore.search.tail import Tail
 
 # A disk that is full or out of reach now, or no memory, is no reason to throw the index away; anything else is.
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.EACCES})
+_BATCH_BYTES = 8 << 20  # of words in a tail; in memory they may be thirty times that
 _NICE = 5  # how much a flush gives way to answers
 _NICE_MERGE = 10
 
@@ -226,16 +227,20 @@ class Index:
         if self._since is None and not self._wanted:
             return None
         now = time.monotonic()
-        ready = self._since is None or self._wanted or self.tail.count >= self._batch
+        ready = self._since is None or self._wanted or self._full
         at = now if ready or self._since is None else self._since + self._interval
         return max(0.0, self._again - now, at - now)
+
+    @property
+    def _full(self) -> bool:
+        return self.tail.count >= self._batch or self.tail.bytes >= _BATCH_BYTES
 
     def turn(self) -> None:
         """Begin what is due. Call it when `wait` is over."""
         if self.job is not None:
             return
         now = time.monotonic()
-        due = self._since is not None and (now - self._since >= self._interval or self.tail.count >= self._batch)
+        due = self._since is not None and (now - self._since >= self._interval or self._full)
         if (due or self._wanted) and now >= self._again:
             self._wanted = False
             self._begin_flush()

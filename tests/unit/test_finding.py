@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from folders import ARTIFACT, WHO, fill
 
-from gitstore import artifacts, names, workflows
+from gitstore import artifacts, names, trash, workflows
 from gitstore.bounded import Bounded
 from gitstore.changes import Draft, Workspace
 from gitstore.errors import Damaged
@@ -93,6 +93,27 @@ def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
     feeding.feed(workspace)
     assert asked(store, "key").total == 0
     assert workspace not in store.search.workspaces()
+
+
+def test_a_workspace_that_is_deleted_and_restored_while_it_is_fed_is_fed_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, feeding = fill(store, keys=5), feeder(store)
+    store.derived.extraction.forget(workspace)
+    feed, left = store.derived.feed, [True]
+
+    def one(*given: Any) -> None:
+        if left.pop() if left else False:
+            store.delete(workspace, lambda _: None).result()
+            trash.restore(store, workspace)
+        feed(*given)
+
+    monkeypatch.setattr(store.derived, "feed", one)
+    feeding.feed(workspace)
+    monkeypatch.undo()
+    assert workspace in store.derived.unfed
+    feeding._turn()
+    assert asked(store, "key").total == 5
 
 
 def test_nothing_is_left_of_a_workspace_deleted_just_before_a_kill(tmp_path: Path) -> None:

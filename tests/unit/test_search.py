@@ -120,6 +120,11 @@ def test_flushing_happens_by_itself_after_a_while_or_a_batch(folder):
             put(search, ONE, name, "one")
         wait_for(lambda: search.backlog == 0)
         assert match(search, ONE, "one") == {"a", "b", "c", "d"}
+    with opened(folder, interval=3600, batch=1000) as search:
+        for number in range(40):  # few, but of many words
+            put(search, TWO, str(number), "word " * 30_000)
+        search.start()
+        wait_for(lambda: search.backlog < 40)
 
 
 def test_beyond_the_bound_a_change_waits_for_the_disk(folder):
