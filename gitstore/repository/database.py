@@ -12,6 +12,7 @@ from gitstore.bounded import Bounded
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
+from gitstore.repository.packed import Packed
 from gitstore.repository.packs import FOLD_AT, fold, read_loose, write_loose, write_pack
 from gitstore.repository.trees import Tree
 
@@ -39,6 +40,7 @@ class Database:
         self._lock = threading.Lock()
         self._fresh: dict[Oid, Object] = {}
         self._store: DiskObjectStore | None = None
+        self._packed = Packed(f"{git}/objects")
         self._packs_written = FOLD_AT  # how many there are is not known until the first look
         self.relocate(git)
 
@@ -48,6 +50,7 @@ class Database:
             self._close()
             self.git = git
             self.objects = f"{git}/objects"
+            self._packed = Packed(self.objects)
             self.scratch = f"{git}/gitstore"
 
     def close(self) -> None:
@@ -56,6 +59,7 @@ class Database:
             self._close()
 
     def _close(self) -> None:
+        self._packed.close()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -69,15 +73,15 @@ class Database:
             return fresh.kind, fresh.data
         if oid == EMPTY_TREE:
             return TREE, b""
-        # The newest objects, which are asked for most, have files of their own. dulwich looks for those last, after a
-        # new look at the folder of the packs; it also has the last word on those that cannot be read.
-        if (loose := read_loose(self.objects, oid)) is not None:
-            return loose
         with self._lock:
-            if self._store is None:
-                self._store = DiskObjectStore(self.objects)
             try:
-                kind, data = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]
+                found = self._packed.get(oid) or read_loose(self.objects, oid)
+                if found is None:
+                    # dulwich has the last word: it looks for packs that are new, and in the places of alternates.
+                    self._packed.close()
+                    if self._store is None:
+                        self._store = DiskObjectStore(self.objects)
+                    found = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]
             except KeyError:
                 raise Damaged(f"object {oid.hex()} is missing from {self.git}") from None
             except OSError:
@@ -86,7 +90,7 @@ class Database:
                 raise Damaged(
                     f"object {oid.hex()} in {self.git} cannot be read: {error or type(error).__name__}"
                 ) from error
-        return kind, data
+        return found
 
     def has(self, oid: Oid) -> bool:
         """Whether the object is here."""

@@ -46,3 +46,37 @@ def test_folding_keeps_what_points_by_places(tmp_path: Path) -> None:
     assert all(database.get(blob.id) == (blob.kind, blob.data) for blob in ours)
     assert git(tmp_path, "fsck", "--strict", "--full", "--no-dangling", "--no-progress") == ""
     database.close()
+
+
+def test_objects_are_found_wherever_a_persons_git_puts_them_meanwhile(tmp_path: Path) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    shared.mkdir()
+    git(shared, "init", "-q", "-b", "main")
+
+    def commit(number: int) -> Oid:
+        (shared / "notes.txt").write_text(f"{number}\n" * 300)
+        git(shared, "add", ".")
+        git(shared, "commit", "-q", "-m", str(number))
+        return Oid(bytes.fromhex(git(shared, "rev-parse", "HEAD:notes.txt").strip()))
+
+    first = commit(0)
+    git(tmp_path, "clone", "-q", "--shared", str(shared), str(own))
+    databases = [Database(Disk(), str(each / ".git"), TreeCache()) for each in (shared, own)]
+    wanted = [first]
+    for number in range(1, 12):
+        wanted.append(commit(number))
+        if number % 3 == 0:
+            git(shared, "repack", "-q", *(("-a", "-d") if number % 2 else ("-d",)))
+        for database in databases:  # of which one has all of it from the other's folder
+            for place, oid in enumerate(wanted):
+                assert database.blob(oid) == (f"{place}\n" * 300).encode()
+    git(shared, "repack", "-q", "-a", "-d")
+    pack = next((shared / ".git/objects/pack").glob("*.idx"))
+    for database in databases:
+        assert database.has(wanted[0])
+        assert not database.has(Oid(b"\x11" * 20))
+    pack.unlink()
+    pack.with_suffix(".pack").unlink()
+    for database in databases:
+        database.close()
+        assert not database.has(wanted[0])
