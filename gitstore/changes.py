@@ -410,11 +410,14 @@ class Workspace:
         """The content of a blob. Raises Damaged where it is missing."""
         return self.repository.database.blob(Oid(bytes.fromhex(blob)))
 
-    def durable(self, change: Change) -> None:
-        """The journal has it: readers see it, and it waits for publication."""
+    def begin(self) -> None:
+        """The journal has a change of it, of which nobody knows yet."""
         if self.on_first is not None:
             self.on_first(self)
             self.on_first = None
+
+    def durable(self, change: Change) -> None:
+        """The journal has it: readers see it, and it waits for publication."""
         with self.lock:
             settled = self.tip is change.snapshot
             self.visible = change.snapshot.telling(self.visible.told)

@@ -612,6 +612,8 @@ class Store:
     def _settled(self, group: list[journal.Entry]) -> None:
         """The journal has a group on disk: the indexes learn of it, then whoever waits."""
         changes = [entry for entry in group if isinstance(entry, Change)]
+        for change in changes:
+            change.owner.begin()  # what is listed and not in memory would be looked for in its folder
         self.derived.apply(changes)
         for entry in group:
             try:

@@ -8,6 +8,7 @@ import pytest
 from folders import fill
 
 from gitstore import workspaces
+from gitstore.changes import Change
 from gitstore.errors import NotFound
 from gitstore.folders import Folders
 from gitstore.model import Actor, Provenance
@@ -39,6 +40,19 @@ def test_a_workspace_that_is_made_meanwhile_stays(tmp_path: Path, monkeypatch: p
         _meanwhile(monkeypatch, store, happens)
         Folders(store, settle=0.0).reconcile()
         assert store.load("new").visible.context.fields.slug == "new"
+
+
+def test_a_workspace_that_was_just_listed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.open(tmp_path / "data") as store:
+        apply = store.derived.apply
+
+        def listed(changes: list[Change]) -> None:
+            apply(changes)
+            Folders(store, settle=0.0).reconcile()
+
+        monkeypatch.setattr(store.derived, "apply", listed)
+        identity = fill(store, "new", keys=1)
+        assert store.load("new").id == identity
 
 
 def test_a_workspace_that_is_renamed_meanwhile_keeps_its_new_name(
