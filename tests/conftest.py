@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import deque
@@ -38,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         while len(row) < size and rest:
             row.append(rest.popleft())
     items[:] = [item for row in dealt for item in row] + list(rest)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all that they need stay until the end: nobody need look for garbage among them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # nor so often among what a test makes
 
 
 def _rank(item: pytest.Item) -> int:
