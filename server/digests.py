@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from multidict import MultiMapping
 
-from gitstore.errors import Invalid, Malformed
+from gitstore import names
+from gitstore.errors import Invalid, Malformed, UnsupportedType
 
 NAMES: Final = ("Repr-Digest", "Content-Digest", "Digest", "Content-MD5")
 
@@ -41,8 +42,16 @@ class Digests:
     """What was said of one body. Feed it the body, then `check`."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        """Raises Malformed for a header that is not of its form."""
+        """Raises Malformed for a header that is not of its form, UnsupportedType for digests of a coded body: they are
+        those of the bytes as they were sent (RFC 9530, sections 2 and 3), which nobody sees here any more.
+        """
         self._said = list(_read(headers))
+        coding = headers.get("Content-Encoding", "identity").strip().lower()
+        if self._said and coding != "identity":
+            raise UnsupportedType(
+                f"a digest of a body that is sent as {names.one_line(coding, 40)} cannot be checked: leave out "
+                "Content-Encoding, or the digests"
+            )
         self._running = {one.algorithm: _KNOWN[one.algorithm]() for one in self._said}
 
     def __bool__(self) -> bool:
