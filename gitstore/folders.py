@@ -144,6 +144,8 @@ class Folders:
             self._renamed(identity, current, here[0])
             self._tell(identity, here[1:])
             return True
+        if any(self._is(folder, identity) for folder in store.folders()):
+            return False  # a listing can miss what is renamed meanwhile
         if not store.leave(identity):
             return False
         log.info("the folder of the workspace %s is gone; it is listed again when it is back", current)

@@ -165,7 +165,10 @@ def test_a_person_works_in_the_checkout_between_the_kill_and_the_start(server: S
         line = set(git(folder, "rev-list", "refs/heads/main", "refs/heads/evidence").split())
         assert {commit for _, commit in traffic.commits} | set(mine) <= line
         drafts = [f"?? draft-{kept}.md" for kept in range(number + 1)]
-        assert sorted(git(folder, "status", "--porcelain").splitlines()) == drafts
+        until = time.monotonic() + 10
+        while sorted(git(folder, "status", "--porcelain").splitlines()) != drafts:  # the files come after the branch
+            assert time.monotonic() < until
+            time.sleep(0.05)
         assert git(folder, "fsck", "--strict", "--full", "--no-dangling", "--no-progress") == ""
     server.stop()
 

@@ -73,6 +73,29 @@ def test_a_workspace_that_is_renamed_meanwhile_keeps_its_new_name(
         assert store.load(identity).visible.context.fields.slug == "young"
 
 
+def test_a_workspace_that_is_renamed_while_the_folders_are_listed_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path / "data") as store:
+        identity = fill(store, "old")
+        assert store.publisher.publish(store.load("old"))
+        listed, missed = store.folders, [True]
+
+        def folders() -> list[str]:
+            if missed:
+                missed.clear()
+                (store.layout.workspaces / "old").rename(store.layout.workspaces / "young")
+                return []  # neither name, as readdir(3) allows
+            return listed()
+
+        monkeypatch.setattr(store, "folders", folders)
+        looking = Folders(store, settle=0.0)
+        assert looking.reconcile() is not None  # another look is due
+        assert store.catalog.find("old") == identity
+        looking.reconcile()
+        assert store.load("old").visible.context.fields.slug == "young"
+
+
 def test_a_workspace_whose_folder_is_gone_is_not_listed(tmp_path: Path) -> None:
     with Store.open(tmp_path / "data") as store:
         fill(store, "moved")
