@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/gitstore serve --data .demo --demo
 
 test: check
-	$(BIN)/pytest -q -n 4 --dist worksteal
+	$(BIN)/pytest -q -n 5 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .
