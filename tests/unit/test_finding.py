@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +77,27 @@ def test_the_records_of_another_workspace_are_not_meant(store: Store) -> None:
     assert row.url == f"/api/v1/workspaces/{one}/artifacts/{ARTIFACT}"
 
 
-def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _fed(store: Store, monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], object]) -> tuple[str, Feeder]:
+    """A workspace that is fed anew; something happens to it before the first document. Its id, and who feeds."""
     workspace, feeding = fill(store, keys=5), feeder(store)
     store.derived.extraction.forget(workspace)
     feed, left = store.derived.feed, [True]
 
     def one(*given: Any) -> None:
         if left.pop() if left else False:
-            store.delete(workspace, lambda _: None).result()
+            happens(workspace)
         feed(*given)
 
-    monkeypatch.setattr(store.derived, "feed", one)
-    feeding.feed(workspace)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.derived, "feed", one)
+        feeding.feed(workspace)
+    return workspace, feeding
+
+
+def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, _ = _fed(store, monkeypatch, lambda identity: store.delete(identity, lambda _: None).result())
     assert asked(store, "key").total == 0
     assert workspace not in store.search.workspaces()
 
@@ -98,19 +105,11 @@ def test_a_workspace_that_is_deleted_while_it_is_fed_leaves_nothing(
 def test_a_workspace_that_is_deleted_and_restored_while_it_is_fed_is_fed_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace, feeding = fill(store, keys=5), feeder(store)
-    store.derived.extraction.forget(workspace)
-    feed, left = store.derived.feed, [True]
+    def happens(identity: str) -> None:
+        store.delete(identity, lambda _: None).result()
+        trash.restore(store, identity)
 
-    def one(*given: Any) -> None:
-        if left.pop() if left else False:
-            store.delete(workspace, lambda _: None).result()
-            trash.restore(store, workspace)
-        feed(*given)
-
-    monkeypatch.setattr(store.derived, "feed", one)
-    feeding.feed(workspace)
-    monkeypatch.undo()
+    workspace, feeding = _fed(store, monkeypatch, happens)
     assert workspace in store.derived.unfed
     feeding._turn()
     assert asked(store, "key").total == 5
