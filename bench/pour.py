@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
@@ -14,8 +15,8 @@ GIT = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"
 class Pour:
     """What goes into one branch; the first commit follows the branch's newest, where there is one."""
 
-    def __init__(self, root: Path, branch: str, stream: object) -> None:
-        self._write = stream.write  # type: ignore[attr-defined]
+    def __init__(self, root: Path, branch: str, stream: IO[bytes]) -> None:
+        self._write = stream.write
         self._branch = branch.encode()
         known = subprocess.run(["git", "rev-parse", "-q", "--verify", f"refs/heads/{branch}"], cwd=root, env=GIT,
                                capture_output=True)  # fmt: skip
