@@ -78,10 +78,10 @@ class Database:
                 found = self._packed.get(oid) or read_loose(self.objects, oid)
                 if found is None:
                     # dulwich has the last word: it looks for packs that are new, and in the places of alternates.
-                    self._packed.close()
                     if self._store is None:
                         self._store = DiskObjectStore(self.objects)
-                    found = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]
+                    found = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]  # a NewType of bytes
+                    self._packed.follow()
             except KeyError:
                 raise Damaged(f"object {oid.hex()} is missing from {self.git}") from None
             except OSError:

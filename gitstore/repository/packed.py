@@ -21,11 +21,13 @@ class Packed:
     def __init__(self, objects: str) -> None:
         self._folder = f"{objects}/pack"
         self._packs: list[Pack] | None = None
+        self._known: list[str] = []
 
     def get(self, oid: Oid) -> tuple[int, bytes] | None:
         """Kind and data of an object; None where no pack has it."""
         if self._packs is None:
-            self._packs = [Pack(stem, object_format=SHA1) for stem in self._stems()]
+            self._known = self._stems()
+            self._packs = [Pack(stem, object_format=SHA1) for stem in self._known]
         for place, pack in enumerate(self._packs):
             try:
                 found = pack.get_raw(RawObjectID(oid))
@@ -38,6 +40,11 @@ class Packed:
                 self._packs.insert(0, self._packs.pop(place))
             return found
         return None
+
+    def follow(self) -> None:
+        """Lets go of the packs where there are others by now."""
+        if self._packs is not None and self._stems() != self._known:
+            self.close()
 
     def _stems(self) -> list[str]:
         try:
