@@ -340,6 +340,7 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(living.live.watching, "on_event", slow)
     try:
         living.start()
+        until(lambda: living.live.watching.watched)  # type: ignore[union-attr]  # the limit holds for what is made now
         limit.write_text(before)
         shop = living.make()
         living.make("other")
