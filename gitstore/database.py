@@ -113,14 +113,15 @@ class Database:
         stamp = zlib.crc32(schema.encode()) & 0x7FFFFFFF
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.opened_empty = not self._sound(version, stamp)
-            if self.opened_empty:
+            sound = self._trusted(version, stamp, cache_kib)
+            self.opened_empty = sound is None
+            if sound is None:
                 self._discard()
-            self._writer = self._connect(cache_kib)
-            if self.opened_empty:
-                self._writer.executescript(
+                sound = self._connect(cache_kib)
+                sound.executescript(
                     f"BEGIN;{schema};PRAGMA application_id={stamp};PRAGMA user_version={int(version)};COMMIT"
                 )
+            self._writer = sound
         except OSError as error:
             raise errors.StorageFailed(f"cannot open {self.path.name}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -230,33 +231,23 @@ class Database:
             raise
         return connection
 
-    def _sound(self, version: int, stamp: int) -> bool:
-        """Whether the file can be trusted as it is."""
+    def _trusted(self, version: int, stamp: int, cache_kib: int) -> sqlite3.Connection | None:
+        """A connection to the file, if that can be trusted as it is."""
         if self._marker.exists() or not self.path.exists():
-            return False
-        connection: sqlite3.Connection | None = None
-        try:
-            connection = self._connect(4_096)
-
-            def pragma(name: str) -> Any:
-                assert connection is not None
-                return connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-            if pragma("user_version") != version or pragma("application_id") != stamp:
-                return False
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            size = os.path.getsize(self.path)
-            if size != pragma("page_count") * pragma("page_size"):
-                return False
-            return size > CHECK_MAX_BYTES or pragma("quick_check(1)") == "ok"
-        except sqlite3.DatabaseError as error:
-            # Whatever else SQLite says about a file it could reach, the file is not one that we wrote.
-            if _primary(error) in _REFUSED:
-                raise
-            return False
-        finally:
-            if connection is not None:
-                connection.close()
+            return None
+        with contextlib.ExitStack() as ends:
+            try:
+                connection = self._connect(cache_kib)
+                ends.callback(connection.close)
+                if not _sound(connection, self.path, version, stamp):
+                    return None
+            except sqlite3.DatabaseError as error:
+                # Whatever else SQLite says about a file it could reach, the file is not one that we wrote.
+                if _primary(error) in _REFUSED:
+                    raise
+                return None
+            ends.pop_all()
+            return connection
 
     def _discard(self) -> None:
         # The marker goes last: a crash in between must not leave half of a damaged file to be trusted.
@@ -273,6 +264,21 @@ class Database:
         if code in _REFUSED:
             raise errors.StorageFailed(f"{self.path.name} cannot be read or written: {error}") from error
         raise error
+
+
+def _sound(connection: sqlite3.Connection, path: Path, version: int, stamp: int) -> bool:
+    """Whether the file is one that this version wrote, and whole."""
+
+    def pragma(name: str) -> Any:
+        return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    if pragma("user_version") != version or pragma("application_id") != stamp:
+        return False
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = os.path.getsize(path)
+    if size != pragma("page_count") * pragma("page_size"):
+        return False
+    return size > CHECK_MAX_BYTES or pragma("quick_check(1)") == "ok"
 
 
 def _primary(error: sqlite3.DatabaseError) -> int:

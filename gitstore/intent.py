@@ -113,7 +113,8 @@ class Slips:
 
     def taken(self, kept: Files) -> dict[str, Oid | None]:
         """Of the files with edits in them, but those that are `kept`: what of their edits the commit has in it. Of the
-        others with a slip: what this store has in the work tree, though the commit does not say so.
+        others with a slip: what this store has in the work tree, though the commit does not say so; by now that may be
+        something newer than the index had when the commit read it.
         """
         repository = self._repository
         before, after = repository.tree(self._since), repository.tree(self._found)
@@ -123,7 +124,8 @@ class Slips:
             path: blob for path, blob in blobs.items() if blob != blob_at(before, path) and self._newest(path, blob)
         }
         own = {path: blob.id if blob is not None else None for path, blob in self._stale.items()} | self._early
-        return {**taken, **{path: blob for path, blob in own.items() if path not in repository.bases}}
+        there = {path: blob for path, blob in own.items() if path not in repository.bases}
+        return taken | {path: repository.origin(path, blob, repository.work_file(path)) for path, blob in there.items()}
 
 
 def slips(repository: Repository, since: Oid | None, found: Oid, old: Oid | None) -> Slips:

@@ -121,7 +121,9 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     # left checked out of it is no edit of a person's.
     if restarted and repository.on_main():
         repository.mend(also - keep.keys(), ours)
-    repository.note(keep, {**repository.written(also - keep.keys(), ours, removed), **new})
+    written = repository.written(also - keep.keys(), ours, removed)
+    # Where something of ours is now that came after what was taken there, no edit began from that.
+    repository.note(keep, written | {path: blob for path, blob in new.items() if written.get(path) is None})
     repository.move(heads, show=False, foreign=foreign)
     if foreign is not None:
         raise foreign

@@ -1,6 +1,6 @@
 """Every door at once on one workspace, while the server is killed again and again: nothing acknowledged goes.
 
-`make crash` (or CRASH_ROUNDS of 100 and more) runs it for 60 s, else it takes 20 s. `CRASH_SEED` says what everybody
+`make crash` (or CRASH_ROUNDS of 100 and more) runs it for 60 s, else it takes 14 s. `CRASH_SEED` says what everybody
 does; the seed of a failed run is in its output.
 """
 
@@ -22,7 +22,7 @@ from crash import doors
 from crash.doors import HOME, Caller, Committer, Ledger, Pusher, Saver, Writer, git
 from crash.traffic import API, Client, Server
 
-SECONDS = 60 if int(os.environ.get("CRASH_ROUNDS", "0")) >= 100 else 20
+SECONDS = 60 if int(os.environ.get("CRASH_ROUNDS", "0")) >= 100 else 14
 SEED = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
 
 pytestmark = [

@@ -131,13 +131,13 @@ def reads(workspace: Workspace, seed: int) -> None:
 
 
 @given(histories(names=NAMES, most=8), st.integers(0, 99), st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_reads_at_any_commit_of_the_line_are_what_git_shows(steps: list[Step], seed: int, sound: bool) -> None:
     reads(workspace_of(steps, extends=True, sound=sound), seed)
 
 
 @given(histories(names=NAMES, most=4), st.integers(0, 99), st.booleans())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_and_at_commits_that_only_a_merge_brought_in(steps: list[Step], seed: int, sound: bool) -> None:
     reads(workspace_of(steps, extends=False, sound=sound), seed)
 

@@ -38,11 +38,15 @@ def git(folder: Path, *words: str, index: Path | None = None) -> str:
 class Desk:
     """A store with one workspace, and a person in its folder."""
 
-    def __init__(self, data: Path, disk: Disk | None = None) -> None:
+    def __init__(self, data: Path, disk: Disk | None = None, *, start: bool = True) -> None:
         self.data = data
-        self.store = Store.open(data, disk=disk or Disk())
-        self.checkouts = Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20)
         self.folder = data / "workspaces/home"
+        if start:
+            self.start(disk or Disk())
+
+    def start(self, disk: Disk) -> None:
+        self.store = Store.open(self.data, disk=disk)
+        self.checkouts = Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20)
 
     @property
     def workspace(self) -> Workspace:
@@ -55,8 +59,7 @@ class Desk:
 
     def restart(self) -> None:
         self.store.close()
-        self.store = Store.open(self.data)
-        self.checkouts = Checkouts(self.store, settle=0.0, mode="auto", file_limit=1 << 20)
+        self.start(Disk())
 
     def publish(self) -> None:
         assert self.store.publisher.publish(self.workspace)
@@ -603,6 +606,54 @@ def test_a_commit_of_a_file_as_it_was_before_it_was_replaced(tmp_path: Path, qui
         disk.then = work
         desk.publish()
         assert shared(desk) == {"a": 1, "b": 2, "c": 2}
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+@pytest.mark.parametrize("edited", [True, False])
+@pytest.mark.parametrize("again", [True, False])
+def test_a_kill_after_a_commit_whose_index_was_older_than_the_files(
+    tmp_path: Path, quiet: None, again: bool, edited: bool, replaced: bool
+) -> None:
+    """What the folder has of the store's own is no edit, and an edit began from that, not from what the index had."""
+
+    def late(number: int) -> None:
+        """A publication that gets no further than the files and the index: a git holds the branch."""
+        desk.put(shared={"a": 0, "b": number}, other=number)
+        lock.touch()
+        assert not desk.store.publisher.publish(desk.workspace)
+        lock.unlink()
+        assert f"a: 0\nb: {number}\n" in desk.text()
+
+    def die() -> None:
+        desk.put(shared={"a": 0, "b": 4}, other=4)
+        subprocess.run(["cp", "-a", desk.data, tmp_path / "image"], check=True)
+
+    early = tmp_path / "index"
+    disk = Meanwhile(None, file=not replaced)
+    desk = Desk(tmp_path / "data", disk)
+    lock = desk.folder / ".git/refs/heads/main.lock"
+    with desk.store:
+        desk.begin()
+        late(1)
+        shutil.copy(desk.folder / ".git/index", early)
+        late(2)
+        desk.save("noted\n", "notes.md")
+        desk.git("add", "notes.md", index=early)
+        desk.git("commit", "-qm", "notes", index=early)
+        shutil.copy(early, desk.folder / ".git/index")  # as git leaves it
+        desk.put(shared={"a": 0, "b": 3}, other=3)
+        disk.then = die
+        desk.publish()
+    desk = Desk(tmp_path / "image", start=False)
+    if edited:
+        desk.save(desk.text().replace("a: 0", "a: 1"))
+    if again:
+        desk.save("noted again\n", "notes.md")
+        desk.git("commit", "-qm", "notes again", "--", "notes.md")
+    desk.start(Disk())
+    with desk.store:
+        desk.publish()
+        assert desk.told() == {"shared": {"a": 1 if edited else 0, "b": 4}, "other": 4}
 
 
 def test_an_edit_on_top_of_one_that_was_taken_in_while_a_commit_came_in_between(tmp_path: Path, quiet: None) -> None:

@@ -397,7 +397,8 @@ def _create_and_revoke(path, number, results):
 
 
 def test_two_processes_at_once_lose_nothing(path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     results = context.Queue()
     workers = [context.Process(target=_create_and_revoke, args=(path, n, results)) for n in range(2)]
     for worker in workers:

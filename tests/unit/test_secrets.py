@@ -152,7 +152,8 @@ def _open_and_seal(folder, barrier, results):
 
 
 def test_processes_that_start_together_make_one_key(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # the processes begin together, not one import after the other
     for round_ in range(3):
         folder = tmp_path / str(round_)
         barrier, results = context.Barrier(4), context.Queue()
