@@ -103,13 +103,16 @@ class Slips:
     def _began(self, path: str, ours: Oid | None, theirs: Oid | None) -> Oid | None:
         """What the commit's file began from, where `ours` is what it changed."""
         repository = self._repository
-        if path in repository.bases:
-            return repository.bases[path]
-        return repository.origin(path, ours, repository.database.blob(theirs) if theirs is not None else None)
+        if theirs is None:
+            return repository.bases[path] if path in repository.bases else repository.origin(path, ours, None)
+        # The edit that is in the file by now may be another than the one that was committed.
+        return repository.likest(path, repository.bases.get(path, ours), repository.database.blob(theirs))
 
     def _newest(self, path: str, blob: Oid | None) -> bool:
         """Whether what the file says now began from what the commit says, and not from what was written there since."""
-        return self._repository.origin(path, blob, self._repository.work_file(path)) == blob
+        repository = self._repository
+        data = repository.work_file(path)
+        return (repository.origin(path, blob, None) if data is None else repository.likest(path, blob, data)) == blob
 
     def taken(self, kept: Files) -> dict[str, Oid | None]:
         """Of the files with edits in them, but those that are `kept`: what of their edits the commit has in it. Of the

@@ -19,18 +19,23 @@ sys.dont_write_bytecode = False
 gitstore.search.client.begin = started.searching
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.
-LONG = ("crash/test_kill", "crash/test_doors", "crash/test_powercut", "git/test_memory", "crash/", "web/", "cli/")
+LONG = (
+    "crash/test_kill", "crash/test_doors", "test_checks", "crash/test_powercut", "git/test_memory", "crash/", "web/",
+    "cli/",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each process gets an equal row of the tests (pytest-xdist, `worksteal`): the long ones are dealt out to the
-    beginnings of the rows. The others keep their order, so that a module's server is started once.
+    beginnings of some of the rows, for they keep a processor busy, and the others wait for the disk or a clock. Those
+    keep their order, so that a module's server is started once.
     """
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    busy = max(1, count * 3 // 5)
     dealt: list[list[pytest.Item]] = [[] for _ in range(count)]
     ranked = sorted(((_rank(item), number, item) for number, item in enumerate(items)), key=lambda one: one[:2])
     for at, (_, _, item) in enumerate(one for one in ranked if one[0] < len(LONG)):
-        dealt[1 % count if item.nodeid.startswith("tests/web/") else at % count].append(item)  # one browser is enough
+        dealt[1 % busy if item.nodeid.startswith("tests/web/") else at % busy].append(item)  # one browser is enough
     rest = deque(item for rank, _, item in ranked if rank == len(LONG))
     left = len(items)
     for number, row in enumerate(dealt):

@@ -124,6 +124,8 @@ def replay(disk: Disk, repository: Repository, records: Sequence[Record], *, res
     written = repository.written(also - keep.keys(), ours, removed)
     # Where something of ours is now that came after what was taken there, no edit began from that.
     repository.note(keep, written | {path: blob for path, blob in new.items() if written.get(path) is None})
+    if foreign is not None:
+        repository.note_taken(taken)
     repository.move(heads, show=False, foreign=foreign)
     if foreign is not None:
         raise foreign

@@ -70,6 +70,7 @@ class Repository:
         # other. The first may be what somebody's edit began from that the next has in it.
         self._begun: dict[str, list[Oid | None]] = {}
         self.bases: dict[str, Oid | None] = {}  # where a person's uncommitted edits began (repository.bases)
+        self.taken: dict[str, Oid | None] = {}  # what was taken in from files, and is not shown yet
         self._held: dict[str, Oid | None] = {}  # files to keep in the next publication (hold)
         self._pushed: set[bytes] | None = None
         self.left_alone: list[str] = []  # paths with a person's uncommitted edits at the last publication
@@ -103,6 +104,7 @@ class Repository:
             self.kept[branch] = refs.read(self.git, refs.KEPT[branch])
         self.shown = dict(self.kept)
         self.bases = bases.read(self.database.scratch)
+        self.taken = bases.read(self.database.scratch, "taken")
         for branch, ref in refs.SHOWN.items():
             if (held := refs.read(self.git, ref)) is not None:
                 self.shown[branch] = held
@@ -293,6 +295,7 @@ class Repository:
                 raise FileNotFoundError(errno.ENOENT, "the workspace's folder is gone", self.root)
             self.create(self._disk, self.root, self.workspace)
         self.database.publish(objects)
+        self.taken.update(taken or {})
         foreign = self.foreign()
         if foreign is not None:
             raise foreign
@@ -383,6 +386,7 @@ class Repository:
                     refs.delete(self._disk, self.git, self.database.scratch, held, stale)
                 if branch == "main":
                     self._begun = {}
+                    self._forget_taken()
 
     def _show(self, branch: str, new: Oid) -> None:
         try:
@@ -476,7 +480,7 @@ class Repository:
 
     def begun(self) -> set[str]:
         """The files in which an edit may begin from something else than what is shown."""
-        return {*self._begun, *self.bases}
+        return {*self._begun, *self.bases, *self.taken}
 
     def origin(self, path: str, usual: Oid | None, data: bytes | None) -> Oid | None:
         """What `data`, made of a file, began from: the `usual`, or what was written there for a head not shown yet."""
@@ -486,6 +490,14 @@ class Repository:
         if data is None:
             return written[-1]
         return likest(self.database, data, [usual, *written])[0]
+
+    def likest(self, path: str, usual: Oid | None, data: bytes) -> Oid | None:
+        """What `data`, made of a file at some time, was made of: the `usual`, what the edit that is in the file by now
+        began from, what was written there for a head not shown yet, or what was taken in from there.
+        """
+        blobs = [usual, *self._begun.get(path, ())]
+        blobs += [known[path] for known in (self.bases, self.taken) if path in known]
+        return likest(self.database, data, blobs)[0]
 
     def written(self, paths: Iterable[str], ours: Collection[Oid], removed: Collection[str]) -> dict[str, Oid | None]:
         """The files among these that are not as shown and hold one of our own blobs, or (`removed`) are not there."""
@@ -528,6 +540,18 @@ class Repository:
     def forget(self, paths: Collection[str]) -> None:
         """The files at these paths are no edits any more: what the next edit of one begins from is what is shown."""
         self._set_bases({path: base for path, base in self.bases.items() if path not in paths})
+
+    def note_taken(self, taken: Mapping[str, Oid | None]) -> None:
+        """Notes what was taken in from these files, for somebody's commit that may have it too waits to be joined."""
+        self.taken = {**bases.read(self.database.scratch, "taken"), **taken}
+        if self.taken:
+            bases.write(self._disk, self.database.scratch, self.taken, "taken")
+
+    def _forget_taken(self) -> None:
+        if self.taken:
+            self.taken = {}
+            if os.path.exists(place := f"{self.database.scratch}/taken"):
+                self._disk.unlink(place)
 
     def _set_bases(self, now: dict[str, Oid | None]) -> None:
         if now != self.bases:

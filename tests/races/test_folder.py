@@ -656,6 +656,52 @@ def test_a_kill_after_a_commit_whose_index_was_older_than_the_files(
         assert desk.told() == {"shared": {"a": 1 if edited else 0, "b": 4}, "other": 4}
 
 
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("more", ["", "a", "c"])
+@pytest.mark.parametrize("staged", ["what was taken in", "less"])
+def test_a_commit_of_an_edit_that_was_taken_in_and_replaced_meanwhile(
+    tmp_path: Path, quiet: None, staged: str, more: str, killed: bool
+) -> None:
+    """What the edit in the file by now began from is not what the commit's began from."""
+    early = tmp_path / "index"
+
+    def work() -> None:
+        assert desk.text() == "a: 1\nb: 1\nc: 1\n"
+        desk.git("commit", "-qm", "the edit", index=early)
+        shutil.copy(early, desk.folder / ".git/index")
+        if killed:
+            subprocess.run(["cp", "-a", desk.data, tmp_path / "image"], check=True)
+        else:
+            edit()
+
+    def edit() -> None:
+        if more:
+            desk.save(desk.text().replace(f"{more}: 1", f"{more}: 2"))
+
+    disk = Meanwhile(None)
+    desk = Desk(tmp_path / "data", disk)
+    with desk.store:
+        desk.begin()
+        desk.save("a: 0\nb: 0\nc: 0\n")
+        desk.look()
+        desk.save("a: 1\nb: 0\nc: 0\n" if staged == "less" else "a: 1\nb: 0\nc: 1\n")
+        desk.put(shared={"a": 0, "b": 1, "c": 0})
+        desk.publish()
+        shutil.copy(desk.folder / ".git/index", early)
+        desk.git("add", SHARED, index=early)
+        desk.save("a: 1\nb: 0\nc: 1\n")
+        desk.take()
+        disk.then = work
+        desk.publish()
+    if killed:
+        desk = Desk(tmp_path / "image", start=False)
+        edit()
+    desk.start(Disk())
+    with desk.store:
+        desk.publish()
+        assert shared(desk) == {"a": 1, "b": 1, "c": 1, **({more: 2} if more else {})}
+
+
 def test_an_edit_on_top_of_one_that_was_taken_in_while_a_commit_came_in_between(tmp_path: Path, quiet: None) -> None:
     """The second attempt to publish knows what the first one wrote there."""
 
