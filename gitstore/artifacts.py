@@ -124,7 +124,11 @@ def add(draft: Draft, new: New, *, task_required: bool = False) -> Artifact:
         request_id=new.request_id,
         request_digest=request_digest(new) if new.request_id is not None else None,
     )
-    draft.write(f"{folder}/{evidence.ARTIFACT_DOCUMENT}", evidence.artifact_document(artifact))
+    document = evidence.artifact_document(artifact)
+    draft.write(f"{folder}/{evidence.ARTIFACT_DOCUMENT}", document)
+    said = draft.blob(f"{folder}/{evidence.ARTIFACT_DOCUMENT}")
+    if said is not None and isinstance(new.content, Blob) and decode(new.content.data) is None:
+        evidence.remember(artifact, said, len(document))
     draft.describe(
         "artifact.added",
         f"artifact: add {names.one_line(artifact.path, 120)}",

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, cast, get_args
+
+import msgspec
 
 from gitstore import documents, media, names, values
+from gitstore.bounded import Bounded
 from gitstore.errors import GitstoreError, Invalid
 from gitstore.lfs import attributes
 from gitstore.lfs.pointer import decode
@@ -30,6 +33,8 @@ WORKFLOW_STATES: tuple[str, ...] = get_args(WorkflowState)
 TASK_STATES: tuple[str, ...] = get_args(TaskState)
 
 Part = Literal["workflow", "task", "artifact"]
+# Artifacts that were added lately, by the ids of their document's and their content's blob.
+_added: Final[Bounded[tuple[str | None, str | None], Artifact]] = Bounded(8 << 20)
 T = TypeVar("T")
 Moment = TypeVar("Moment", int, None)
 
@@ -277,6 +282,15 @@ def artifact_document(artifact: Artifact) -> bytes:
     return documents.dump({key: value for key, value in fields.items() if not _empty(value)})
 
 
+def remember(artifact: Artifact, document: str, size: int) -> None:
+    """Keeps an artifact that was just written, so that it need not be read back. `document`: the blob that says so, of
+    `size` bytes.
+
+    Its content is no pointer to a large object: what such a one means is told elsewhere in the tree.
+    """
+    _added.put((document, artifact.blob), artifact, 1_000 + 3 * size)
+
+
 def pinned_document(artifact: Artifact, path: str, base: bytes | None) -> bytes:
     """The `artifact.yaml` of an artifact on `base`, its file so far, with what it says about pinning changed.
 
@@ -313,8 +327,12 @@ def read_artifact(
     files = [entry.name for entry in tree.entries(folder) if not entry.is_tree and entry.mode & 0o170000 == 0o100000]
     if not files:
         return None
-    data = tree.read(f"{folder}/{ARTIFACT_DOCUMENT}")
     held = [name for name in files if name != ARTIFACT_DOCUMENT]
+    if len(files) == 2 and len(held) == 1:
+        known = _added.get((tree.blob(f"{folder}/{ARTIFACT_DOCUMENT}"), tree.blob(f"{folder}/{held[0]}")))
+        if known is not None and names.artifact_folder(known.id) == folder:
+            return msgspec.structs.replace(known, commit=commit)
+    data = tree.read(f"{folder}/{ARTIFACT_DOCUMENT}")
     held = [name for name in held if name != attributes.NAME] or held
     if not held:
         raise Invalid(

@@ -19,6 +19,7 @@ from gitstore.changes import Workspace
 from gitstore.checkout import Checkouts
 from gitstore.model import Actor, Provenance
 from gitstore.repository.disk import Disk, Folder
+from gitstore.repository.repository import Foreign, Repository
 from gitstore.store import Store
 
 WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
@@ -453,6 +454,36 @@ def test_a_person_commits_while_a_start_publishes(tmp_path: Path, quiet: None) -
         desk.publish()
         assert desk.told() == {"shared": {"a": 0, "b": 1}, "other": 1}
         assert desk.text("notes.md") == "noted\n"
+
+
+def test_a_person_commits_while_a_start_looks(tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after it has seen where the branch is: what was taken in before the kill may be shown already."""
+
+    def before(desk: Desk) -> None:
+        desk.save("a: 1\nb: 0\n")
+        desk.put(shared={"a": 0, "b": 1})
+        desk.take()
+
+    def foreign(repository: Repository) -> Foreign | None:
+        if not (desk.folder / "notes.md").exists():
+            desk.save("noted\n", "notes.md")
+            git(desk.folder, "add", "notes.md")
+            git(desk.folder, "commit", "-qm", "notes", "--", "notes.md")
+        return looked(repository)
+
+    images, looked = list(crashed(tmp_path, before)), Repository.foreign
+    monkeypatch.setattr(Repository, "foreign", foreign)
+    for image in images:
+        for lock in (image / "workspaces/home/.git").rglob("*.lock"):
+            lock.unlink()
+        desk = Desk(image, start=False)
+        desk.start(Disk())
+        with desk.store:
+            shown = desk.text()
+            desk.put(shared={"a": 1, "b": 2})
+            desk.save(shown.replace("a: 1", "a: 2"))
+            assert desk.told() == {"shared": {"a": 2, "b": 2}, "other": 0}, (image, shown)
+            assert desk.text("notes.md") == "noted\n"
 
 
 @pytest.mark.parametrize("lock", ["index.lock", "refs/heads/main.lock", "refs/heads/evidence.lock"])

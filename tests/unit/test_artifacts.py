@@ -1,10 +1,11 @@
 import re
 from hashlib import sha256
 
+import msgspec
 import pytest
 from evidence_draft import START, WORKSPACE, Branched
 
-from gitstore import artifacts, evidence, names, retention, showing, workflows
+from gitstore import artifacts, documents, evidence, names, retention, showing, workflows
 from gitstore.artifacts import New
 from gitstore.errors import Conflict, Invalid, NotFound, PreconditionFailed, SecretFound
 from gitstore.model import Artifact, Task, Workflow
@@ -17,6 +18,12 @@ DAY = 86_400_000
 @pytest.fixture
 def branch():
     return Branched()
+
+
+@pytest.fixture(autouse=True)
+def _read_back(monkeypatch):
+    """What is read is what was written, not what is remembered of that."""
+    monkeypatch.setattr(evidence, "remember", lambda *_: None)
 
 
 def add(branch, path="out/report.md", content=b"# Report", **fields):
@@ -45,6 +52,24 @@ def test_an_artifact_is_a_folder_of_its_own_in_one_commit(branch):
     )
     assert evidence.read_artifact(WORKSPACE, branch.tree, folder, time=1) == made
     assert branch.commits[0][1:6] == ("artifact.added", "artifact: add out/report.md", "completed", None, None)
+
+
+def test_what_was_just_written_is_not_read_back(branch, monkeypatch):
+    monkeypatch.undo()
+    one, other = (
+        add(branch, metadata={"k": [1, 2.5]}, role="writer"),
+        add(branch, metadata={"k": [1, 2.5]}, role="writer"),
+    )
+    plain = add(branch, content=b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 3\n")
+    loads, load = [], documents.load
+    monkeypatch.setattr(documents, "load", lambda data, path="": loads.append(path) or load(data, path))
+    for made in (other, plain, one):
+        found = evidence.read_artifact(WORKSPACE, branch.tree, names.artifact_folder(made.id), time=1, commit="c")
+        assert found == msgspec.structs.replace(made, commit="c")
+    assert {names.artifact_folder(made.id) for made in (one, other, plain)} > {
+        path.rpartition("/")[0] for path in loads
+    }
+    assert f"{names.artifact_folder(plain.id)}/artifact.yaml" in loads
 
 
 def test_the_same_path_again_is_another_artifact(branch):
