@@ -21,7 +21,7 @@ demo: install
 
 # The checks are among the tests: see tests/test_checks.py.
 test: install
-	$(BIN)/pytest -q -n 5 --dist worksteal
+	$(BIN)/pytest -q -n 4 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .

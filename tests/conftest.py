@@ -9,6 +9,7 @@ from collections import deque
 
 import pytest
 import started
+from hypothesis import settings
 
 import gitstore.search.client
 
@@ -17,6 +18,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Most tests have a search process, half of whose work would be its imports.
 gitstore.search.client.begin = started.searching
+
+# Where a test does not say how many examples it takes; `--hypothesis-profile default` takes twice as many.
+settings.register_profile("suite", settings(), max_examples=50)
+settings.load_profile("suite")
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.
 LONG = (

@@ -163,6 +163,10 @@ class Database:
         else:
             self.write_entries((item.id, item.base, item.entry()) for item in wanted)
 
+    def write(self, item: Object) -> None:
+        """Writes one object to disk that no journal has: as a whole, or not at all."""
+        write_loose(self._disk, self.objects, self.scratch, item, synced=True)
+
     def write_entries(self, entries: Iterable[tuple[Oid, Oid | None, bytes]], *, force: bool = False) -> None:
         """Writes pack entries (id, base of a delta, bytes) as one pack, in an order in which bases come first.
 

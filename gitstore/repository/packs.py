@@ -32,8 +32,11 @@ def read_loose(objects: str, oid: Oid) -> tuple[int, bytes] | None:
         return None
 
 
-def write_loose(disk: Disk, objects: str, scratch: str, item: Object) -> None:
-    """Stores one object as a file of its own, unless it is there."""
+def write_loose(disk: Disk, objects: str, scratch: str, item: Object, *, synced: bool = False) -> None:
+    """Stores one object as a file of its own, unless it is there.
+
+    `synced`: it is never in its place without its content, whatever a power cut leaves. Else a journal must have it.
+    """
     name = item.id.hex()
     folder = f"{objects}/{name[:2]}"
     target = f"{folder}/{name[2:]}"
@@ -42,6 +45,8 @@ def write_loose(disk: Disk, objects: str, scratch: str, item: Object) -> None:
     data = deflate(b"%s %d\0" % (NAMES[item.kind], len(item.data)) + item.data)
     temporary = f"{scratch}/object"
     disk.overwrite(temporary, data, 0o444)
+    if synced:
+        disk.sync_file(temporary)
     try:
         disk.rename(temporary, target)
     except FileNotFoundError:

@@ -182,8 +182,9 @@ def _nearest(repository: Repository, head: Oid, known: Collection[bytes | None])
 
 
 def _published(repository: Repository, records: Sequence[Record]) -> int:
-    """How many of the records are published, as far as the refs say: what was shown came before the ref that says so."""
-    done, heads = 0, {repository.kept["main"], repository.shown["main"]}
+    """How many of the records are published, as far as the refs say: `main` moves before the ref that says so."""
+    done = 0
+    heads = {repository.kept["main"], repository.shown["main"]}
     for number, record in enumerate(records):
         if any(move.branch == "main" and move.new in heads for move in record.moves):
             done = number + 1

@@ -100,7 +100,7 @@ def put(disk: Disk, repository: Repository, tag: Tag, old: Oid | None) -> Oid:
     whole, or not at all. Raises RefLocked, RefMoved, OSError; then it may be there or not, and it can be called again.
     """
     git, made = repository.git, build(tag)
-    repository.database.publish((made,))
+    repository.database.write(made)
     disk.sync_all(git)
     if mark(git, tag.name) != made.id:
         _swap(disk, repository, f"{MARKS}/{tag.name}", old, made.id)

@@ -462,7 +462,7 @@ def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkey
     first, second = place / "first", place / "second"
     failures: list[str] = []
     for at, state, allowed, _ in moments(script):
-        if not DEPTH and rng.random() < 0.8:
+        if not DEPTH and rng.random() < 0.88:
             continue
         for cut in cuts(at // 2 * 2 + 1, rng, DEPTH):
             state.build(first, names=cut.names, content=cut.content)

@@ -181,7 +181,7 @@ def test_without_a_git_program(tmp_path: Path) -> None:
 
 
 def test_a_client_that_goes_away_takes_its_git_with_it(server: Server, place: Place, admin: Client) -> None:
-    for n in range(6):  # more than fits into the buffers on the way, and none of them a large object
+    for n in range(4):  # more than fits into the buffers on the way, and none of them a large object
         noise = b64encode(os.urandom(3 << 20)).decode()
         admin.post(f"{place.at}/files", {"key": f"noise-{n}", "file_name": f"n{n}.txt", "content_base64": noise})
     head = place.read()["head"]

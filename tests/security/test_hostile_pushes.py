@@ -252,7 +252,7 @@ BASE = b"a" * (1 << 20)
 
 
 def zeros() -> bytes:
-    return pack(entry(3, 300 << 20, zlib.compress(bytes(300 << 20))), entry(1, 3, zlib.compress(b"abc")))
+    return pack(entry(3, 300 << 20, zlib.compress(bytes(300 << 20), 1)), entry(1, 3, zlib.compress(b"abc")))
 
 
 @cache
