@@ -206,7 +206,7 @@ def _refs(one: Standing, place: str) -> Iterator[Finding]:
 
 def _snapshots(one: Standing, place: str) -> Iterator[Finding]:
     git = one.repository.git
-    for name, oid in tags.marked(git).items():
+    for name, oid in sorted(tags.marked(git).items()):
         try:
             tags.read(one.repository.database, oid)
         except (GitstoreError, ValueError) as error:

@@ -1,11 +1,13 @@
-"""In which order the tests are run, and what the processes find that they start."""
+"""In which order and where the tests are run, and what the processes find that they start."""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 from collections import deque
+from pathlib import Path
 
 import pytest
 import started
@@ -16,6 +18,11 @@ import gitstore.search.client
 # Hundreds of processes are started: what Python has compiled once it keeps, whatever this machine is set up for.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Tests write some hundred thousand files, and sync them. Where there is room they do so in memory; those of crashes,
+# which are about the disk, have one (tests/crash/conftest.py).
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 # Most tests have a search process, half of whose work would be its imports.
 gitstore.search.client.begin = started.searching
 
