@@ -82,7 +82,7 @@ def then() -> Iterator[Row]:
                 f"GET {name} with `at`, {COMMITS} commits",
                 f"p50 {again:.2f} ms asked again, {anywhere_:.2f} ms for the first time",
                 f"without {now:.2f} ms asked again, {first:.2f} ms for the first time",
-                f"{again / now:.2f} × again, {anywhere_ / now:.1f} × the first; of the first {anywhere_ / first:.2f} ×", "≤ 3 ×",
+                f"{again / now:.2f} ×, {anywhere_ / now:.1f} ×; of the first {anywhere_ / first:.2f} ×", "≤ 3 ×",
             )  # fmt: skip
 
 
