@@ -328,8 +328,9 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pyte
     except OSError:
         pytest.skip("max_queued_events cannot be set here")
     living = Living(tmp_path / "data")
-    assert living.live.watching is not None
-    going, real = threading.Event(), living.live.watching.on_event
+    watching = living.live.watching
+    assert watching is not None
+    going, real = threading.Event(), watching.on_event
 
     def slow(event: Any) -> None:
         """The reader stands still while more happens than the kernel remembers."""
@@ -337,17 +338,17 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pyte
             going.wait(30)
         real(event)
 
-    monkeypatch.setattr(living.live.watching, "on_event", slow)
+    monkeypatch.setattr(watching, "on_event", slow)
     try:
         living.start()
-        until(lambda: living.live.watching.watched)  # type: ignore[union-attr]  # the limit holds for what is made now
+        until(lambda: watching.watched)  # the limit holds for what is made now
         limit.write_text(before)
         shop = living.make()
         living.make("other")
         save(shop / "files/here/first.txt", "x\n")
         living.rest()
         here = os.fsencode("shop/files/here")
-        until(lambda: here in living.live.watching._watches)  # type: ignore[union-attr]
+        until(lambda: here in watching._watches)
         for number in range(100):
             save(shop / f"files/here/{number}.txt", "x\n")
         for number in range(400):
@@ -357,7 +358,7 @@ def test_an_overflow_of_the_queue_is_made_good(tmp_path: Path, monkeypatch: pyte
         until(lambda: sum(path.startswith("files/deep") for path in living.files()) == 400, 30)
         until(lambda: sum(path.startswith("files/here") for path in living.files()) == 101, 30)
         until(lambda: "bakery" in living.slugs())
-        until(lambda: living.live.watching.overflows > 0)  # type: ignore[union-attr]  # it stands last in the queue
+        until(lambda: watching.overflows > 0)  # it stands last in the queue
         save(shop / "files/deep3/late.txt", "x\n")  # folders that were made meanwhile are watched
         until(lambda: "files/deep3/late.txt" in living.files())
     finally:
