@@ -21,6 +21,7 @@ from gitstore.repository.trees import Node, TreeView, encode_path
 MEDIA_TYPE: Final = "text/x-diff"
 _LITERAL_MAX = 4 << 20  # bytes of one file that are written out; beyond, it is only said that it differs
 _NONE = "0" * 40
+_LINK = 0o120000
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")  # every byte that git does not quote
 _ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
 _WIDTH = 52  # bytes in a line of a binary patch
@@ -37,12 +38,20 @@ def unified(before: TreeView, after: TreeView, *, prefix: str = "", limits: Limi
 def patches(found: Iterable[Move], before: TreeView, after: TreeView, *, limits: Limits = LIMITS) -> Iterator[str]:
     """The patch of each of the files that `moved` found. Raises Damaged."""
     for one in found:
-        if one.old is not None and one.new is not None and _kind(one.old) != _kind(one.new):
-            # As git has it: what becomes another kind of thing is deleted and made anew.
-            yield from _patch(Move(one.path, one.old, None), before, after, limits)
+        if one.old is not None and one.new is not None and _anew(one, one.old, one.new):
+            yield from _patch(Move(one.came_from or one.path, one.old, None), before, after, limits)
             yield from _patch(Move(one.path, None, one.new), before, after, limits)
         else:
             yield from _patch(one, before, after, limits)
+
+
+def _anew(one: Move, old: Node, new: Node) -> bool:
+    """Whether a file is deleted and made anew.
+
+    As git has it, what becomes another kind of thing is. A link that moved is too: `git apply` does not see that it is
+    gone, and refuses whatever the patch puts below its old name, in git's own patches as well.
+    """
+    return _kind(old) != _kind(new) or (one.came_from is not None and _kind(old) == _LINK)
 
 
 def _patch(one: Move, before: TreeView, after: TreeView, limits: Limits) -> Iterator[str]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from git.conftest import git
 from git.drawn import NAMES, ODD, Step, histories, make, opened
@@ -59,6 +59,8 @@ def test_the_files_that_differ_are_those_git_names(steps: list[Step]) -> None:
 
 
 @given(histories(names=NAMES + ODD, most=3))
+@example([Step((), {"docs": (0o120000, b"x")}), Step((0,), {"docs/a.md": (0o120000, b"x")})])
+@example([Step((), {"docs": (0o120000, b"x")}), Step((0,), {"z": (0o120000, b"x"), "docs/a.md": (0o100644, b"y")})])
 @settings(max_examples=25, deadline=None)
 def test_git_applies_the_patch(steps: list[Step]) -> None:
     repository = HERE["it"]
