@@ -7,11 +7,12 @@ release opens empty and is filled again. Reads see finished batches only, and ne
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gitstore.database import Database, Row, Unpacker, bind, clip, pack, unbind
+from gitstore.database import Database, Row, Unpacker, bind, clip, insert, pack, unbind
 from gitstore.directory import Directory, OldSlug, Sort, WorkspaceRow
 from gitstore.model import TASK_ENDED, WORKFLOW_ENDED, Artifact, Task, Workflow
 from gitstore.rows import ArtifactRow, Heads, Impact, Summary, artifact_row, request_scope, summarise
@@ -71,6 +72,7 @@ class Catalog:
         self.opened_empty = self._database.opened_empty
         self._directory = Directory()
         self._pending: list[WorkspaceRow | str] = []
+        self._artifacts: list[Row] = []  # of the batch, written together
         self._open = False
         for (row,) in self._database.rows("SELECT row FROM workspaces"):
             self._directory.put(_workspace_row(row))
@@ -95,6 +97,7 @@ class Catalog:
             try:
                 with self._database.write() as connection:
                     yield
+                    self._put_artifacts(connection)
                     while self._unsaved:
                         saved.append(self._unsaved.pop())
                     connection.executemany(
@@ -104,6 +107,7 @@ class Catalog:
             except BaseException:
                 self._unsaved.update(saved)
                 self._pending.clear()
+                self._artifacts.clear()
                 raise
             finally:
                 self._open = False
@@ -307,27 +311,26 @@ class Catalog:
         scope = None
         if artifact.request_id is not None:
             scope = bind(request_scope(workspace, artifact.workflow_id, artifact.task_id))
-        self._write(
-            "INSERT OR REPLACE INTO artifacts VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                bind(artifact.id),
-                workspace,
-                artifact.path.encode("utf-8", "surrogatepass"),
-                bind(artifact.content_type),
-                artifact.size,
-                artifact.created_at,
-                bind(artifact.workflow_id),
-                bind(artifact.task_id),
-                bind(artifact.work_item_id),
-                bind(artifact.stage_name),
-                bind(artifact.role),
-                artifact.expires_at,
-                scope,
-                bind(artifact.request_id),
-                pack(artifact),
-                int(artifact.pinned),
-            ),
+        row = (
+            bind(artifact.id),
+            workspace,
+            artifact.path.encode("utf-8", "surrogatepass"),
+            bind(artifact.content_type),
+            artifact.size,
+            artifact.created_at,
+            bind(artifact.workflow_id),
+            bind(artifact.task_id),
+            bind(artifact.work_item_id),
+            bind(artifact.stage_name),
+            bind(artifact.role),
+            artifact.expires_at,
+            scope,
+            bind(artifact.request_id),
+            pack(artifact),
+            int(artifact.pinned),
         )
+        with self.batch():
+            self._artifacts.append(row)
 
     def remove_artifact(self, workspace: str, id_: str) -> None:
         """Take out an artifact. One that is not there is no error."""
@@ -414,7 +417,7 @@ class Catalog:
         """Note (id, size, SHA-256) of blobs; they hold for every workspace and for ever."""
         rows = [(bytes.fromhex(oid), size, bytes.fromhex(sha256)) for oid, size, sha256 in facts]
         with self.batch(), self._database.write() as connection:
-            connection.executemany("INSERT OR REPLACE INTO blobs VALUES(?,?,?)", rows)
+            insert(connection, "INSERT OR REPLACE INTO blobs", rows)
 
     def key_used(self, prefix: str, ms: int) -> None:
         """Note that a key was used; in memory at once, on disk with the next batch, `flush` or `close`."""
@@ -428,7 +431,12 @@ class Catalog:
 
     def _write(self, sql: str, parameters: Sequence[Any]) -> None:
         with self.batch(), self._database.write() as connection:
+            self._put_artifacts(connection)
             connection.execute(sql, parameters)
+
+    def _put_artifacts(self, connection: sqlite3.Connection) -> None:
+        insert(connection, "INSERT OR REPLACE INTO artifacts", self._artifacts)
+        self._artifacts.clear()
 
     def _one(self, table: str, id_: str, more: str = "", *values: Any) -> Row | None:
         return self._database.row(

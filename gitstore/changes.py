@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -19,8 +19,7 @@ from gitstore.content import beginnings
 from gitstore.context import Context
 from gitstore.errors import Conflict, StorageFailed
 from gitstore.facts import author, changed_paths, message, server_signature, shown, trailer
-from gitstore.lfs import Pointer
-from gitstore.lfs.attributes import Attributes
+from gitstore.lfs import Pointer, attributes
 from gitstore.model import Branch, CommitFacts, Kind, Problem, Provenance, Touch
 from gitstore.pending import Pending
 from gitstore.reading import Overlay
@@ -136,7 +135,9 @@ class Draft:
 
     def covers(self, path: str) -> bool:
         """Whether the branch, as this change leaves it, keeps what is at a path as a large object."""
-        return Attributes(self.read).covers(path)
+        name = attributes.NAME
+        said = any(edit.endswith(name) for edit in self.edits) or self.tree.beside(path, name.encode())
+        return said and attributes.Attributes(self.read).covers(path)
 
     def keep(self, data: bytes) -> Pointer:
         """Makes content a large object of the workspace, durably, before the change is. Raises StorageFailed."""
@@ -208,7 +209,6 @@ class Change(journal.Entry):
         self.value: Any = None
 
     def _done(self) -> None:
-        self.owner.durable(self)
         self.pending.settle(Outcome(self.value, self.snapshot, self.facts[-1] if self.facts else None))
 
     def _failed(self, error: BaseException) -> None:
@@ -416,21 +416,23 @@ class Workspace:
             self.on_first(self)
             self.on_first = None
 
-    def durable(self, change: Change) -> None:
-        """The journal has it: readers see it, and it waits for publication."""
+    def durable(self, changes: Sequence[Change]) -> None:
+        """The journal has them: readers see them, and they wait for publication."""
         with self.lock:
-            settled = self.tip is change.snapshot
-            self.visible = change.snapshot.telling(self.visible.told)
+            last = changes[-1].snapshot
+            settled = self.tip is last
+            self.visible = last.telling(self.visible.told)
             if settled:
                 self.tip = self.visible
             now = time.monotonic()
             if not self.unpublished:
                 self.since = now
             self.latest = now
-            self.unpublished.append(change)
-            for key, touch in change.touched.items():
-                if self._recent.get(key) is touch:
-                    del self._recent[key]
+            self.unpublished.extend(changes)
+            for change in changes:
+                for key, touch in change.touched.items():
+                    if self._recent.get(key) is touch:
+                        del self._recent[key]
 
     def undo(self, change: Change) -> None:
         """The journal does not have it, nor anything after it."""

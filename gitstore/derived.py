@@ -97,14 +97,13 @@ class Derived:
         changes, self._waiting = self._waiting, []
         try:
             self._history.append((change.owner.id, fact) for change in changes for fact in change.facts)
-            with self._told(), self._catalog.batch():
-                last: dict[str, Snapshot] = {}
-                for change in changes:
-                    self._evidence(change)
-                    last[change.owner.id] = change.snapshot.telling(change.owner.visible.told)
-                for snapshot in last.values():
-                    self._workspace(snapshot)
-            self._context(changes)
+            with self._search.together():
+                with self._told(), self._catalog.batch():
+                    self._evidence(changes)
+                    last = {change.owner.id: change for change in changes}
+                    for change in last.values():
+                        self._workspace(change.snapshot.telling(change.owner.visible.told))
+                self._context(changes)
         except Exception:
             # The changes are durable in git whatever happens here, and whoever made them must be told so. What the
             # indexes missed is made good by a catch-up from the branches.
@@ -163,16 +162,17 @@ class Derived:
             for workspace, records in touched.items():
                 self._search.tell("touched", msgspec.msgpack.encode((workspace, records)))
 
-    def _evidence(self, change: Change) -> None:
-        workspace = change.owner.id
-        for fact in change.facts:
-            if fact.branch != "evidence":
-                continue
-            tree = change.snapshot.tree("evidence")
-            paths = [path for changed in fact.changes for path in changed.paths]
-            self.records(workspace, tree, paths, change.snapshot.beginning, time=fact.time, commit=fact.id)
-            self._mark(workspace, fact, fact)
-            self._catalog.mark_indexed(workspace, Heads(None, fact.id))
+    def _evidence(self, changes: list[Change]) -> None:
+        """What became of workflows, tasks and artifacts."""
+        for change in changes:
+            for fact in change.facts:
+                if fact.branch == "evidence":
+                    tree = change.snapshot.tree("evidence")
+                    paths = [path for changed in fact.changes for path in changed.paths]
+                    read = change.snapshot.beginning
+                    self.records(change.owner.id, tree, paths, read, time=fact.time, commit=fact.id)
+        for workspace, last in self._marked(changes, "evidence"):
+            self._catalog.mark_indexed(workspace, Heads(None, last.id))
 
     def records(
         self, workspace: str, tree: TreeView, paths: Iterable[str], read: Read, *, time: int, commit: str | None
@@ -218,22 +218,28 @@ class Derived:
             if (since := self._since.get(workspace)) is not None:
                 since.add((kind, id_))
 
-    def _mark(self, workspace: str, first: CommitFacts, last: CommitFacts) -> None:
-        before = first.parents[0] if first.parents else None
-        if not self._search.mark(workspace, last.branch, last.id, before):
-            self.starve((workspace,))
+    def _marked(self, changes: list[Change], branch: Branch) -> list[tuple[str, CommitFacts]]:
+        """Tells the search index that all of these changes of a branch were put; the last commit of each workspace."""
+        spans: dict[str, tuple[CommitFacts, CommitFacts]] = {}
+        for change in changes:
+            for fact in change.facts:
+                if fact.branch == branch:
+                    first, _ = spans.get(change.owner.id, (fact, fact))
+                    spans[change.owner.id] = first, fact
+        for workspace, (first, last) in spans.items():
+            before = first.parents[0] if first.parents else None
+            if not self._search.mark(workspace, branch, last.id, before):
+                self.starve((workspace,))
+        return [(workspace, last) for workspace, (_, last) in spans.items()]
 
     def _context(self, changes: list[Change]) -> None:
         """What became of memory, spec and files; of what changed several times, the last alone."""
         newest: dict[tuple[str, Kind, str], tuple[Change, int]] = {}
-        spans: dict[str, tuple[CommitFacts, CommitFacts]] = {}
         for change in changes:
             workspace = change.owner.id
             for fact in change.facts:
                 if fact.branch != "main":
                     continue
-                first, _ = spans.get(workspace, (fact, fact))
-                spans[workspace] = (first, fact)
                 paths = [path for changed in fact.changes for path in changed.paths]
                 old = _before(change.snapshot, fact)
                 for kind, id_ in findable.keys(change.snapshot.context, paths, old):
@@ -245,8 +251,7 @@ class Derived:
                 self._put(workspace, found, text.waiting)
             else:
                 self._remove(workspace, kind, id_)
-        for workspace, (first, last) in spans.items():
-            self._mark(workspace, first, last)
+        self._marked(changes, "main")
 
     def starve(self, workspaces: Iterable[str]) -> None:
         """These are not wholly in the search index."""

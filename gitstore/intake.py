@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gitstore import errors, names
-from gitstore.database import Row, bind, pack, unbind
+from gitstore.database import Row, bind, insert, pack, unbind
 from gitstore.model import Actor, ChangedPath, CommitFacts
 from gitstore.timeline import CHANGES_SHOWN, POSITION_BITS, line_of, path_term, span, term
 
@@ -84,12 +84,11 @@ class Intake:
         """Write the batch; the answer is the lines that grew, as they are when the transaction is done."""
         for workspace, facts in batch:
             self._take(workspace, facts)
-        execute = self._connection.executemany
-        execute("INSERT INTO commits VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", self._commits)
-        execute("INSERT INTO further VALUES(?,?)", self._further)
-        execute("INSERT INTO renames VALUES(?,?,?,?,?)", self._renames)
+        insert(self._connection, "INSERT INTO commits", self._commits)
+        insert(self._connection, "INSERT INTO further", self._further)
+        insert(self._connection, "INSERT INTO renames", self._renames)
         self._write_terms()
-        execute(
+        self._connection.executemany(
             "INSERT INTO lines VALUES(?,?,?,?,?) ON CONFLICT(line) DO UPDATE"
             " SET head=excluded.head, count=excluded.count, last=excluded.last",
             [(line, bytes.fromhex(to.head), to.count, to.first, to.last) for line, to in self._lines.items()],
@@ -190,14 +189,14 @@ class Intake:
                 known.terms[place] = known.next_term
                 rows.append((*place, known.next_term, *self._paths.pop(place, nothing)))
                 known.next_term += 1
-        self._connection.executemany("INSERT INTO terms VALUES(?,?,?,?,?)", rows)
+        insert(self._connection, "INSERT INTO terms", rows)
         self._connection.executemany(
             "UPDATE terms SET last=?, part=? WHERE workspace=? AND text=?",
             [(*touch, *place) for place, touch in self._paths.items()],
         )
         postings = [(known.terms[place], time, seq) for place, commits in self._filed.items() for time, seq in commits]
         postings.sort()  # neighbours in the table are written together
-        self._connection.executemany("INSERT INTO postings VALUES(?,?,?)", postings)
+        insert(self._connection, "INSERT INTO postings", postings)
 
     def _count_spec(self, number: int, seq: int) -> None:
         """Every commit that touches the spec makes a version, whatever it leaves of it."""

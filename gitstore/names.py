@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Final
 
-from gitstore import values
+from gitstore import chance, values
 from gitstore.errors import Invalid
 from gitstore.paths import RESERVED, check_component
 
@@ -97,7 +97,7 @@ def is_uuid(text: str) -> bool:
 
 def new_id() -> str:
     """A new random id (UUIDv4)."""
-    return str(uuid.uuid4())
+    return str(uuid.UUID(bytes=chance.draw(), version=4))
 
 
 def derive_id(workspace: str, key: str) -> str:

@@ -615,6 +615,11 @@ class Store:
         for change in changes:
             change.owner.begin()  # what is listed and not in memory would be looked for in its folder
         self.derived.apply(changes)
+        owned: dict[Workspace, list[Change]] = {}
+        for change in changes:
+            owned.setdefault(change.owner, []).append(change)
+        for owner, its in owned.items():
+            owner.durable(its)
         for entry in group:
             try:
                 entry.done()

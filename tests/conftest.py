@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import started
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import gitstore.search.client
 
@@ -27,7 +27,8 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
 gitstore.search.client.begin = started.searching
 
 # Where a test does not say how many examples it takes; `--hypothesis-profile default` takes twice as many.
-settings.register_profile("suite", settings(), max_examples=50)
+# How long it takes to draw them is a matter of what else the machine does.
+settings.register_profile("suite", settings(), max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.

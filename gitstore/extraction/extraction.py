@@ -101,12 +101,19 @@ class Extraction:
 
     def indexed(self, contents: Sequence[tuple[str, str, int]]) -> list[Indexed]:
         """How far search has the texts of (content type, blob, size in bytes), without reading any."""
-        asked = [key(content_type, blob) for content_type, blob, _ in contents if form(content_type) is not None]
+        read = [self._plain.get((content_type, blob)) for content_type, blob, _ in contents]
+        asked = [
+            key(content_type, blob)
+            for (content_type, blob, _), text in zip(contents, read, strict=True)
+            if text is None and form(content_type) is not None
+        ]
         known = self._kept.indexed(asked)
         found: list[Indexed] = []
-        for content_type, blob, size in contents:
+        for (content_type, blob, size), text in zip(contents, read, strict=True):
             how = form(content_type)
-            if how is None:
+            if text is not None:
+                found.append(text.indexed)
+            elif how is None:
                 found.append("none")
             elif (kept := known.get((key(content_type, blob), how))) is not None:
                 found.append(kept)

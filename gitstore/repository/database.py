@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dulwich.object_store import DiskObjectStore
 
@@ -161,7 +161,7 @@ class Database:
             for item in wanted:
                 write_loose(self._disk, self.objects, self.scratch, item)
         else:
-            self.write_entries((item.id, item.base, item.entry()) for item in wanted)
+            self.write_entries(_entries(wanted))
 
     def write(self, item: Object) -> None:
         """Writes one object to disk that no journal has: as a whole, or not at all."""
@@ -206,3 +206,14 @@ class Database:
         if count:
             self.close()
         return count
+
+
+def _entries(items: Iterable[Object]) -> Iterator[tuple[Oid, Oid | None, bytes]]:
+    """The pack entries of objects: a delta only of what came before it in the same pack, else the object whole."""
+    there: set[Oid] = set()
+    for item in items:
+        if item.base is None or item.base in there:
+            yield item.id, item.base, item.entry()
+        else:
+            yield item.id, None, Object(item.kind, item.data, oid=item.id).entry()
+        there.add(item.id)

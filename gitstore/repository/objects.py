@@ -23,6 +23,8 @@ NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 KINDS: Final = {name: kind for kind, name in NAMES.items()}
 
 _BLOCK = struct.Struct("<HH")
+_PIECE: Final = 2047  # bytes; for more at a time hashlib lets go of the interpreter's lock
+_PIECES_TO: Final = 0xFFFF
 
 EMPTY_TREE: Final = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"))
 
@@ -81,7 +83,13 @@ class Blob(Object):
 def identify(kind: int, data: bytes) -> Oid:
     """The object's id: SHA-1 over `<type> <length>NUL` and the data."""
     digest = sha1(b"%s %d\0" % (NAMES[kind], len(data)), usedforsecurity=False)
-    digest.update(data)
+    if _PIECE < len(data) <= _PIECES_TO:
+        # As with `entry`: to have the lock back can take longer than hashing a tree does.
+        view = memoryview(data)
+        for at in range(0, len(data), _PIECE):
+            digest.update(view[at : at + _PIECE])
+    else:
+        digest.update(data)
     return Oid(digest.digest())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from gitstore.errors import Conflict, Damaged
 from gitstore.repository.objects import EMPTY_TREE, TREE, Object, Oid
@@ -18,6 +18,7 @@ FILE_MODE = 0o100644
 _DIRECTORY = b"40000 "
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 Piece = TypeVar("Piece", bytes, list[bytes])
+_FOLDERS_KEPT = 32
 _DEPTH = 40  # a delta chain is never longer: readers follow it link by link
 
 
@@ -74,9 +75,12 @@ class Tree:
 
     def find(self, name: bytes) -> Node | None:
         """The entry with this name."""
+        keys, at = self.keys, 0
         for key in (name, name + b"/"):
-            at = bisect_left(self.keys, key)
-            if at < len(self.keys) and self.keys[at] == key:
+            at = bisect_left(keys, key, at)
+            if at == len(keys):
+                break
+            if keys[at] == key:
                 return _node(self.entries[at])
         return None
 
@@ -146,24 +150,51 @@ def decode_path(path: bytes) -> str:
 class TreeView:
     """A commit's files, read by path."""
 
-    __slots__ = ("root", "source")
+    __slots__ = ("_folders", "root", "source")
 
     def __init__(self, source: Source, root: Oid) -> None:
         self.source = source
         self.root = root
+        # Those looked at lately: files that are asked for together are mostly neighbours.
+        self._folders: dict[str, Tree | Literal[False]] = {}
 
     def node(self, path: str) -> Node | None:
         """Mode and id at `path` (`""` is the root), or None."""
-        here = Node(0o40000, self.root)
-        if path:
-            for part in encode_path(path).split(b"/"):
-                if here.mode != 0o40000:
-                    return None
-                found = self.source.tree(here.id).find(part)
-                if found is None:
-                    return None
-                here = found
-        return here
+        if not path:
+            return Node(0o40000, self.root)
+        folder, slash, name = path.rpartition("/")
+        tree = self._folder(folder) if folder or not slash else None
+        return tree.find(encode_path(name)) if tree else None
+
+    def _folder(self, path: str) -> Tree | Literal[False]:
+        """The tree of a folder; False where there is none."""
+        known, below = path, list[str]()
+        tree: Tree | Literal[False] | None = None
+        while known and (tree := self._folders.get(known)) is None:
+            known, _, name = known.rpartition("/")
+            below.append(name)
+        if tree is None:
+            tree = self.source.tree(self.root)
+        for name in reversed(below):
+            node = tree.find(encode_path(name)) if tree else None
+            tree = self.source.tree(node.id) if node is not None and node.mode == 0o40000 else False
+            known = f"{known}/{name}" if known else name
+            if len(self._folders) >= _FOLDERS_KEPT:
+                self._folders.clear()
+            self._folders[known] = tree
+        return tree
+
+    def beside(self, path: str, name: bytes) -> bool:
+        """Whether any folder on the way to `path` holds something of this name."""
+        here = self.source.tree(self.root)
+        for part in encode_path(path).split(b"/"):
+            if here.find(name) is not None:
+                return True
+            node = here.find(part)
+            if node is None or node.mode != 0o40000:
+                break
+            here = self.source.tree(node.id)
+        return False
 
     def blob(self, path: str) -> str | None:
         """The id of the file at `path`, or None (also for a folder, link or submodule)."""

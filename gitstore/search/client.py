@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,6 +36,7 @@ LIMIT: Final = 2.0
 WAITING_MAX: Final = 100_000
 """Documents that may wait for the disk; beyond, a change waits."""
 WAITING_BYTES_MAX: Final = 128 << 20
+_GATHERED_MAX: Final = 1 << 20  # bytes of changes that are sent together
 _START: Final = 1.0  # seconds after which the process is started though nobody asked
 _STOP: Final = 3.0  # seconds for what is flushed at the end
 _SLACK: Final = 0.5  # seconds by which an answer may be late before nobody waits for it any more
@@ -112,6 +113,8 @@ class Search:
         self._questions: dict[int, _Question] = {}
         self._asked = 0
         self._out = bytearray()
+        self._gathering = 0  # how many are under way
+        self._gathered = bytearray()
         self._ready = False
         self._wanted = False
         self._stopping = False
@@ -140,6 +143,22 @@ class Search:
         self.close()
 
     # -- changes --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is changed inside goes to the process in one piece, at the end or before whatever else is asked of it.
+
+        Every piece wakes the process, and sending one lets go of the interpreter's lock.
+        """
+        with self._changed:
+            self._gathering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._gathering -= 1
+                if not self._gathering:
+                    self._send(b"")
 
     def put(self, workspace: str, document: Document) -> None:
         """Make a document findable, in place of what was put under its kind and id before. At once, durably later.
@@ -186,7 +205,7 @@ class Search:
         """Tell something to another part of the search process, in order with all else; lost where it is away."""
         with self._changed:
             if self._ready:
-                self._send(messages.frame(messages.Tell(name, body)))
+                self._pass_on(messages.frame(messages.Tell(name, body)))
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -359,18 +378,31 @@ class Search:
                 if self._stopping:
                     break
                 self.start()
+                self._send(b"")
                 self._changed.wait(1.0)
             self._number += 1
             self._log.append((data, documents, isinstance(message, messages.Mark)))
             self._backlog += documents
             self._bytes += len(data)
             if self._ready:
-                self._send(data)
+                self._pass_on(data)
             elif self._backlog >= self._batch:
                 self.start()
 
+    def _pass_on(self, data: bytes) -> None:
+        """Sends a change, or gathers it. The lock is held."""
+        if self._gathering and len(self._gathered) < _GATHERED_MAX:
+            self._gathered += data
+        else:
+            self._send(data)
+
     def _send(self, data: bytes) -> None:
-        """The lock is held."""
+        """Sends what was gathered, then this. The lock is held."""
+        if self._gathered:
+            data = bytes(self._gathered) + data
+            self._gathered.clear()
+        if not data:
+            return
         sent = 0
         if not self._out and self._socket is not None:
             try:
@@ -469,6 +501,7 @@ class Search:
         with self._changed:
             was_ready, self._ready = self._ready, False
             self._out.clear()
+            self._gathered.clear()
             ours, self._socket = self._socket, None
             process, self._process = self._process, None
         if ours is not None:

@@ -51,6 +51,11 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout
 
 
+def branches(folder: Path) -> list[str]:
+    """There may be no evidence yet."""
+    return git(folder, "for-each-ref", "--format=%(refname)", "refs/heads").split()
+
+
 def folders(data: Path) -> list[Path]:
     return sorted(path for path in (data / "workspaces").iterdir() if path.is_dir())
 
@@ -78,8 +83,7 @@ def plain_git(data: Path, traffic: Traffic, *, fsck: bool) -> None:
         by_home[home].add(commit)
     for home, wanted in by_home.items():
         folder = data / "workspaces" / home
-        heads = git(folder, "for-each-ref", "--format=%(refname)", "refs/heads").split()
-        assert wanted <= set(git(folder, "rev-list", *heads).split()), f"{home} lost acknowledged commits"
+        assert wanted <= set(git(folder, "rev-list", *branches(folder)).split()), f"{home} lost acknowledged commits"
     for folder in folders(data):
         if folder.name in by_home or fsck:
             assert git(folder, "status", "--porcelain") == ""
@@ -93,9 +97,9 @@ def told_once(client: Client, data: Path, traffic: Traffic, *, whole: bool) -> N
         told = [row["id"] for row in client.pages(f"/workspaces/{home}/timeline", 10**6 if whole else 300)]
         assert max(Counter(told).values()) == 1
         folder = data / "workspaces" / home
-        heads = git(folder, "for-each-ref", "--format=%(refname)", "refs/heads").split()
         if whole:
-            line = [commit for head in heads for commit in git(folder, "rev-list", "--first-parent", head).split()]
+            lines = [git(folder, "rev-list", "--first-parent", head).split() for head in branches(folder)]
+            line = [commit for one in lines for commit in one]
             assert sorted(told) == sorted(line)
         newest = set(told)
         recent = [commit for place, commit in traffic.commits if place == home][-50:]
@@ -163,7 +167,7 @@ def test_a_person_works_in_the_checkout_between_the_kill_and_the_start(server: S
         for kept in range(number + 1):
             assert (folder / f"draft-{kept}.md").read_text() == "not committed\n"
         assert (folder / "notes.md").read_text() == f"committed {number}\n"
-        line = set(git(folder, "rev-list", "refs/heads/main", "refs/heads/evidence").split())
+        line = set(git(folder, "rev-list", *branches(folder)).split())
         assert {commit for _, commit in traffic.commits} | set(mine) <= line
         drafts = [f"?? draft-{kept}.md" for kept in range(number + 1)]
         until = time.monotonic() + 10
