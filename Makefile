@@ -30,7 +30,7 @@ check: install
 	$(BIN)/lint-imports
 
 crash: install
-	CRASH_ROUNDS=500 $(BIN)/pytest -q -m crash --timeout 7200
+	CRASH_ROUNDS=500 POWERCUT_DEPTH=1 $(BIN)/pytest -q -m crash --timeout 7200
 
 soak: install
 	SOAK_SECONDS=1800 $(BIN)/pytest -q -s tests/crash/test_soak.py --timeout 7200

@@ -403,8 +403,8 @@ class Cut(NamedTuple):
 
 
 def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
-    """The states worth a look after `at` events: at each point one (the end of the process, an extreme, or a random
-    one, in turn); with a `depth`, all extremes and as many random ones.
+    """The states worth a look after `at` events: at three points of four one (the end of the process, an extreme, or a
+    random one, in turn); with a `depth`, at each all extremes and as many random ones.
     """
     extremes: Sequence[tuple[str, Callable[[int], bool], Content]] = (
         ("nothing that was not synced", lambda _: False, nothing),
@@ -419,7 +419,7 @@ def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
         yield Cut(at, "killed", False, lambda _: True, whole)
     for name, names, content in extremes if depth else (extremes[rng.randrange(5)],) if turn == 2 else ():
         yield Cut(at, name, True, names, content)
-    for number in range(depth or turn % 2):
+    for number in range(depth or turn == 1):
         part = rng.choice((0.2, 0.5, 0.8))
         picks: dict[int, bool] = {}
 
