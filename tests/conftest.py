@@ -33,8 +33,8 @@ settings.load_profile("suite")
 
 # Those that take longest, in this order: a process that got one of them last would be waited for.
 LONG = (
-    "crash/test_kill", "crash/test_doors", "test_checks", "crash/test_powercut", "git/test_memory", "crash/", "web/",
-    "cli/",
+    "crash/test_soak", "crash/test_kill", "crash/test_doors", "test_checks", "crash/test_powercut", "git/test_memory",
+    "crash/", "web/", "cli/",
 )  # fmt: skip
 
 

@@ -108,6 +108,7 @@ class Writer(threading.Thread):
         self.ledger = ledger
         self.number = 0
         self.told = ""  # what was said last to somebody who has to try again
+        self.rest = 0.0  # seconds after each step
         self._stopping = stop
 
     def run(self) -> None:
@@ -115,6 +116,7 @@ class Writer(threading.Thread):
             while not self._stopping.is_set():
                 self.number += 1
                 self.step()
+                self._stopping.wait(self.rest)
         except Exception as error:  # noqa: BLE001  (a thread's error would else be lost)
             self.ledger.complain(f"{self.name}: {error!r:.1500}")
         finally:

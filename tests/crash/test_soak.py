@@ -1,7 +1,8 @@
 """Everybody at every door for a long time, with kills: memory, open files and disk stay within their bounds, and at the
 end search says what git says.
 
-`make soak` runs it for half an hour (SOAK_SECONDS of 1800), else it takes some seconds. What it saw it prints.
+`make soak` runs it for half an hour (SOAK_SECONDS of 1800), else it takes two minutes, at an easy pace. What it saw it
+prints.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from crash.doors import HOME, Caller, Committer, Ledger, Pusher, Saver, Writer, 
 from crash.test_doors import at_rest, begin, everything
 from crash.traffic import API, Client, Server
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
 LONG = SECONDS >= 300
 SEED = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
 MIB = 1 << 20
@@ -103,7 +104,7 @@ class Carrier(Writer):
             self._carry()
         except (OSError, EOFError, doors.http.client.HTTPException):
             time.sleep(0.1)
-        self._stopping.wait(self.rng.uniform(0.5, 1.5) * (10 if LONG else 2))
+        self._stopping.wait(self.rng.uniform(0.5, 1.5) * (10 if LONG else 4))
 
     def _carry(self) -> None:
         content = self.rng.choice(self._contents)
@@ -200,8 +201,8 @@ def on_disk(server: Server, folder: Path, scratch: Path) -> tuple[dict[str, Any]
     return figures, wrong
 
 
-def flat(samples: list[Sample]) -> list[str]:
-    """Whether the last third needs no more than the middle one."""
+def flat(samples: list[Sample], more_files: int = FILES) -> list[str]:
+    """What the last third needs more than the middle one."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[2 * third :]
     wrong = []
@@ -209,7 +210,8 @@ def flat(samples: list[Sample]) -> list[str]:
         more := statistics.median(one.memory for one in last) - statistics.median(one.memory for one in middle)
     ) > MEMORY:
         wrong.append(f"{more / MIB:.0f} MiB more memory at the end than in the middle")
-    if (files := statistics.median(one.files for one in last) - statistics.median(one.files for one in middle)) > FILES:
+    files = statistics.median(one.files for one in last) - statistics.median(one.files for one in middle)
+    if files > more_files:
         wrong.append(f"{files} more open files at the end than in the middle")
     return wrong
 
@@ -220,19 +222,19 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
     callers, people, pushers = [f"api{n}" for n in range(4 if LONG else 2)], ["rosa", "sam"], ["pia"]
     owners = [*callers, *people, *pushers]
     folder = begin(server, owners)
-    pace = 0.1 if LONG else 0.15
-    writers: list[Writer] = [Caller(name, SEED, ledger, stop, server.port, pace=pace) for name in callers]
+    writers: list[Writer] = [Caller(name, SEED, ledger, stop, server.port, pace=0.1) for name in callers]
     writers += [Committer("rosa", SEED, ledger, stop, folder), Saver("sam", SEED, ledger, stop, folder)]
     writers += [Pusher(name, SEED, ledger, stop, doors.clone(server, tmp_path / name)) for name in pushers]
     writers += [Carrier("carl", SEED, ledger, stop, server.port, 5 * MIB if LONG else 100_000)]
     writers += [Reader("rita", SEED, ledger, stop, server.port)]
     for writer in writers:
+        writer.rest = 0.0 if LONG else 1.2
         writer.start()
     began, kills = time.monotonic(), 0
     samples: list[Sample] = []
     # Half of the time with kills, then one server for the other half, which has to stay as small as it was.
     while time.monotonic() - began < SECONDS / 2 and not ledger.wrong:
-        stop.wait(rng.uniform(5, 60) if LONG else rng.uniform(1, 2))
+        stop.wait(rng.uniform(5, 60) if LONG else rng.uniform(4, 16))
         server.kill()
         kills += 1
         time.sleep(rng.choice((0.0, 0.5)))
@@ -242,7 +244,7 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
         if LONG and len(samples) % 12 == 0:
             print(f"{samples[-1].at:6.0f} s {samples[-1].memory // MIB} MiB {samples[-1].files} files "
                   f"{samples[-1].disk // MIB} MiB of disk", flush=True)  # fmt: skip
-        stop.wait(5 if LONG else 0.5)
+        stop.wait(5 if LONG else 2)
     stop.set()
     for writer in writers:
         writer.join(120)
@@ -255,8 +257,9 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
     wrong += [f"after the stop: {one}" for one in at_rest(server, folder)]
     figures, over = on_disk(server, folder, tmp_path)
     wrong += over
-    if LONG and not ledger.wrong:
-        wrong += flat(samples)
+    if not ledger.wrong:
+        # In a short time packs come, and are open, that were not folded yet.
+        wrong += flat(samples, FILES if LONG else FILES + 2 * PACKS)
     shutil.rmtree(server.data / "derived")
     server.start()
     with server.client() as client:
