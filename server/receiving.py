@@ -13,6 +13,7 @@ from typing import Final
 
 from gitstore.errors import TooLarge, UnsupportedType
 from gitstore.lfs import Pointer, Sink
+from server import sending
 from server.call import Call
 from server.digests import NAMES, Digests
 
@@ -121,7 +122,10 @@ class Receipt:
             self._sink.write(piece)
 
     def _finish(self, sink: Sink) -> Pointer:
-        return sink.finish(self._call.app.store.objects(self._workspace))
+        objects = self._call.app.store.objects(self._workspace)
+        pointer = sink.finish(objects)
+        sending.found_sound(objects.path(pointer.oid))
+        return pointer
 
     def _sync(self) -> None:
         assert self._sink is not None

@@ -50,8 +50,8 @@ def test_a_file_that_cannot_be_read_any_more_breaks_the_connection() -> None:
 
 def test_a_file_that_is_too_short_is_not_sent_as_if_it_were_whole() -> None:
     with pytest.raises(Damaged, match="2 bytes too early"):
-        list(sending._range(lambda: io.BytesIO(b"12345678"), 3, 10))
-    assert b"".join(sending._range(lambda: io.BytesIO(b"12345678"), 3, 8)) == b"45678"
+        list(sending._range(lambda: io.BytesIO(b"12345678"), 3, 10, sending._Pace()))
+    assert b"".join(sending._range(lambda: io.BytesIO(b"12345678"), 3, 8, sending._Pace())) == b"45678"
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
