@@ -169,16 +169,27 @@ class Derived:
                 if fact.branch == "evidence":
                     tree = change.snapshot.tree("evidence")
                     paths = [path for changed in fact.changes for path in changed.paths]
-                    read = change.snapshot.beginning
-                    self.records(change.owner.id, tree, paths, read, time=fact.time, commit=fact.id)
+                    old, read = _before(change.snapshot, fact), change.snapshot.beginning
+                    self.records(change.owner.id, tree, paths, old, read, time=fact.time, commit=fact.id)
         for workspace, last in self._marked(changes, "evidence"):
             self._catalog.mark_indexed(workspace, Heads(None, last.id))
 
     def records(
-        self, workspace: str, tree: TreeView, paths: Iterable[str], read: Read, *, time: int, commit: str | None
+        self,
+        workspace: str,
+        tree: TreeView,
+        paths: Iterable[str],
+        before: Callable[[str], bytes | None],
+        read: Read,
+        *,
+        time: int,
+        commit: str | None,
     ) -> None:
-        """Brings the rows of the records that these paths of the evidence branch belong to, up to `tree`."""
-        for found in evidence.changed(workspace, tree, paths, time=time, commit=commit):
+        """Brings the rows of the records that these paths of the evidence branch belong to, up to `tree`.
+
+        `before` gives the content of a file as it was before.
+        """
+        for found in evidence.changed(workspace, tree, paths, time=time, commit=commit, before=before):
             if isinstance(found, Workflow):
                 self._catalog.put_workflow(workspace, found)
                 self._put(workspace, findable.of_workflow(found))
@@ -391,7 +402,7 @@ class Derived:
             with self._told(), self._catalog.batch():
                 for place, touch in waiting[at : at + _BATCH]:
                     path = place if place.endswith(".yaml") else f"{place}/{evidence.ARTIFACT_DOCUMENT}"
-                    self.records(workspace, new, [path], read, time=touch.time, commit=touch.commit)
+                    self.records(workspace, new, [path], old.read, read, time=touch.time, commit=touch.commit)
         with self._catalog.batch():
             self._catalog.mark_indexed(workspace, Heads(None, wanted))
         if wanted is not None:

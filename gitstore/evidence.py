@@ -364,11 +364,18 @@ def measured(tree: TreeView, path: str, data: bytes) -> tuple[int, str]:
 
 
 def changed(
-    workspace: str, tree: TreeView, paths: Iterable[str], *, time: int, commit: str | None = None
+    workspace: str,
+    tree: TreeView,
+    paths: Iterable[str],
+    *,
+    time: int,
+    commit: str | None = None,
+    before: Callable[[str], bytes | None] | None = None,
 ) -> Iterator[Workflow | Task | Artifact | Gone | Broken]:
     """What became of the records that the changed paths belong to, each once, as `tree` has them now.
 
-    `time` and `commit` are those of the change. Paths that belong to no record are passed over.
+    `time` and `commit` are those of the change; `before` gives the content of a file before it, which tells the id of
+    a document that is gone where its name does not. Paths that belong to no record are passed over.
     """
     seen: set[str] = set()
     for path in paths:
@@ -380,6 +387,8 @@ def changed(
         if part == "artifact":
             yield _changed_artifact(workspace, tree, place, time, commit)
         elif part == "workflow" or part == "task":
+            if tree.blob(path) is None:
+                key = _told_before(path, before) or key
             yield _changed_document(tree, cast("Literal['workflow', 'task']", part), key, path, time)
 
 
@@ -390,7 +399,23 @@ def _changed_artifact(
         artifact = read_artifact(workspace, tree, folder, time=time, commit=commit)
     except GitstoreError as error:
         return Broken("artifact", folder, error)
-    return artifact if artifact is not None else Gone("artifact", artifact_id(workspace, folder))
+    if artifact is None:
+        gone = artifact_id(workspace, folder)
+        usual = names.artifact_folder(gone)
+        if usual != folder and tree.entries(usual):  # there were two, and one is left
+            return _changed_artifact(workspace, tree, usual, time, commit)
+        return Gone("artifact", gone)
+    return artifact
+
+
+def _told_before(path: str, before: Callable[[str], bytes | None] | None) -> str | None:
+    """The id of a document that is gone, where its name is only a hash of it."""
+    if names.id_of_evidence(path) is not None or before is None:
+        return None
+    try:
+        return _identity(path, before(path) or b"")
+    except GitstoreError:
+        return None  # then there was no record of it
 
 
 def _changed_document(
@@ -398,7 +423,10 @@ def _changed_document(
 ) -> Workflow | Task | Gone | Broken:
     data = tree.read(path)
     if data is None:
-        return Gone(part, key)
+        usual = names.workflow_path(key) if part == "workflow" else names.task_path(key)
+        if usual == path or (data := tree.read(usual)) is None:
+            return Gone(part, key)
+        path = usual  # there were two, and one is left
     try:
         return parse_workflow(path, data, time=time) if part == "workflow" else parse_task(path, data, time=time)
     except GitstoreError as error:

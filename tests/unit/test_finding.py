@@ -43,6 +43,41 @@ def feeder(store: Store) -> Feeder:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("afresh", [False, True], ids=["at once", "by catching up"])
+def test_a_record_that_is_taken_off_the_branch_is_gone_everywhere(store: Store, afresh: bool) -> None:
+    """Also one whose file is named by a hash of its id; of two files of one record, the other one counts then."""
+    workspace, long = fill(store), "quagga-" * 34
+    tasks = [TaskNew(f"t{long}", workflows.TaskPut(title="Okapi"))]
+    Work(store).create_workflow(workspace, workflows.New("Quagga", id=long), WHO, tasks=tasks).result()
+    Work(store).create_workflow(workspace, workflows.New("Tapir", id="twice"), WHO).result()
+
+    def twice(draft: Draft) -> None:
+        draft.write("workflows/twice.yaml", draft.read(names.workflow_path("twice")) or b"")
+        draft.describe("workflow.updated", "a copy")
+
+    def remove(draft: Draft) -> None:
+        for path in (names.workflow_path(long), names.task_path(f"t{long}"), "workflows/twice.yaml"):
+            assert draft.read(path) is not None
+            draft.remove(path)
+        draft.describe("workflow.updated", "taken off")
+
+    store.apply(workspace, "evidence", twice, WHO).result()
+    assert {row.title for q in ("quagga", "okapi", "tapir") for row in asked(store, q).rows} == {
+        "Quagga", "Okapi", "Tapir"
+    }  # fmt: skip
+    if afresh:
+        store.derived.apply = lambda changes: store.derived.stale.add(workspace)  # type: ignore[method-assign]
+    store.apply(workspace, "evidence", remove, WHO).result()
+    until = time.monotonic() + 10
+    while afresh and workspace in store.derived.stale:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert {row.title for q in ("quagga", "okapi", "tapir") for row in asked(store, q).rows} == {"Tapir"}
+    assert store.catalog.workflow(long) is None
+    assert store.catalog.task(f"t{long}") is None
+    assert store.catalog.workflow("twice") is not None
+
+
 def test_an_artifact_expires_with_the_workflow_of_its_task(store: Store) -> None:
     workspace = fill(store)
     new = workflows.New("Run", id="run", metadata={"artifact_retention": {"mode": "ephemeral"}})
