@@ -88,6 +88,15 @@ class Server:
         lines = (line.split() for line in self.ask("/metrics").decode().splitlines())
         return next(float(words[1]) for words in lines if words and words[0] == f"gitstore_{name}")
 
+    def lag(self) -> dict[float, float]:
+        """How many looks at the event loop found it at most so many seconds late, since the start."""
+        found = {}
+        for text in self.ask("/metrics").decode().splitlines():
+            if text.startswith("gitstore_loop_lag_seconds_bucket"):
+                bound, count = text.partition('le="')[2].split('"} ')
+                found[float(bound)] = float(count)
+        return found
+
     def url(self, slug: str) -> str:
         """Where git finds a workspace."""
         return f"http://bench:{KEY}@127.0.0.1:{self.port}/git/{slug}.git"

@@ -37,6 +37,7 @@ from server.data import means, open_live, open_maintenance, open_uploads
 from server.digests import Digests
 from server.http import RANK, Answer, MethodNotAllowed, Raw, Reply, Route
 from server.metrics import Metrics
+from server.pulse import Pulse
 from server.rate import Rate
 from server.router import Router
 from server.shapes.common import Shape
@@ -138,6 +139,7 @@ class App:
         self.closing = False
         #: Requests that are being answered.
         self.busy = 0
+        self._pulse = Pulse(self.metrics)
         self.metrics.gauge("http_requests_in_flight", "Requests being answered", lambda: float(self.busy))
         self._bridge: Bridge | None = None
         self._lost = self.metrics.tally("", "unknown")
@@ -226,7 +228,8 @@ class App:
         return self._bridge
 
     def start(self) -> None:
-        """Begins what goes on without a request; call it once, when connections are taken."""
+        """Begins what goes on without a request; call it once, on the loop, when connections are taken."""
+        self._pulse.start()
         if self._live is not None:
             self._live.start()
         if self._following is not None:
@@ -237,6 +240,7 @@ class App:
     def halt(self) -> None:
         """Takes no new requests, and breaks off what would keep those under way waiting for other hosts."""
         self.closing = True
+        self._pulse.stop()
         if self._following is not None:
             self._following.halt()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -34,6 +35,23 @@ class Tally:
         self.seconds += seconds
 
 
+class Times:
+    """How long something took, each time."""
+
+    __slots__ = ("buckets", "name", "seconds", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one time."""
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
 class Metrics(Collector):
     """The registry that /metrics shows. `gauge` adds a figure that is asked for at each scrape."""
 
@@ -41,6 +59,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._tallies: list[Tally] = []
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._times: list[Times] = []
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -56,6 +75,12 @@ class Metrics(Collector):
         """A figure of another part of the program: `gitstore_<name>`, read at each scrape."""
         self._gauges.append((f"gitstore_{name}", text, read))
 
+    def times(self, name: str, text: str) -> Times:
+        """A new histogram: `gitstore_<name>_seconds`."""
+        made = Times(f"gitstore_{name}_seconds", text)
+        self._times.append(made)
+        return made
+
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
         requests = CounterMetricFamily(
@@ -69,13 +94,13 @@ class Metrics(Collector):
                 continue
             for status, count in sorted(tally.statuses.items()):
                 requests.add_metric((tally.method, tally.route, str(status)), count)
-            total, buckets = 0, []
-            for bound, count in zip((*map(str, BOUNDS), "+Inf"), tally.buckets, strict=True):
-                total += count
-                buckets.append((bound, float(total)))
-            times.add_metric((tally.method, tally.route), buckets, tally.seconds)
+            times.add_metric((tally.method, tally.route), _up_to(tally.buckets), tally.seconds)
         yield requests
         yield times
+        for one in self._times:
+            histogram = HistogramMetricFamily(one.name, one.text)
+            histogram.add_metric((), _up_to(one.buckets), one.seconds)
+            yield histogram
         for name, text, read in self._gauges:
             gauge = GaugeMetricFamily(name, text)
             gauge.add_metric((), read())
@@ -84,3 +109,10 @@ class Metrics(Collector):
     def render(self) -> bytes:
         """Everything in the text format."""
         return generate_latest(self.registry)
+
+
+def _up_to(buckets: list[int]) -> list[tuple[str, float]]:
+    """How many took at most so long, for each bound."""
+    return [
+        (bound, float(total)) for bound, total in zip((*map(str, BOUNDS), "+Inf"), accumulate(buckets), strict=True)
+    ]
