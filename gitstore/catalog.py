@@ -222,6 +222,15 @@ class Catalog:
         row = self._one("workflows", id_)
         return (row[0], _workflow(row[1])) if row else None
 
+    def workflow_of(self, workspace: str, artifact: Artifact) -> Workflow | None:
+        """The workflow of its workspace that an artifact belongs to: the one it names, else that of its task."""
+        identity = artifact.workflow_id
+        if identity is None and artifact.task_id is not None:
+            task = self.task(artifact.task_id)
+            identity = task[1].workflow_id if task is not None and task[0] == workspace else None
+        found = self.workflow(identity) if identity is not None else None
+        return found[1] if found is not None and found[0] == workspace else None
+
     def workflows(self, workspace: str) -> Sequence[Workflow]:
         """All workflows of a workspace, newest first, then by id."""
         return self.workflow_page(workspace, 1, -1)[0]

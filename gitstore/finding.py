@@ -131,10 +131,8 @@ class _Reading:
             # As in the explorer: records of another workspace are not meant, and a task says whose it is.
             known = catalog.task(artifact.task_id) if artifact.task_id is not None else None
             task = known[1] if known is not None and known[0] == hit.workspace else None
-            flow_id = artifact.workflow_id or (task.workflow_id if task is not None else None)
-            flow = catalog.workflow(flow_id) if flow_id is not None else None
-            own = flow[1] if flow is not None and flow[0] == hit.workspace else None
-            if retention.expired(retention.retained(artifact, own), self._now):
+            flow = catalog.workflow_of(hit.workspace, artifact)
+            if retention.expired(retention.retained(artifact, flow), self._now):
                 return None
             url = showing.url(hit.workspace, artifact.id, task.id if task is not None else None)
             text = self._text(workspace)(artifact.content_type, artifact.blob)

@@ -26,7 +26,7 @@ from gitstore.named import Named
 from gitstore.repository.objects import Oid
 from gitstore.store import Store
 from gitstore.work import Work
-from gitstore.workflows import find_workflow
+from gitstore.workflows import find_task, find_workflow
 
 GRACE = 14.0  # days
 _DAY = 86_400.0
@@ -111,7 +111,10 @@ def _take_off(draft: Draft, due: list[Artifact], moment: int) -> list[Artifact]:
     """Removes those that are still due: not pinned meanwhile, their workflow neither reopened nor told to keep them."""
     taken = []
     for one in due:
-        workflow = find_workflow(draft, one.workflow_id)[1] if one.workflow_id is not None else None
+        flow = one.workflow_id
+        if flow is None and one.task_id is not None and (task := find_task(draft, one.task_id)[1]) is not None:
+            flow = task.workflow_id
+        workflow = find_workflow(draft, flow)[1] if flow is not None else None
         folder = evidence.locate(draft.tree, "artifact", one.id, draft.workspace)
         if folder is None or evidence.is_pinned(draft.tree, folder):
             continue

@@ -72,11 +72,10 @@ class Evidence:
         raise NotFound(f"there was no artifact `{shown}` at `{names.one_line(moment.asked, 80)}`")
 
     def _expired(self, workspace: Workspace, tree: TreeView, told: AsOf, artifact: Artifact, now: int) -> bool:
-        if artifact.workflow_id is None:
-            return False
-        then = _workflow(workspace, tree, told, artifact.workflow_id)
-        today = self._store.catalog.workflow(artifact.workflow_id)
-        flows = (then, today[1] if today is not None and today[0] == workspace.id else None)
+        today = self._store.catalog.workflow_of(workspace.id, artifact)
+        identity = artifact.workflow_id or (today.id if today is not None else None)
+        then = _workflow(workspace, tree, told, identity) if identity is not None else None
+        flows = (then, today)
         return any(retention.expired(retention.retained(artifact, flow), now) for flow in flows)
 
     def _records(self, workspace: Workspace, moment: Moment, now: int) -> tuple[Records, Scan]:

@@ -223,8 +223,9 @@ class Work:
 
     def retained(self, workspace: str, artifact: Artifact) -> Artifact:
         """The artifact with its retention as its workflow has it now."""
-        found = self._store.catalog.workflow(artifact.workflow_id) if artifact.workflow_id is not None else None
-        return retention.retained(artifact, found[1] if found is not None and found[0] == workspace else None)
+        if artifact.workflow_id is None and artifact.task_id is None:
+            return retention.retained(artifact, None)
+        return retention.retained(artifact, self._store.catalog.workflow_of(workspace, artifact))
 
     def task_of(self, workspace: str, artifact: Artifact) -> Task | None:
         """The task that an artifact names, if its workspace has that task."""

@@ -14,9 +14,12 @@ from folders import ARTIFACT, WHO, fill
 from gitstore import artifacts, names, trash, workflows
 from gitstore.bounded import Bounded
 from gitstore.changes import Draft, Workspace
-from gitstore.errors import Damaged
+from gitstore.errors import Damaged, NotFound
 from gitstore.feeding import Feeder
 from gitstore.finding import Found, find
+from gitstore.moments import resolve
+from gitstore.reclaiming import reclaim
+from gitstore.records import Evidence
 from gitstore.repository.database import Database
 from gitstore.repository.objects import Oid
 from gitstore.search.query import parse_strict
@@ -93,6 +96,12 @@ def test_an_artifact_expires_with_the_workflow_of_its_task(store: Store) -> None
     assert [row.id for row in asked(store, "zebra").rows] == [ARTIFACT]
     Work(store).update_workflow("run", workflows.Patch(state="completed"), WHO).result()
     assert asked(store, "zebra").rows == []
+    with pytest.raises(NotFound):
+        Work(store).artifact(workspace, ARTIFACT)
+    then = resolve(store, store.load(workspace), "now")
+    with pytest.raises(NotFound):
+        Evidence(store).artifact(store.load(workspace), then, ARTIFACT)
+    assert [one.id for one in reclaim(store, days=0, now=time.time() + 1) if one.what == "artifact"] == [ARTIFACT]
 
 
 def test_the_records_of_another_workspace_are_not_meant(store: Store) -> None:
