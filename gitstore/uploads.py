@@ -84,7 +84,9 @@ class Uploads:
 
     def _load(self) -> None:
         try:
-            names = sorted(os.listdir(self._root))
+            with os.scandir(self._root) as entries:
+                # What else is there, a folder say, is somebody else's and none of ours to remove.
+                names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
         except FileNotFoundError:
             return
         for name in names:

@@ -50,6 +50,15 @@ def test_a_restart_goes_on_where_it_stood(tmp_path: Path) -> None:
     assert opened(tmp_path).unfinished == (0, 0)
 
 
+def test_what_is_no_file_in_the_folder_stays_and_stops_no_start(tmp_path: Path) -> None:
+    upload = begun(opened(tmp_path))
+    for name in ("a folder", f"{'0' * 32}.json", f"{'1' * 32}.part"):
+        (tmp_path / "uploads" / name).mkdir()
+    (tmp_path / "uploads" / f"{'2' * 32}.json").symlink_to(tmp_path / "nowhere")
+    assert opened(tmp_path).find("w", upload.id, NOW).offset == 0
+    assert len(os.listdir(tmp_path / "uploads")) == 6
+
+
 def test_what_came_after_the_last_sync_does_not_count(tmp_path: Path) -> None:
     upload = sent(first := opened(tmp_path), begun(first), 0, b"abc")
     with open(tmp_path / "uploads" / f"{upload.id}.part", "ab") as file:
