@@ -175,12 +175,6 @@ def line(
     return found[::-1]
 
 
-def leads_to(repository: Repository, old: Oid, new: Oid) -> bool:
-    """Whether `old` is on the first-parent line of `new`."""
-    commits = line(repository, new, old)
-    return not commits or commits[0][1].parents[:1] == (old,)
-
-
 def walk(
     repository: Repository, branch: Branch, commits: Sequence[tuple[Oid, Commit]], before: int
 ) -> Iterator[CommitFacts]:

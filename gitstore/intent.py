@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from gitstore.facts import leads_to
 from gitstore.merging import merge_file
+from gitstore.repository.ancestry import leads_to
 from gitstore.repository.journal import Files
 from gitstore.repository.objects import BLOB, Blob, Oid, identify
 from gitstore.repository.repository import Repository

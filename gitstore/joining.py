@@ -15,14 +15,14 @@ from gitstore import documents, intent
 from gitstore.changes import Change, Closed, Outcome, Workspace
 from gitstore.context import WORKSPACE, Context
 from gitstore.errors import Conflict, Invalid
-from gitstore.facts import author, leads_to, line, message, server_signature, walk
+from gitstore.facts import author, line, message, server_signature, walk
 from gitstore.intent import blob_at
 from gitstore.merging import Clash, Merged, merge
 from gitstore.model import SYSTEM, Branch, CommitFacts, Kind, Provenance
 from gitstore.pending import Pending
 from gitstore.repository import journal
 from gitstore.repository.ancestry import base as common
-from gitstore.repository.ancestry import is_ancestor
+from gitstore.repository.ancestry import is_ancestor, leads_to
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.journal import Files
 from gitstore.repository.objects import Blob, Object, Oid

@@ -34,6 +34,29 @@ def is_ancestor(repository: Repository, old: Oid, new: Oid) -> bool:
     return old == new or old in _Walk(repository, old, [new]).run()
 
 
+def leads_to(repository: Repository, old: Oid, new: Oid) -> bool:
+    """Whether `old` is on the first-parent line of `new`. Raises Damaged where a commit is missing.
+
+    Both lines are walked back together: where they meet first they are one from there on, and what lies behind is of no
+    interest.
+    """
+
+    def before(oid: Oid) -> Oid | None:
+        parents = repository.commit(oid).parents
+        return parents[0] if parents else None
+
+    here: Oid | None = new
+    there: Oid | None = old
+    ours, theirs = {old}, set[Oid]()
+    while here is not None and here not in ours and there not in theirs:
+        theirs.add(here)
+        here = before(here)
+        there = before(there) if there is not None else None
+        if there is not None:
+            ours.add(there)
+    return here == old
+
+
 class _Walk:
     """One walk back from a commit and from others; what it holds is an entry for each commit it has seen."""
 

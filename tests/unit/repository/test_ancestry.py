@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitstore.errors import Damaged
-from gitstore.repository.ancestry import base, is_ancestor
+from gitstore.repository.ancestry import base, is_ancestor, leads_to
 from gitstore.repository.commits import Commit, Signature, build, parse
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
@@ -48,6 +48,13 @@ class Graph(Repository):
                     waiting.append(parent)
         return found
 
+    def line(self, oid: Oid) -> set[Oid]:
+        found = {oid}
+        while parents := parse(self.made[oid].data).parents:
+            oid = parents[0]
+            found.add(oid)
+        return found
+
     def best(self, one: Oid, other: Oid) -> set[Oid]:
         common = self.ancestors(one) & self.ancestors(other)
         return {oid for oid in common if not any(oid != two and oid in self.ancestors(two) for two in common)}
@@ -68,6 +75,7 @@ def test_any_history_with_any_clocks(size: int, source: random.Random) -> None:
             assert found in best if best else found is None
             assert found == base(graph, other, one)
             assert is_ancestor(graph, one, other) == (one in graph.ancestors(other))
+            assert leads_to(graph, one, other) == (one in graph.line(other))
 
 
 def test_criss_cross_takes_the_later_one() -> None:
@@ -136,3 +144,20 @@ def test_git_says_the_same(tmp_path: Path) -> None:
     assert is_ancestor(repository, found, main)
     assert not is_ancestor(repository, main, side)
     repository.database.close()
+
+
+def test_a_line_that_parted_lately_is_not_read_to_its_beginning() -> None:
+    graph = Graph()
+    line = [graph.add(0)]
+    for time in range(1, 20_000):
+        line.append(graph.add(time, line[-1]))
+    side = graph.add(20_001, graph.add(20_000, line[-40]))
+    joined = graph.add(20_002, line[-1], side)
+    theirs = graph.add(20_003, side, line[-1])
+    for old, new, wanted in (
+        (line[-1], side, False), (side, line[-1], False), (line[-40], side, True), (line[-1], line[-1], True),
+        (line[-1], joined, True), (side, joined, False), (side, theirs, True), (line[-1], theirs, False),
+    ):  # fmt: skip
+        graph.reads.clear()
+        assert leads_to(graph, old, new) is wanted
+        assert graph.reads.total() <= 90
