@@ -12,7 +12,7 @@ from gitstore.bounded import Bounded
 from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
-from gitstore.repository.packed import Packed
+from gitstore.repository.packed import CACHED, Packed
 from gitstore.repository.packs import FOLD_AT, fold, read_loose, write_loose, write_pack
 from gitstore.repository.trees import Tree
 
@@ -79,7 +79,7 @@ class Database:
                 if found is None:
                     # dulwich has the last word: it looks for packs that are new, and in the places of alternates.
                     if self._store is None:
-                        self._store = DiskObjectStore(self.objects)
+                        self._store = DiskObjectStore(self.objects, delta_base_cache_limit=CACHED)
                     found = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]  # a NewType of bytes
                     self._packed.follow()
             except KeyError:
@@ -105,7 +105,7 @@ class Database:
         found = {oid for oid, item in list(self._fresh.items()) if item.kind == COMMIT and oid.hex().startswith(prefix)}
         with self._lock:
             if self._store is None:
-                self._store = DiskObjectStore(self.objects)
+                self._store = DiskObjectStore(self.objects, delta_base_cache_limit=CACHED)
             named = [Oid(bytes.fromhex(name.decode("ascii"))) for name in self._store.iter_prefix(prefix.encode())]
         for oid in named:
             if oid not in found and self.get(oid)[0] == COMMIT:

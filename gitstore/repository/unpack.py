@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from hashlib import sha1
 
@@ -18,10 +17,10 @@ from dulwich.pack import apply_delta
 from gitstore.errors import Damaged, Malformed, TooLarge
 from gitstore.repository.check import examine
 from gitstore.repository.database import Database
+from gitstore.repository.entries import header, inflate, offset
 from gitstore.repository.objects import COMMIT, EMPTY_TREE, NAMES, OFS_DELTA, REF_DELTA, TAG, TREE, Object, Oid
 
 INFLATED = 256 << 20  # bytes of all objects of one pack
-_PIECE = 16 << 10
 _TAG = re.compile(rb"object ([0-9a-f]{40})\ntype (commit|tree|blob|tag)\ntag [^\n]+\n")
 _KINDS = {name: kind for kind, name in NAMES.items()}
 
@@ -38,16 +37,16 @@ def unpack(pack: bytes, source: Database) -> list[Object]:
     room, at = INFLATED, 12
     for _ in range(count):
         start = at
-        kind, size, at = _header(pack, at)
+        kind, size, at = header(pack, at)
         if size > room:
             raise TooLarge("the pack holds an object that is too large to be unpacked")
         base: int | Oid = 0
         if kind == OFS_DELTA:
-            back, at = _offset(pack, at)
+            back, at = offset(pack, at)
             base = start - back
         elif kind == REF_DELTA:
             base, at = Oid(pack[at : at + 20]), at + 20
-        data, at = _inflate(pack, at, size)
+        data, at = inflate(pack, at, size)
         room -= size
         if kind in NAMES:
             done[start] = Object(kind, data)
@@ -92,57 +91,6 @@ def _resolve(
                 raise Malformed("the pack is not sound: a delta cannot be applied") from None
             done[start] = done[item.id] = item
             ready += [one for one in (start, item.id) if one in waiting]
-
-
-def _header(pack: bytes, at: int) -> tuple[int, int, int]:
-    byte = _byte(pack, at)
-    kind, size, shift = byte >> 4 & 7, byte & 15, 4
-    while byte & 0x80:
-        at += 1
-        byte = _byte(pack, at)
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if shift > 60:
-            raise Malformed("the pack is not sound: an object has no size")
-    return kind, size, at + 1
-
-
-def _offset(pack: bytes, at: int) -> tuple[int, int]:
-    byte = _byte(pack, at)
-    back = byte & 0x7F
-    while byte & 0x80:
-        at += 1
-        byte = _byte(pack, at)
-        back = (back + 1) << 7 | byte & 0x7F
-        if back > len(pack):
-            break
-    return back, at + 1
-
-
-def _byte(pack: bytes, at: int) -> int:
-    if at >= len(pack) - 20:
-        raise Malformed("the pack is not sound: it ends too early")
-    return pack[at]
-
-
-def _inflate(pack: bytes, at: int, size: int) -> tuple[bytes, int]:
-    stream, out = zlib.decompressobj(), bytearray()
-    try:
-        while not stream.eof:
-            piece = stream.unconsumed_tail or pack[at : min(at + _PIECE, len(pack) - 20)]
-            fresh = not stream.unconsumed_tail
-            if not piece:
-                raise Malformed("the pack is not sound: it ends too early")
-            out += stream.decompress(piece, size + 1 - len(out))
-            if fresh:
-                at += len(piece)
-            if len(out) > size:
-                raise Malformed("the pack is not sound: an object is larger than it says")
-    except zlib.error:
-        raise Malformed("the pack is not sound: an object cannot be inflated") from None
-    if len(out) != size:
-        raise Malformed("the pack is not sound: an object is smaller than it says")
-    return bytes(out), at - len(stream.unused_data)
 
 
 def _result(delta: bytes) -> int:
