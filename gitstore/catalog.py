@@ -353,15 +353,6 @@ class Catalog:
         )
         return _artifact(row[0]) if row else None
 
-    def some_artifacts(self, workspace: str, ids: Sequence[str]) -> dict[str, Artifact]:
-        """Those of these artifacts (some hundreds at the most) that the workspace has, expired or not, by id."""
-        marks = ",".join("?" * len(ids))
-        rows = self._database.rows(
-            f"SELECT doc FROM artifacts WHERE id IN ({marks}) AND workspace=?",  # noqa: S608
-            (*map(bind, ids), workspace),
-        )
-        return {one.id: one for one in (_artifact(doc) for (doc,) in rows)}
-
     def artifact_by_id(self, id_: str, *, now: int) -> tuple[str, Artifact] | None:
         """The artifact with this id in any workspace, and the workspace."""
         row = self._one("artifacts", id_, f" AND {_LIVE}", now)

@@ -56,7 +56,7 @@ class Evidence:
             explore,
             lambda deadline: explore(Reading(records, records.text, deadline)),
         )
-        self._store.extraction.tell(page.rows, lambda id_: records.artifact(workspace.id, id_, now=0))
+        self._store.extraction.tell(page.rows, page.artifacts)
         return page
 
     def artifact(self, workspace: Workspace, moment: Moment, identity: str) -> Artifact:

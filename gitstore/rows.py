@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -81,6 +82,19 @@ def artifact_row(row: Row) -> ArtifactRow:
         expires_at,
         bool(more and more[0]),
     )
+
+
+def artifact_columns(rows: Sequence[Row]) -> list[list[Any]]:
+    """The same of many: for each field of `ArtifactRow`, in their order, its values."""
+    if not rows:
+        return [[] for _ in msgspec.structs.fields(ArtifactRow)]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return [
+        [unbind(value) if isinstance(value, bytes) else value for value in column]
+        if bytes in map(type, column)
+        else column
+        for column in columns
+    ]
 
 
 def summarise(states: Mapping[str, tuple[int, int]]) -> Summary:

@@ -16,6 +16,7 @@ from gitstore import artifacts, content, evidence, names, retention, values, wor
 from gitstore.changes import Draft, Outcome
 from gitstore.content import Content
 from gitstore.errors import Conflict, GitstoreError, NotFound
+from gitstore.explorer import ExplorerPage
 from gitstore.extraction import Indexed
 from gitstore.history import TimelineQuery
 from gitstore.model import Artifact, Provenance, Task, Workflow
@@ -259,11 +260,9 @@ class Work:
         )
         return record | {"content_indexed": self.indexed([artifact])[0]}
 
-    def tell_indexed(self, workspace: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Says in rows of the explorer how far search has each content, as `content_indexed`."""
-        self._store.extraction.tell(
-            rows, self._store.catalog.some_artifacts(workspace, [row["id"] for row in rows]).get
-        )
+    def tell_indexed(self, page: ExplorerPage) -> None:
+        """Says in the rows of a page of the explorer how far search has each content, as `content_indexed`."""
+        self._store.extraction.tell(page.rows, page.artifacts)
 
     def add_artifact(
         self, reference: str, new: artifacts.New, who: Provenance, *, task_required: bool = False

@@ -22,7 +22,7 @@ from gitstore.explorer.page import FACET_MAX, Asked, Explored, Sought, artifacts
 from gitstore.explorer.scan import stands
 from gitstore.model import Artifact, Task, Workflow
 from gitstore.query import ExplorerQuery
-from gitstore.rows import artifact_row as read_row
+from gitstore.rows import artifact_columns
 from gitstore.search.index import Index
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Query, Word, parse
 from gitstore.search.ranking import Clock, Matcher
@@ -98,11 +98,10 @@ class Answering:
         found = self._selected(held, query, asked.now, clock)
         start = (query.page - 1) * query.per_page
         page = found.rows[start : start + query.per_page]
-        rows = []
-        for number in page.tolist():
-            artifact = self._whole(asked.workspace, columns.ids[number])
-            if artifact is not None:
-                rows.append((columns.context.row(artifact_row(artifact)), artifact))
+        ids = [columns.ids[number] for number in page.tolist()]
+        whole = self._whole(asked.workspace, ids)
+        shown = [whole[id_] for id_ in ids if id_ in whole]
+        rows = [(columns.context.row(artifact_row(artifact)), artifact) for artifact in shown]
         return Explored(rows, len(found.rows), found.summary, found.filters)
 
     # -- what is in memory ----------------------------------------------------------------------------------------
@@ -138,13 +137,12 @@ class Answering:
             columns = Columns(
                 [self._workflow(doc) for doc in all_of("workflows")],
                 [self._task(doc) for doc in all_of("tasks")],
-                (
-                    read_row(row)
-                    for row in connection.execute(
+                artifact_columns(
+                    connection.execute(
                         "SELECT id, path, content_type, size, created_at, workflow, task, work_item, stage, role,"
                         " expires_at, pinned FROM artifacts WHERE workspace=? ORDER BY created_at DESC, id",
                         (workspace,),
-                    )
+                    ).fetchall()
                 ),
             )
         return _Held(columns, Contents(workspace, columns))
@@ -170,13 +168,14 @@ class Answering:
                 else:
                     columns.remove(id_)
 
-    def _whole(self, workspace: str, id_: str) -> Artifact | None:
-        row = (
-            self._open()
-            .execute("SELECT doc FROM artifacts WHERE id=? AND workspace=?", (bind(id_), workspace))
-            .fetchone()
+    def _whole(self, workspace: str, ids: Sequence[str]) -> dict[str, Artifact]:
+        """Those of some artifacts that are there, by id."""
+        marks = ",".join("?" * len(ids))
+        found = self._open().execute(
+            f"SELECT doc FROM artifacts WHERE id IN ({marks}) AND workspace=?",  # noqa: S608
+            (*map(bind, ids), workspace),
         )
-        return self._artifact(row[0]) if row is not None else None
+        return {artifact.id: artifact for artifact in (self._artifact(doc) for (doc,) in found)}
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
@@ -205,7 +204,7 @@ class Answering:
 
     @staticmethod
     def _mortal(columns: Columns) -> bool:
-        return bool(columns.count) and bool(columns.expires.min() != NEVER)
+        return columns.soonest() != NEVER
 
     def _selected(self, held: _Held, query: ExplorerQuery, now: int, clock: Clock) -> _Selection:
         """Everything that matches, in order; remembered for the other pages of the same question."""
@@ -239,7 +238,7 @@ class _Question:
         columns, query = self._columns, self._query
         mask = columns.live.copy()
         until = NEVER
-        if columns.count and columns.expires.min() != NEVER:
+        if columns.soonest() != NEVER:
             coming = columns.expires[columns.expires > self._now]
             until = int(coming.min()) if len(coming) else NEVER
             mask &= columns.expires > self._now
@@ -254,8 +253,7 @@ class _Question:
                 scores += self._score(part)[rows]
             rows = columns.ranked(rows, scores)
         else:
-            order = columns.order(query.sort)
-            rows = order[mask[order]].astype(np.int64)
+            rows = columns.ordered(mask, query.sort)
         return _Selection(version, until, rows, self._summary(rows), self._filters(rows))
 
     def _filter(self, mask: Mask) -> None:

@@ -19,8 +19,10 @@ from gitstore.explorer.paths import Paths
 from gitstore.model import Task, Workflow
 from gitstore.query import Sort
 from gitstore.rows import ArtifactRow
+from gitstore.search.words import fold
 
 NEVER: Final = np.iinfo(np.int64).max
+_SPARSE: Final = 8  # one row in so many, from where on those are sorted instead of all gone through
 _MANY: Final = 1000  # new rows from where on an order is made anew
 _PARTS: Final = ("flow", "item", "task", "stage", "role", "type")
 Mask = npt.NDArray[np.bool_]
@@ -52,9 +54,14 @@ class _Grown:
 
 
 class Columns:
-    """One workspace. `version` counts up with every change, `grown` with every new row."""
+    """One workspace. `version` counts up with every change, `grown` with every new row.
 
-    def __init__(self, workflows: Iterable[Workflow], tasks: Iterable[Task], rows: Iterable[ArtifactRow]) -> None:
+    `columns` are those of its artifacts, as `rows.artifact_columns` makes them.
+    """
+
+    def __init__(
+        self, workflows: Iterable[Workflow], tasks: Iterable[Task], columns: Sequence[list[Any]] | None = None
+    ) -> None:
         self.version = 0
         self.grown = 0
         self.context = Context()
@@ -79,30 +86,49 @@ class Columns:
         self._created, self._size, self._expires = (_Grown(np.int64) for _ in range(3))
         self._live, self._eligible, self._pinned = (_Grown(np.bool_) for _ in range(3))
         self._orders: dict[Sort, npt.NDArray[np.int32]] = {}
-        self._take(list(rows))
+        self._ranks: dict[Sort, tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]] = {}
+        self._soonest = (-1, NEVER)
+        self.grown = 0
+        if columns is not None:
+            self._take(*columns)
 
-    def _take(self, rows: Sequence[ArtifactRow]) -> None:
+    def _take(
+        self,
+        ids: list[str],
+        paths: list[str],
+        types: list[str],
+        sizes: list[int],
+        created: list[int],
+        flows: list[str | None],
+        tasks: list[str | None],
+        items: list[str | None],
+        stages: list[str | None],
+        roles: list[str | None],
+        _expires: list[int | None],
+        pinned: list[bool],
+    ) -> None:
         """The first rows, all at once."""
-        self.grown = len(rows)
-        self.ids = [row.id for row in rows]
-        self.numbers = {id_: number for number, id_ in enumerate(self.ids)}
-        for row in rows:
-            self.paths.add(folded(row.path), row.path)
-        self._names = [_name(row.path) for row in rows]
+        self.grown = len(ids)
+        self.ids = ids
+        self.numbers = {id_: number for number, id_ in enumerate(ids)}
+        for path in paths:
+            self.paths.add(fold(path), path)
+        self._names = [_name(path) for path in paths]
         shared = self._shared
-        self._owns = [shared.setdefault(own, own) for own in map(_own, rows)]
+        self._owns = [shared.setdefault(own, own) for own in zip(tasks, flows, items, stages, roles, strict=True)]
         self._joined = {own: self._codes(own) for own in shared}
         joined = np.array([self._joined[own] for own in self._owns], np.int32).reshape(-1, 5)
         for place, name in enumerate(_PARTS[:5]):
             self._columns[name].extend(joined[:, place])
-        types = {name: self.types.code(name) for name in dict.fromkeys(row.content_type for row in rows)}
-        self._columns["type"].extend([types[row.content_type] for row in rows])
-        self._created.extend([row.created_at for row in rows])
-        self._size.extend([row.size for row in rows])
-        self._live.extend(np.ones(len(rows), np.bool_))
-        self._eligible.extend([showing.preview_eligible(row.content_type, row.size) for row in rows])
-        self._pinned.extend([row.pinned for row in rows])
-        self._expires.extend(np.full(len(rows), NEVER))
+        codes = {name: self.types.code(name) for name in dict.fromkeys(types)}
+        self._columns["type"].extend([codes[name] for name in types])
+        self._created.extend(created)
+        self._size.extend(sizes)
+        self._live.extend(np.ones(len(ids), np.bool_))
+        shown = {name: showing.preview_mode(name) != "unsupported" for name in codes}
+        self._eligible.extend(np.array([shown[name] for name in types], np.bool_) & (self.size <= showing.PREVIEW_MAX))
+        self._pinned.extend(pinned)
+        self._expires.extend(np.full(len(ids), NEVER))
         for flow in self.context.workflows.values():
             code = self.flows.codes.get(flow.id)
             if code is not None and retention.of(0, flow)[1] is not None:
@@ -283,6 +309,12 @@ class Columns:
         for number in numbers:
             self._join(int(number))
 
+    def soonest(self) -> int:
+        """When the first of all rows expires, in ms; NEVER if none does."""
+        if self._soonest[0] != self.version:
+            self._soonest = self.version, int(self.expires.min()) if self.count else NEVER
+        return self._soonest[1]
+
     # -- order ----------------------------------------------------------------------------------------------------
 
     def order(self, sort: Sort) -> npt.NDArray[np.int32]:
@@ -295,6 +327,20 @@ class Columns:
             new = sorted(range(len(found), self.count), key=key)
             places = [bisect.bisect_left(found, key(number), key=key) for number in new]
             found = self._orders[sort] = np.insert(found, places, np.array(new, np.int32))
+        return found
+
+    def ordered(self, mask: Mask, sort: Sort) -> Numbers:
+        """The rows of a mask in an order other than that of relevance."""
+        order = self.order(sort)
+        rows = np.flatnonzero(mask)
+        if len(rows) * _SPARSE > self.count:
+            return order[mask[order]].astype(np.int64)
+        known, rank = self._ranks.get(sort, (None, order))
+        if known is not order:
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order), dtype=np.int32)
+            self._ranks[sort] = order, rank
+        found: Numbers = rows[np.argsort(rank[rows])]
         return found
 
     def _key(self, sort: Sort) -> Callable[[int], Any]:

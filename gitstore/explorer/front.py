@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from gitstore.database import Unpacker, pack
 from gitstore.errors import StorageFailed
 from gitstore.explorer.joined import row_json
 from gitstore.explorer.page import Explored, ExplorerPage, highlight, sought
 from gitstore.explorer.scan import Reading, Records, Scan, Text
+from gitstore.model import Artifact
 from gitstore.query import ExplorerQuery
 from gitstore.search import Away, Search
 from gitstore.search.documents import Standing
@@ -75,7 +78,8 @@ class Explorer:
             said = text(artifact) if parts is not None and time.monotonic() < until else None
             passage = highlight(row, parts, said) if parts is not None else None
             rows.append(row_json(row, workspace, artifact.metadata, passage))
-        return ExplorerPage(rows, found.total, found.summary, found.filters)
+        shown: list[Artifact | None] = [artifact for _, artifact in found.rows]
+        return ExplorerPage(rows, found.total, found.summary, found.filters, shown)
 
 
 def whole(
@@ -95,13 +99,9 @@ def whole(
         try:
             found = indexed()
             if losses == search.losses or not query.q:
-                return _standing(found, before)
+                return replace(found, standing=before)
         except (Away, StorageFailed) as error:
             log.warning("workspace %s is explored without the search process: %s", workspace, error)
     found = read(time.monotonic() + search.limit)
     after = standing(workspace)
-    return _standing(found, after if after.index == "rebuilding" else Standing("rebuilding", 0.0))
-
-
-def _standing(page: ExplorerPage, standing: Standing) -> ExplorerPage:
-    return ExplorerPage(page.rows, page.total, page.summary, page.filters, standing)
+    return replace(found, standing=after if after.index == "rebuilding" else Standing("rebuilding", 0.0))

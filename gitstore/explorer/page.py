@@ -20,13 +20,15 @@ FACET_MAX = 100
 class ExplorerPage(msgspec.Struct, frozen=True):
     """One page of rows (JSON, as the API shows them); total, summary and filters are of all that matched.
 
-    `standing` says whether the search index has everything; the answer is right in either case.
+    `artifacts` are those of the rows, None for one that went away meanwhile. `standing` says whether the search index has
+    everything; the answer is right in either case.
     """
 
     rows: list[dict[str, Any]]
     total: int
     summary: dict[str, int]
     filters: dict[str, list[Any]]
+    artifacts: list[Artifact | None]
     standing: Standing = Standing()
 
 

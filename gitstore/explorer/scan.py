@@ -90,13 +90,14 @@ class Scan:
             rows = [row for row in rows if found(row)]
         _sort(rows, query.sort, parts)
         start = (query.page - 1) * query.per_page
-        shown = []
+        shown, artifacts = [], list[Artifact | None]()
         for row in rows[start : start + query.per_page]:
             artifact = self._catalog.artifact(workspace, row.artifact.id, now=0)
+            artifacts.append(artifact)
             said = text(artifact) if artifact is not None and query.q else None
             passage = highlight(row, parts, said) if query.q else None
             shown.append(row_json(row, workspace, artifact.metadata if artifact is not None else {}, passage))
-        return ExplorerPage(rows=shown, total=len(rows), summary=_summary(rows), filters=records.filters(rows))
+        return ExplorerPage(shown, len(rows), _summary(rows), records.filters(rows), artifacts)
 
     def count(self, workspace: str, now: int) -> int:
         """How many artifacts the workspace has that have not expired at `now` (ms)."""

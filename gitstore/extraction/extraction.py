@@ -123,9 +123,9 @@ class Extraction:
                 found.append("full" if size <= TEXT_MAX else "partial")
         return found
 
-    def tell(self, rows: Sequence[dict[str, Any]], find: Callable[[str], Artifact | None]) -> None:
+    def tell(self, rows: Sequence[dict[str, Any]], artifacts: Sequence[Artifact | None]) -> None:
         """Says in rows (JSON) of artifacts how far search has each content, as `content_indexed`."""
-        known = [(row, found) for row in rows if (found := find(row["id"])) is not None]
+        known = [(row, found) for row, found in zip(rows, artifacts, strict=True) if found is not None]
         indexed = self.indexed([(one.content_type, one.blob, one.size) for _, one in known])
         for (row, _), how in zip(known, indexed, strict=True):
             row["content_indexed"] = how

@@ -87,7 +87,7 @@ class TermReader:
         self._table: Any = OrderedHashReader(_Mapped(table), len(table))
         path = folder / (segment + POSTINGS)
         self._postings: npt.NDArray[np.uint8] = (
-            np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+            np.asarray(np.memmap(path, np.uint8, "r")) if path.stat().st_size else np.empty(0, np.uint8)
         )
 
     def get(self, term: bytes) -> Posting:

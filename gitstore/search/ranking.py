@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -91,10 +92,12 @@ class Matcher:
         self._most = most
         self.clock = clock
         self._total = max(1, sum(part.count for part in self.parts))
-        length = sum(float(part.lengths.sum()) for part in self.parts)
-        self._average = max(1.0, length / self._total)
         self._rarity: dict[str, float] = {}
         self._lengths: dict[int, npt.NDArray[np.float32]] = {}
+
+    @cached_property
+    def _average(self) -> float:
+        return max(1.0, sum(float(part.lengths.sum()) for part in self.parts) / self._total)
 
     def match(self, node: Query, view: Window, places: Sequence[str] = _EVERY) -> Found:
         """What of a window a query matches, dead documents included."""

@@ -250,7 +250,7 @@ async def list_of_task(call: Call) -> Reply:
 def _explore(call: Call, workspace: str, query: explorer.ExplorerQuery) -> Reply:
     text = call.app.work.text(workspace)
     found = call.app.explorer.explore(workspace, query, int(time.time() * 1000), text)
-    call.app.work.tell_indexed(workspace, found.rows)
+    call.app.work.tell_indexed(found)
     return _explored(found, query)
 
 

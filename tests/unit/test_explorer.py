@@ -19,7 +19,7 @@ from gitstore.explorer.contents import Contents
 from gitstore.explorer.joined import artifact_row
 from gitstore.explorer.scan import Reading
 from gitstore.model import Artifact, Task, Workflow, WorkItem
-from gitstore.rows import Heads
+from gitstore.rows import Heads, artifact_columns
 from gitstore.search import Document, Search
 from gitstore.search.index import Index
 from gitstore.search.query import Word
@@ -274,7 +274,7 @@ def inside(tmp_path):
     """An index as the search process has it, and what says which of the artifacts `a0` to `a4` have a word."""
     index = Index(tmp_path / "index", Quiet(), batch=1000, interval=3600)
     rows = [artifact_row(msgspec.structs.replace(artifact(0)[0], id=f"a{number}")) for number in range(5)]
-    contents = Contents(WS, Columns([], [], rows))
+    contents = Contents(WS, Columns([], [], artifact_columns([msgspec.structs.astuple(row) for row in rows])))
 
     def put():
         for number in range(5):

@@ -80,7 +80,7 @@ class History:
     def pages(self, explorer: Explorer) -> list[ExplorerPage]:
         pages = [explorer.explore(self.id, one, NOW, self.work.text(self.id)) for one in QUERIES]
         for page in pages:
-            self.work.tell_indexed(self.id, page.rows)
+            self.work.tell_indexed(page)
         return pages
 
 
