@@ -20,8 +20,8 @@ FACET_MAX = 100
 class ExplorerPage(msgspec.Struct, frozen=True):
     """One page of rows (JSON, as the API shows them); total, summary and filters are of all that matched.
 
-    `artifacts` are those of the rows, None for one that went away meanwhile. `standing` says whether the search index has
-    everything; the answer is right in either case.
+    `artifacts` are those of the rows, None for one that went away meanwhile. `standing` says whether the search index
+    has everything; the answer is right in either case.
     """
 
     rows: list[dict[str, Any]]
