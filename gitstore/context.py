@@ -21,7 +21,7 @@ from gitstore.model import MEMORY_MAX_BYTES, Fields, Problem
 from gitstore.parsed import Parsed, cached, parse, text_secrets
 from gitstore.reading import Overlay, Reading, Tree, blob_id, shown
 from gitstore.repository.objects import Object
-from gitstore.repository.trees import Difference, TreeEntry
+from gitstore.repository.trees import Difference, TreeEntry, TreeView, encode_path
 from gitstore.repository.worktree import regular
 from gitstore.rules import SPEC_PARTS, Policy
 
@@ -388,18 +388,17 @@ def _memory_entry(path: str, name: str, blob: str, found: Parsed) -> MemoryEntry
     return MemoryEntry(key, path, blob, item, value_json, found.head)
 
 
-def memory_entry(tree: Tree, key: str, policy: Policy) -> MemoryEntry | None:
+def memory_entry(tree: TreeView, key: str, policy: Policy) -> MemoryEntry | None:
     """One key, read by itself; None where the whole folder has to be looked at for it, or there is no such key."""
     name = names.memory_file(key)
     path = f"memory/{name}"
-    listed = {entry.name: entry for entry in tree.entries("memory")}
-    entry = listed.get(name)
+    blob, own = tree.blob(path), encode_path(name)
     # Only a name that is percent-encoded can mean the same key as another one.
-    if entry is None or entry.mode & 0o170000 != 0o100000 or any("%" in other and other != name for other in listed):
+    if blob is None or any(b"%" in other and other != own for other in tree.names("memory")):
         return None
     try:
-        found = cached(entry.id) or parse(entry.id, tree.read(path) or b"", path)
-        made = _memory_entry(path, name, entry.id, found)
+        found = cached(blob) or parse(blob, tree.read(path) or b"", path)
+        made = _memory_entry(path, name, blob, found)
     except (Invalid, Malformed):
         return None
     return made if made is not None and made.key == key and not (found.secrets and policy == "refuse") else None

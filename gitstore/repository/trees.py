@@ -216,6 +216,11 @@ class TreeView:
             for name, node in self.source.tree(node.id).nodes()
         ]
 
+    def names(self, folder: str) -> list[bytes]:
+        """The names of what a folder holds, those of folders with a `/` at the end; empty where there is none."""
+        tree = self._folder(folder)
+        return tree.keys if tree else []
+
     def walk(self) -> Iterator[tuple[str, Node]]:
         """Every file, link and submodule below, with its path."""
         yield from _walk(self.source, self.root, "")
