@@ -25,3 +25,4 @@ def _extend(worker: Worker) -> None:
     explorer = Answering(Path(catalog) if catalog is not None else None, worker.index)
     worker.answers["explore"] = explorer.explore
     worker.listeners["touched"] = explorer.touched
+    worker.ahead = explorer.ahead()

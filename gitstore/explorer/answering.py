@@ -31,6 +31,8 @@ from gitstore.search.worker import Elsewhere
 
 KEEP: Final = 1_000_000
 """Rows whose columns stay in memory, about 400 bytes each."""
+_AHEAD: Final = 250_000  # rows that are read before anybody asks,
+_LARGE: Final = 10_000  # of workspaces that have so many
 _CHANGED: Final = 5000  # changed records of a workspace from where on it is read anew
 _REMEMBERED: Final = 8  # selections a workspace
 Mask = npt.NDArray[np.bool_]
@@ -68,6 +70,29 @@ class Answering:
         self._task: Unpacker[Task] = Unpacker(Task)
         self._artifact: Unpacker[Artifact] = Unpacker(Artifact)
         self._touch = msgspec.msgpack.Decoder(tuple[str, list[tuple[str, str]] | None])
+
+    def ahead(self) -> Iterator[None]:
+        """Reads what the questions to the largest workspaces take, before they are asked; a bounded step at a time."""
+        room = _AHEAD
+        for workspace, count in self._largest():
+            if count > room or workspace in self._held:
+                continue
+            room -= count
+            held = self._workspace(workspace)
+            yield
+            for part in self._index.parts:
+                held.contents.read(part)
+                yield
+
+    def _largest(self) -> list[tuple[str, int]]:
+        if self._catalog is None:
+            return []
+        with self._read() as connection:
+            return connection.execute(
+                "SELECT workspace, count(*) AS many FROM artifacts GROUP BY workspace HAVING many >= ?"
+                " ORDER BY many DESC LIMIT 100",
+                (_LARGE,),
+            ).fetchall()
 
     def touched(self, body: bytes) -> None:
         """Records of a workspace are not as they were; None: any may be."""

@@ -106,6 +106,11 @@ class Contents:
             found[rows[rows >= 0]] = True
         return found
 
+    def read(self, part: Part) -> None:
+        """Finds out beforehand which of its documents are which rows."""
+        if self._workspace in part.spans:
+            self._way(part)
+
     def _way(self, part: Part) -> _Way:
         way = self._ways.get(part)
         if way is None:

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,7 +57,9 @@ class Elsewhere(Exception):
 
 
 class Worker:
-    """Serves one socket until it ends. `answers` and `listeners` are those of the other parts of the process."""
+    """Serves one socket until it ends. `answers` and `listeners` are those of the other parts of the process; `ahead`
+    is what they do while nobody asks for anything, a step at a time.
+    """
 
     def __init__(self, connection: socket.socket, options: Options) -> None:
         self.options = options
@@ -73,6 +75,8 @@ class Worker:
         )
         self.answers: dict[str, Answering] = {"query": self._query, "having": self._having, "proofs": self._proofs}
         self.listeners: dict[str, Listening] = {}
+        self.ahead: Iterator[None] | None = None
+        self._begun = False
         self._stopping: float | None = None
         self._ask = msgspec.msgpack.Decoder(Asked)
 
@@ -95,8 +99,11 @@ class Worker:
                 reading.append(self.index.job.pipe)
             if wait is None or wait > 0.5:
                 gc.collect(1)
-            readable, _ = ready(reading, [self._socket] if self._out else [], wait)
+            ahead = self.ahead if self._begun and self._stopping is None else None
+            readable, _ = ready(reading, [self._socket] if self._out else [], wait if ahead is None else 0.0)
             self._write()
+            if ahead is not None and not readable:
+                self._step(ahead)
             if self.index.job is not None and self.index.job.pipe in readable:
                 self.index.ended()
             if self._socket in readable and not self._read():
@@ -104,6 +111,15 @@ class Worker:
                 return
             if self.index.wait() == 0.0:
                 self.index.turn()
+
+    def _step(self, ahead: Iterator[None]) -> None:
+        try:
+            next(ahead)
+        except StopIteration:
+            self.ahead = None
+        except Exception as error:  # noqa: BLE001  whatever it is, the next question meets it too, and answers for it
+            log.warning("nothing more is read ahead: %s", error)
+            self.ahead = None
 
     def _read(self) -> bool:
         try:
@@ -144,6 +160,7 @@ class Worker:
         elif isinstance(message, messages.Renew):
             index.spoil("it was asked to begin anew")
         elif isinstance(message, messages.Begin):
+            self._begun = True
             index.changes = message.number
             index.epoch += message.epoch  # it may have been lost since it was opened, which the other side counts too
         elif isinstance(message, messages.Stop):

@@ -1,6 +1,7 @@
 import datetime
 import gc
 import re
+import socket
 import time
 import unicodedata
 import weakref
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from gitstore import showing
 from gitstore.catalog import Catalog
 from gitstore.errors import Away, Invalid, TooSlow, WrongShape
-from gitstore.explorer import Explorer, ExplorerQuery, Scan, explore, parse_query
+from gitstore.explorer import Explorer, ExplorerQuery, Scan, answering, explore, parse_query
 from gitstore.explorer.columns import Columns
 from gitstore.explorer.contents import Contents
 from gitstore.explorer.joined import artifact_row
@@ -24,6 +25,7 @@ from gitstore.search import Document, Search
 from gitstore.search.index import Index
 from gitstore.search.query import Word
 from gitstore.search.ranking import Clock, Matcher
+from gitstore.search.worker import Options, Worker
 
 WS = "7a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c21"
 OTHER = "8a3f1c2e-5b7d-4e21-9c38-0d6f5a4b3c22"
@@ -827,3 +829,44 @@ def test_the_columns_follow_what_changes(first, second, asked, ranked, now, shar
             if ranked and query.q:
                 query = msgspec.structs.replace(query, sort="relevance")
             assert Explorer(catalog, search).explore(WS, query, now) == explore(catalog, search, WS, query, now)
+
+
+def test_the_largest_workspaces_are_read_before_anybody_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "_LARGE", 3)
+    monkeypatch.setattr(answering, "_AHEAD", 9)
+    path = tmp_path / "catalog.sqlite"
+    catalog, index = Catalog(path), Index(tmp_path / "index", Quiet(), batch=1000, interval=3600)
+    sizes = {WS: 5, OTHER: 3, "too-many": 7, "too-few": 2}
+    with catalog.batch():
+        for workspace, count in sizes.items():
+            for number in range(count):
+                made = msgspec.structs.replace(artifact(number)[0], id=f"{workspace}-{number}")
+                catalog.put_artifact(workspace, made)
+                index.put(workspace, Document("artifact", made.id, made.path, "zebra"))
+    held = answering.Answering(path, index)
+    for _ in held.ahead():
+        pass
+    assert list(held._held) == ["too-many"]  # the largest comes first, and leaves no room for another
+    monkeypatch.setattr(answering, "_AHEAD", 6)
+    for _ in held.ahead():
+        pass
+    assert list(held._held) == ["too-many", WS]
+    assert held._held[WS].contents._ways[index.parts[0]].rows[:12].max() == 4
+    held._close()
+    catalog.close()
+
+
+def test_a_fault_of_what_is_read_ahead_is_left_to_the_next_question(tmp_path):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(theirs, Options(str(tmp_path / "index"), None, 10, 60.0))
+
+        def ahead():
+            yield
+            raise OSError("gone")
+
+        steps = worker.ahead = ahead()
+        worker._step(steps)
+        assert worker.ahead is steps
+        worker._step(steps)
+        assert worker.ahead is None
