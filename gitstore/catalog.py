@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gitstore import retention
 from gitstore.database import Database, Row, Unpacker, bind, clip, insert, pack, unbind
 from gitstore.directory import Directory, OldSlug, Sort, WorkspaceRow
 from gitstore.model import TASK_ENDED, WORKFLOW_ENDED, Artifact, Task, Workflow
@@ -34,9 +35,11 @@ CREATE TABLE workspaces(id TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE records(id TEXT PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE indexed(workspace TEXT PRIMARY KEY, main TEXT, evidence TEXT) WITHOUT ROWID;
 CREATE TABLE workflows(id TEXT NOT NULL, workspace TEXT NOT NULL, state TEXT NOT NULL, created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL, items INTEGER NOT NULL, doc BLOB NOT NULL, UNIQUE(id, workspace));
+    updated_at INTEGER NOT NULL, items INTEGER NOT NULL, doc BLOB NOT NULL, mortal INTEGER NOT NULL,
+    UNIQUE(id, workspace));
 CREATE INDEX workflows_by_time ON workflows(workspace, created_at DESC, id);
 CREATE INDEX workflows_by_state ON workflows(workspace, state, updated_at, items);
+CREATE INDEX workflows_mortal ON workflows(workspace) WHERE mortal;
 CREATE TABLE tasks(id TEXT NOT NULL, workspace TEXT NOT NULL, workflow TEXT, state TEXT NOT NULL,
     created_at INTEGER NOT NULL, doc BLOB NOT NULL, UNIQUE(id, workspace));
 CREATE INDEX tasks_by_time ON tasks(workspace, created_at, id, state);
@@ -45,6 +48,7 @@ CREATE TABLE artifacts(id TEXT NOT NULL, workspace TEXT NOT NULL, path BLOB NOT 
     size INTEGER NOT NULL, created_at INTEGER NOT NULL, workflow TEXT, task TEXT, work_item TEXT, stage TEXT, role TEXT,
     expires_at INTEGER, scope TEXT, request TEXT, doc BLOB NOT NULL, pinned INTEGER NOT NULL, UNIQUE(id, workspace));
 CREATE INDEX artifacts_by_time ON artifacts(workspace, created_at DESC, id, expires_at);
+CREATE INDEX artifacts_by_workflow ON artifacts(workflow) WHERE workflow IS NOT NULL;
 CREATE INDEX artifacts_by_task ON artifacts(task, created_at, id) WHERE task IS NOT NULL;
 CREATE INDEX artifacts_by_request ON artifacts(scope, request) WHERE request IS NOT NULL;
 CREATE TABLE blobs(oid BLOB PRIMARY KEY, size INTEGER NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;
@@ -201,7 +205,7 @@ class Catalog:
     def put_workflow(self, workspace: str, workflow: Workflow) -> None:
         """Add or replace a workflow of a workspace."""
         self._write(
-            "INSERT OR REPLACE INTO workflows VALUES(?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO workflows VALUES(?,?,?,?,?,?,?,?)",
             (
                 bind(workflow.id),
                 workspace,
@@ -210,6 +214,7 @@ class Catalog:
                 workflow.updated_at,
                 len(workflow.work_items),
                 pack(workflow),
+                int(retention.of(0, workflow)[0]["mode"] != "forever"),
             ),
         )
 

@@ -72,7 +72,7 @@ def find(
     """What matches in these workspaces (ids; None: all), as of `now` (ms). Raises as `Search.query`."""
     standing = store.derived.standing(workspaces[0] if workspaces is not None and len(workspaces) == 1 else None)
     offset = (page - 1) * per_page
-    hits = store.search.query(workspaces, query, kinds=kinds, sort=sort, offset=offset, limit=per_page)
+    hits = store.search.query(workspaces, query, kinds=kinds, sort=sort, offset=offset, limit=per_page, now=now)
     reading = _Reading(store, query, now)
     rows = [row for row in map(reading.row, hits.rows) if row is not None]
     counted = sorted(hits.workspaces.items(), key=lambda one: (-one[1], one[0]))[:PLACES_MAX]

@@ -26,3 +26,4 @@ def _extend(worker: Worker) -> None:
     worker.answers["explore"] = explorer.explore
     worker.listeners["touched"] = explorer.touched
     worker.ahead = explorer.ahead()
+    worker.hidden = explorer.hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -17,17 +18,21 @@ from gitstore.database import Unpacker, bind, pack
 from gitstore.explorer.categories import Category
 from gitstore.explorer.columns import NEVER, Columns
 from gitstore.explorer.contents import Contents
+from gitstore.explorer.expired import Expired
 from gitstore.explorer.joined import Places, artifact_row, folded
 from gitstore.explorer.page import FACET_MAX, Asked, Explored, Sought, artifacts_meant, sought
 from gitstore.explorer.scan import stands
 from gitstore.model import Artifact, Task, Workflow
 from gitstore.query import ExplorerQuery
 from gitstore.rows import artifact_columns
+from gitstore.search.hidden import Hidden
 from gitstore.search.index import Index
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Query, Word, parse
 from gitstore.search.ranking import Clock, Matcher
 from gitstore.search.words import fold, words
 from gitstore.search.worker import Elsewhere
+
+log = logging.getLogger("gitstore.search")
 
 KEEP: Final = 1_000_000
 """Rows whose columns stay in memory, about 400 bytes each."""
@@ -69,6 +74,7 @@ class Answering:
         self._workflow: Unpacker[Workflow] = Unpacker(Workflow)
         self._task: Unpacker[Task] = Unpacker(Task)
         self._artifact: Unpacker[Artifact] = Unpacker(Artifact)
+        self._expired = Expired(self._read)
         self._touch = msgspec.msgpack.Decoder(tuple[str, list[tuple[str, str]] | None])
 
     def ahead(self) -> Iterator[None]:
@@ -97,6 +103,7 @@ class Answering:
     def touched(self, body: bytes) -> None:
         """Records of a workspace are not as they were; None: any may be."""
         workspace, records = self._touch.decode(body)
+        self._expired.touched(workspace)
         held = self._held.get(workspace)
         if held is None:
             return
@@ -104,6 +111,18 @@ class Answering:
             held.changed.update(records)
         if records is None or len(held.changed) > _CHANGED:
             del self._held[workspace]
+
+    def hidden(self, workspaces: Sequence[str] | None, now: int) -> Hidden | None:
+        """The artifacts in workspaces (None: in all) that have expired at `now` (ms)."""
+        if self._catalog is None:
+            return None
+        try:
+            return self._expired.hidden(workspaces, now)
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            # Whoever shows what is found looks at each again: none of them is shown, only counted.
+            log.warning("what has expired cannot be told: %s", error)
+            self._close()
+            return None
 
     def explore(self, body: bytes, clock: Clock) -> bytes:
         """The answer to a question. Raises Elsewhere where the catalog cannot be read, Late."""

@@ -218,13 +218,15 @@ class Search:
         sort: Order = "relevance",
         offset: int = 0,
         limit: int = 20,
+        now: int = 0,
         deadline: float | None = None,
     ) -> Hits:
         """The documents of these workspaces (None: of all) that match, best first, then newest, then by key.
 
         Every document put before the call is seen. `Hits.total` and the counts are exact, over all that matched, also
         where the page is empty; `Hits.kinds` counts as if `kinds` had not been given. Pages do not overlap as long as
-        nothing changes. `deadline` is in seconds from now, at most and by default `self.limit`.
+        nothing changes. Artifacts that have expired at `now` (ms) are left out. `deadline` is in seconds from now, at
+        most and by default `self.limit`.
         Raises TooSlow (SERVICE_UNAVAILABLE) at the deadline, Invalid where a `word*` stands for too many words,
         StorageFailed where the index was just found damaged: it is made again, and the same call succeeds later.
         """
@@ -235,6 +237,7 @@ class Search:
             sort,
             offset,
             limit,
+            now,
         )
         body = self.ask("query", msgspec.msgpack.encode(asked), deadline)
         return msgspec.msgpack.decode(body, type=Hits)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gitstore.search.documents import KINDS, Hit, Hits, Kind, Order
+from gitstore.search.hidden import Hidden
 from gitstore.search.index import Index, Part
 from gitstore.search.postings import Posting
 from gitstore.search.query import FIELDS, And, Field, Literal, Not, Phrase, Prefix, Query, Word
@@ -266,8 +267,9 @@ def query(
     offset: int,
     limit: int,
     clock: Clock,
+    hidden: Hidden | None = None,
 ) -> Hits:
-    """A page of the documents that match; see `Search.query`."""
+    """A page of the documents that match and are not hidden; see `Search.query`."""
     matcher = Matcher(index, clock)
     only = workspaces[0] if workspaces is not None and len(workspaces) == 1 else None
     chosen = np.array([index.code(one) for one in workspaces], np.int32) if workspaces is not None else None
@@ -288,6 +290,9 @@ def query(
         found = matcher.match(wanted, view)
         here = slice(view.low, view.low + view.size)
         mask = found.mask & part.live[here]
+        if hidden is not None:
+            numbers = hidden.numbers(part) - view.low
+            mask[numbers[(numbers >= 0) & (numbers < view.size)]] = False
         codes = part.codes
         if allowed is not None:
             mask &= allowed[codes[here]]

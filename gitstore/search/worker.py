@@ -20,6 +20,7 @@ import msgspec
 
 from gitstore.search import messages, proving, ranking
 from gitstore.search.documents import Hits, Kind, Order
+from gitstore.search.hidden import Hidden
 from gitstore.search.index import Index, passing
 from gitstore.search.query import Phrase, Prefix, Query, Word
 from gitstore.search.ready import ready
@@ -41,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
     order: Order
     offset: int
     limit: int
+    now: int
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -58,7 +60,8 @@ class Elsewhere(Exception):
 
 class Worker:
     """Serves one socket until it ends. `answers` and `listeners` are those of the other parts of the process; `ahead`
-    is what they do while nobody asks for anything, a step at a time.
+    is what they do while nobody asks for anything, a step at a time, and `hidden` says what is not to be found in
+    workspaces (None: in all) at a moment (ms).
     """
 
     def __init__(self, connection: socket.socket, options: Options) -> None:
@@ -76,6 +79,7 @@ class Worker:
         self.answers: dict[str, Answering] = {"query": self._query, "having": self._having, "proofs": self._proofs}
         self.listeners: dict[str, Listening] = {}
         self.ahead: Iterator[None] | None = None
+        self.hidden: Callable[[list[str] | None, int], Hidden | None] | None = None
         self._begun = False
         self._stopping: float | None = None
         self._ask = msgspec.msgpack.Decoder(Asked)
@@ -206,6 +210,7 @@ class Worker:
             asked.offset,
             asked.limit,
             clock,
+            self.hidden(asked.workspaces, asked.now) if self.hidden is not None else None,
         )
         return msgspec.msgpack.encode(hits)
 

@@ -104,6 +104,61 @@ def test_an_artifact_expires_with_the_workflow_of_its_task(store: Store) -> None
     assert [one.id for one in reclaim(store, days=0, now=time.time() + 1) if one.what == "artifact"] == [ARTIFACT]
 
 
+@pytest.mark.parametrize("flushed", [False, True], ids=["in memory", "on disk"])
+def test_what_has_expired_is_not_counted_either(store: Store, flushed: bool) -> None:
+    one, two, work = fill(store, "one"), fill(store, "two"), Work(store)
+    ends = workflows.New("Ends", id="ends", metadata={"artifact_retention": {"mode": "ephemeral"}})
+    days = workflows.New("Days", id="days", metadata={"artifact_retention": {"mode": "days", "days": 2}})
+    work.create_workflow(one, ends, WHO, tasks=[TaskNew("job", workflows.TaskPut(title="Job"))]).result()
+    work.create_workflow(two, days, WHO).result()
+    made: dict[str, list[str]] = {"ends": [], "days": [], "stays": []}
+
+    def add(workspace: str, path: str, **more: Any) -> str:
+        new = artifacts.check(artifacts.New(path, b"the zebra ran", **more))
+        return work.add_artifact(workspace, new, WHO).result().value.id
+
+    for number in range(7):
+        made["ends"].append(
+            add(one, f"e{number}.txt", **({"task_id": "job"} if number % 2 else {"workflow_id": "ends"}))
+        )
+        made["days"].append(add(two, f"d{number}.txt", workflow_id="days"))
+        made["stays"].append(add((one, two)[number % 2], f"s{number}.txt"))
+    if flushed:
+        store.search.flush()
+
+    def found(now: float = 0.0, **more: Any) -> tuple[set[str], int, dict[str, int], dict[str, int]]:
+        page, rows, total = 1, set[str](), None
+        while True:  # pages are as full as they say
+            got = find(
+                store, parse_strict("zebra"), now=int(1000 * (now or time.time())), page=page, per_page=4, **more
+            )
+            assert total in (None, got.total)
+            total = got.total
+            assert len(got.rows) == min(4, max(0, total - 4 * (page - 1)))
+            rows |= {row.id for row in got.rows}
+            if 4 * page >= total:
+                return rows, total, got.kinds, {place.id: count for place, count in got.places}
+            page += 1
+
+    def all_of(*names: str) -> set[str]:
+        return {id_ for name in names for id_ in made[name]}
+
+    assert found() == (all_of("ends", "days", "stays"), 21, {"artifact": 21}, {one: 11, two: 10})
+    work.update_workflow("ends", workflows.Patch(state="completed"), WHO).result()
+    assert found() == (all_of("days", "stays"), 14, {"artifact": 14}, {one: 4, two: 10})
+    assert found(workspaces=[one])[0] == set(made["stays"][::2])
+    later = time.time() + 3 * 86_400
+    assert found(later) == (all_of("stays"), 7, {"artifact": 7}, {one: 4, two: 3})
+    assert found()[1] == 14, "what is asked for now is as of now"
+    pinned = made["days"][3]
+    work.pin_artifact(two, work.artifact(two, pinned), True, WHO).result()
+    assert found(later)[0] == {*all_of("stays"), pinned}
+    work.update_workflow("ends", workflows.Patch(state="active"), WHO).result()
+    assert found()[0] == all_of("ends", "days", "stays")
+    work.update_workflow("days", workflows.Patch(metadata={}), WHO).result()
+    assert found(later)[0] == all_of("ends", "days", "stays")
+
+
 def test_the_records_of_another_workspace_are_not_meant(store: Store) -> None:
     one, two = fill(store, "one"), fill(store, "two")
     Work(store).create_workflow(two, workflows.New("Run", id="run"), WHO, tasks=[
