@@ -24,7 +24,7 @@ CACHED: Final = 1 << 20
 _CHAIN_MAX: Final = 10_000
 _Found = tuple[int, bytes]
 # What was made of deltas lately, and their bases, by pack and place: neighbours are made of them again.
-_made: Final[Bounded[tuple[tuple[int, int], int], _Found]] = Bounded(32 << 20)
+_made: Final[Bounded[tuple[tuple[int, int, int], int], _Found]] = Bounded(32 << 20)
 
 
 class _Pack:
@@ -34,7 +34,7 @@ class _Pack:
         self._path = f"{stem}.pack"
         self._index: PackIndex = load_pack_index(f"{stem}.idx", SHA1)
         self._data: mmap.mmap | None = None
-        self.mark = (0, 0)
+        self.mark = (0, 0, 0)
 
     @property
     def data(self) -> mmap.mmap:
@@ -42,7 +42,7 @@ class _Pack:
         if self._data is None:
             with open(self._path, "rb") as file:
                 state = os.fstat(file.fileno())
-                self.mark = state.st_ino, state.st_mtime_ns
+                self.mark = state.st_dev, state.st_ino, state.st_mtime_ns
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._data
 
