@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from gitstore import paths
@@ -22,6 +23,7 @@ _COMMIT = re.compile(
     rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author (?!<)" + _PERSON + rb"committer (?!<)" + _PERSON
 )
 _NOTHING = b"\0" * 20
+_USUAL = 255  # bytes of a name
 _TAGS = 10  # tags of tags that are followed
 
 Seen = Callable[[Oid, int, str, bytes], None]
@@ -69,6 +71,16 @@ def _commit(data: bytes) -> tuple[list[str], list[Link]]:
     return [], [*links, Link(Oid(bytes.fromhex(match[1].decode())), TREE, "")]
 
 
+def _named(name: bytes) -> tuple[str, bool]:
+    """A name as it is shown, and whether no tree may have it."""
+    text = decode_path(name)
+    bad = name in (b"", b".", b"..") or b"/" in name or paths.means_git(text)
+    return text.encode("utf-8", "replace").decode(), bad
+
+
+_known = lru_cache(16_384)(_named)  # a tree of many names comes again with each change of one of them
+
+
 def _tree(data: bytes, path: str) -> tuple[list[str], list[Link]]:
     faults: list[str] = []
     links: list[Link] = []
@@ -79,7 +91,7 @@ def _tree(data: bytes, path: str) -> tuple[list[str], list[Link]]:
             break
         end = found.end()
         mode, name, oid = found.groups()
-        shown = decode_path(name).encode("utf-8", "replace").decode()
+        shown, bad = _known(name) if len(name) <= _USUAL else _named(name)
         key = name + b"/" if mode == b"40000" else name
         if mode not in _MODES:
             faults.append(f"`{shown}` has the mode {mode.decode()}, which git does not know")
@@ -87,7 +99,7 @@ def _tree(data: bytes, path: str) -> tuple[list[str], list[Link]]:
             faults.append(f"`{shown}` is in it twice")
         elif key <= last:
             faults.append("its entries are not in order")
-        if name in (b"", b".", b"..") or b"/" in name or paths.means_git(decode_path(name)):
+        if bad:
             faults.append(f"`{shown}` is a name that no tree may have")
         if oid == _NOTHING:
             faults.append(f"`{shown}` names the null object")

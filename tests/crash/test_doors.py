@@ -106,7 +106,7 @@ def at_rest(server: Server, folder: Path) -> list[str]:
         found.append(f"locks are left: {locks}")
     if list((server.data / "journal").iterdir()):
         found.append("an orderly stop left something to recover")
-    done = started.run("verify", "--data", server.data)
+    done = started.run("verify", "--data", server.data, timeout=600)  # a long soak makes tens of thousands of commits
     if done.returncode != 0:
         found.append(f"gitstore verify: {done.stdout[-1500:]}{done.stderr[-1500:]}")
     return found
