@@ -135,6 +135,7 @@ class Answering:
 
     def _explore(self, asked: Asked, clock: Clock) -> Explored:
         held = self._workspace(asked.workspace)
+        clock = clock.within(asked.limit)
         columns, query = held.columns, asked.query
         if query is None:
             mask = columns.live if not self._mortal(columns) else columns.live & (columns.expires > asked.now)

@@ -85,7 +85,7 @@ class Contents:
 
     def having(self, node: Word | Phrase | Prefix, matcher: Matcher) -> Mask:
         """Which rows have a word, a phrase, or a word that begins so in their content. Raises as the matcher."""
-        found = np.zeros(self._columns.count, np.bool_)
+        found = np.zeros(self._columns.count + 1, np.bool_)  # the last one takes what is no row
         for part in matcher.parts:
             if self._workspace not in part.spans:
                 continue
@@ -102,9 +102,8 @@ class Contents:
                 continue
             if isinstance(part, Tail) or part.alive < part.count:
                 numbers = numbers[part.live[numbers]]
-            rows = way.rows[numbers - np.uint32(way.low)]
-            found[rows[rows >= 0]] = True
-        return found
+            found[way.rows[numbers - np.uint32(way.low)]] = True
+        return found[:-1]
 
     def read(self, part: Part) -> None:
         """Finds out beforehand which of its documents are which rows."""

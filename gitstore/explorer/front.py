@@ -22,6 +22,8 @@ from gitstore.search.query import parse
 
 log = logging.getLogger("gitstore.explorer")
 
+_READING: Final = 30.0  # seconds that the columns of a workspace may take which that process has not read yet
+_REMEMBERED: Final = 10_000  # workspaces
 _PATIENCE: Final = 2.0  # seconds for a search process that starts, before it is done without
 
 _explored: Unpacker[Explored] = Unpacker(Explored)
@@ -41,6 +43,7 @@ class Explorer:
         self._search = search
         self._standing = standing
         self._scan = Scan(catalog, search)
+        self._read: set[tuple[int | None, str]] = set()  # search process and workspace, whose columns it has
 
     def explore(self, workspace: str, query: ExplorerQuery, now: int, text: Text = lambda _: None) -> ExplorerPage:
         """The page of a workspace's artifacts that the query asks for, at `now` (ms).
@@ -65,7 +68,14 @@ class Explorer:
             return self._scan.count(workspace, now)
 
     def _ask(self, workspace: str, query: ExplorerQuery | None, now: int) -> Explored:
-        body = self._search.ask("explore", pack((workspace, now, query)), patience=_PATIENCE)
+        search = self._search
+        asked = pack((workspace, now, query, search.limit))
+        first = (search.process, workspace) not in self._read
+        body = search.ask("explore", asked, search.limit + _READING if first else None, patience=_PATIENCE)
+        if first:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+            self._read.add((search.process, workspace))
         return _explored(body)
 
     def _columns(self, workspace: str, query: ExplorerQuery, now: int, text: Text) -> ExplorerPage:

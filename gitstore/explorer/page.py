@@ -33,11 +33,14 @@ class ExplorerPage(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
-    """A question to the explorer; without a query, for the count alone."""
+    """A question to the explorer; without a query, for the count alone. `limit`: seconds that the answer may take, once
+    what the workspace has is in memory.
+    """
 
     workspace: str
     now: int
     query: ExplorerQuery | None
+    limit: float
 
 
 class Explored(msgspec.Struct, frozen=True, array_like=True):

@@ -53,6 +53,10 @@ class Clock:
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
 
+    def within(self, seconds: float) -> Clock:
+        """One that ends in so many seconds, if this one does not end sooner."""
+        return Clock(min(self._deadline, time.monotonic() + seconds))
+
     def check(self) -> None:
         """Call it between any two things that take long."""
         if time.monotonic() > self._deadline:
