@@ -60,6 +60,7 @@ class Folders:
         """Takes in a folder that came to rest and is no workspace; the seconds until another look is needed."""
         store = self._store
         if not store.stranger(folder):
+            self._twin(folder)
             return None
         place = store.layout.workspaces / folder
         changed = _changed(str(place))
@@ -92,6 +93,18 @@ class Folders:
                     error.message,
                 )
         return None
+
+    def _twin(self, folder: str) -> None:
+        """Tells of a copy that had not said yet whose it is when all folders were looked at: it was being made."""
+        store = self._store
+        identity = store.owner(folder) if store.holder(folder) is None else None
+        if identity is None or store.catalog.workspace(identity) is None:
+            return
+        current, known = store.folder_of(identity), self._copies.get(identity, ())
+        if current in (None, folder) or folder in known:
+            return
+        if self._is(current, identity) and self._is(folder, identity):
+            self._tell(identity, [*known, folder])
 
     def reconcile(self) -> float | None:
         """Finds every workspace's folder; the seconds until another look is needed."""

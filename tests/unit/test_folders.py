@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,25 @@ def test_a_workspace_whose_folder_is_gone_is_not_listed(tmp_path: Path) -> None:
         Folders(store, settle=0.0).reconcile()
         with pytest.raises(NotFound):
             store.load("moved")
+
+
+def test_a_copy_that_was_being_made_when_all_were_looked_at_is_told(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "data") as store:
+        identity = fill(store, "shop")
+        assert store.publisher.publish(store.load("shop"))
+        place, folders = store.layout.workspaces, Folders(store, settle=0.0)
+        shutil.copytree(place / "shop", place / "copy")
+        (place / "copy/.git/gitstore/id").unlink()
+        folders.reconcile()
+        (place / "copy/.git/gitstore/id").write_text(identity)
+
+        def told() -> list[tuple[str, str]]:
+            return [(problem.kind, problem.path) for problem in store.load(identity).visible.problems]
+
+        assert told() == []
+        for folder in ("shop", "copy", "copy"):
+            assert folders.look(folder) is None
+        assert told() == [("duplicate_id", "copy")]
+        shutil.rmtree(place / "copy")
+        folders.reconcile()
+        assert told() == []
