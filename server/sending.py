@@ -44,11 +44,19 @@ def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIter
     return cut
 
 
-def found_sound(path: str) -> None:
-    """The file at this path was just written, hashed on the way, or read and found to be what it should."""
-    if len(_sound) >= _KEPT:
-        _sound.clear()
-    _sound[_mark(path)] = time.monotonic()
+def found_sound(path: str, mark: tuple[int, ...] | None = None) -> None:
+    """The file at this path was just written, hashed on the way, or read and found to be what it should.
+
+    With a `mark` it counts only if the file is still the one that had it.
+    """
+    try:
+        now = _mark(path)
+    except OSError:
+        return  # its workspace was renamed or deleted meanwhile: nothing is remembered of it
+    if mark in (None, now):
+        if len(_sound) >= _KEPT:
+            _sound.clear()
+        _sound[now] = time.monotonic()
 
 
 class _Pace:
@@ -73,8 +81,7 @@ def _whole(content: Content, pace: _Pace) -> Iterator[bytes]:
         yield from _range(content.open, 0, content.size, pace)
         return
     yield from content.chunks(_PIECE)
-    if mark == _mark(path):
-        found_sound(path)
+    found_sound(path, mark)
 
 
 def _mark(path: str) -> tuple[int, ...]:

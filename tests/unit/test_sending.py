@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +53,20 @@ def test_a_file_that_is_too_short_is_not_sent_as_if_it_were_whole() -> None:
     with pytest.raises(Damaged, match="2 bytes too early"):
         list(sending._range(lambda: io.BytesIO(b"12345678"), 3, 10, sending._Pace()))
     assert b"".join(sending._range(lambda: io.BytesIO(b"12345678"), 3, 8, sending._Pace())) == b"45678"
+
+
+def test_what_was_found_sound_counts_for_that_very_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_sound", {})
+    path = tmp_path / "object"
+    sending.found_sound(str(path))  # it was renamed with its workspace: an upload that is kept does not fail for that
+    assert not sending._sound
+    path.write_bytes(b"one")
+    mark = sending._mark(str(path))
+    path.write_bytes(b"other")
+    sending.found_sound(str(path), mark)
+    assert not sending._sound
+    sending.found_sound(str(path))
+    assert list(sending._sound) == [sending._mark(str(path))]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
