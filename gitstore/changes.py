@@ -27,6 +27,7 @@ from gitstore.repository import journal
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.objects import Blob, Object, Oid
 from gitstore.repository.repository import Repository
+from gitstore.repository.standing import Standing
 from gitstore.repository.trees import FILE_MODE, Difference, Node, TreeView, encode_path, rewrite
 from gitstore.secrets import Vault, encode_file
 from gitstore.snapshot import Line, Snapshot
@@ -216,6 +217,15 @@ class Change(journal.Entry):
         self.pending.fail(error)
 
 
+class Placed(NamedTuple):
+    """Changes that were published, and are looked at once more before the journal forgets them."""
+
+    standing: Standing
+    entries: list[journal.Entry]
+    at: float
+    """When they were (time.monotonic)."""
+
+
 class Workspace:
     """One workspace that is in memory: its newest state, its durable state, and what waits for publication."""
 
@@ -233,6 +243,7 @@ class Workspace:
         self.tip = snapshot
         self.visible = snapshot
         self.unpublished: deque[Change] = deque()
+        self.placed: deque[Placed] = deque()  # under `publishing`
         self.since = 0.0  # when the oldest unpublished change became durable (time.monotonic)
         self.latest = 0.0
         self.joins = 0  # how often a branch was taken in that somebody's git had moved

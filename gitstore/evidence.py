@@ -34,7 +34,7 @@ TASK_STATES: tuple[str, ...] = get_args(TaskState)
 
 Part = Literal["workflow", "task", "artifact"]
 # Artifacts that were added lately, by the ids of their document's and their content's blob.
-_added: Final[Bounded[tuple[str | None, str | None], Artifact]] = Bounded(8 << 20)
+_added: Final[Bounded[tuple[str | None, str | None], Artifact]] = Bounded("artifacts", 8 << 20)
 T = TypeVar("T")
 Moment = TypeVar("Moment", int, None)
 

@@ -6,6 +6,7 @@ a look takes, and whatever goes wrong in one workspace is logged and tried again
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -175,7 +176,10 @@ def _many(objects: str) -> bool:
     names = gathering.stems(objects)
     if len(names) < PACKS:
         return False
-    sizes = [os.path.getsize(f"{objects}/pack/{name}.pack") for name in names]
+    try:
+        sizes = [os.path.getsize(f"{objects}/pack/{name}.pack") for name in names]
+    except FileNotFoundError:
+        return False  # they are being folded just now
     return 3 * max(sizes) <= 2 * sum(sizes)
 
 
@@ -183,5 +187,8 @@ def _sweep(store: Store, objects: str) -> None:
     """Removes what a git that was killed left half-written."""
     now = time.time()
     for entry in os.scandir(f"{objects}/pack"):
-        if entry.name.startswith(("tmp_", ".tmp-")) and now - entry.stat(follow_symlinks=False).st_mtime > _STALE:
-            store.disk.unlink(entry.path)
+        if not entry.name.startswith(("tmp_", ".tmp-")):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # it gets its real name just now
+            if now - entry.stat(follow_symlinks=False).st_mtime > _STALE:
+                store.disk.unlink(entry.path)

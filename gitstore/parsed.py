@@ -5,16 +5,14 @@ A blob's id is a hash of its bytes, so what is kept here can never be out of dat
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final, NamedTuple
 
 from gitstore import credentials, documents, schemas, values
+from gitstore.bounded import Bounded
 from gitstore.credentials import Found
 
 TEXT_MAX: Final = 1_048_576
 """Text files up to this many bytes are searched for credentials."""
-
-_BUDGET: Final = 32 * 1024 * 1024
 
 
 class Parsed(NamedTuple):
@@ -27,49 +25,20 @@ class Parsed(NamedTuple):
     secrets: tuple[Found, ...]
 
 
-class _Cache:
-    """Bounded by the bytes of the documents it holds; the oldest go first."""
-
-    def __init__(self, budget: int) -> None:
-        self._held: dict[str, tuple[Any, int]] = {}
-        self._room = budget
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Any:
-        found = self._held.get(key)
-        return None if found is None else found[0]
-
-    def put(self, key: str, value: Any, size: int) -> None:
-        with self._lock:
-            if key in self._held:
-                return
-            self._held[key] = (value, size)
-            self._room -= size
-            while self._room < 0 and len(self._held) > 1:
-                oldest = next(iter(self._held))
-                self._room += self._held.pop(oldest)[1]
-
-    def clear(self) -> None:
-        with self._lock:
-            self._room += sum(size for _, size in self._held.values())
-            self._held.clear()
-
-
-_documents = _Cache(_BUDGET)
-_texts = _Cache(_BUDGET)
+_documents: Final[Bounded[str, Parsed]] = Bounded("documents", 32 << 20)
+_texts: Final[Bounded[str, tuple[Found, ...]]] = Bounded("texts", 8 << 20)
 
 
 def cached(blob: str) -> Parsed | None:
     """The document in the blob with this id, if it was read or remembered lately."""
-    found: Parsed | None = _documents.get(blob)
-    return found
+    return _documents.get(blob)
 
 
 def parse(blob: str, data: bytes, path: str) -> Parsed:
     """Reads `data`, the content of `blob`. Raises documents.DocumentError (naming `path`) or Malformed."""
     value = documents.load(data, path)
     found = Parsed(value, values.encode(value), head(data, value), tuple(credentials.find(value)))
-    _documents.put(blob, found, 200 + 3 * len(data))
+    _documents.put(blob, found, _size(data))
     return found
 
 
@@ -79,12 +48,16 @@ def remember(blob: str, value: Any, json: bytes, *, head: bytes | None, checked:
     `head` is as in Parsed. `checked` says that it holds no credential; otherwise it is searched for them here.
     """
     secrets = () if checked else tuple(credentials.find(value))
-    _documents.put(blob, Parsed(value, json, head, secrets), 200 + 3 * len(json))
+    _documents.put(blob, Parsed(value, json, head, secrets), _size(json))
+
+
+def _size(text: bytes) -> int:
+    return 400 + 5 * len(text)  # of small values; those of long texts take less
 
 
 def text_secrets(blob: str, data: bytes) -> tuple[Found, ...]:
     """The credentials in a file's content: text (UTF-8 without NUL) of at most 1 MiB is searched, nothing else is."""
-    known: tuple[Found, ...] | None = _texts.get(blob)
+    known = _texts.get(blob)
     if known is not None:
         return known
     found: tuple[Found, ...] = ()
@@ -93,7 +66,7 @@ def text_secrets(blob: str, data: bytes) -> tuple[Found, ...]:
             found = tuple(credentials.find_text(data.decode()))
         except UnicodeDecodeError:
             found = ()  # not text
-    _texts.put(blob, found, 1000)
+    _texts.put(blob, found, 400 + 500 * len(found))
     return found
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from gitstore import values
-from gitstore.changes import Change, Workspace
-from gitstore.errors import GitstoreError, Unavailable
+from gitstore.changes import Change, Placed, Workspace
+from gitstore.errors import Damaged, GitstoreError, Unavailable
 from gitstore.joining import take_in
 from gitstore.model import Problem
 from gitstore.repository.disk import Disk
@@ -24,11 +24,14 @@ from gitstore.repository.journal import Entry, Journal, gathered
 from gitstore.repository.lives import ASIDE
 from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign
+from gitstore.repository.standing import collecting, stands
 
 QUIET = 0.1  # seconds without a change before a workspace is published
 LATEST = 1.0  # seconds after which it is published although changes keep coming
 CHECKPOINT = 5.0  # seconds between two checkpoints
 CHECKPOINT_BYTES = 8 << 20
+AGE = 1.0  # seconds after which what was published is looked at once more
+AGE_BYTES = 64 << 20  # of it in one workspace, from where on it waits for no git that cleans up
 SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
 _RETRY = 0.5  # seconds before another try after a failure or a lock
 
@@ -69,6 +72,7 @@ class Publisher:
         self._joined = joined
         self._dirty: dict[str, Workspace] = {}
         self._again: dict[str, float] = {}
+        self._placed: dict[str, Workspace] = {}
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="gitstore-publisher", daemon=True)
@@ -121,6 +125,7 @@ class Publisher:
                 if stopping or self._due(workspace, now):
                     self._try(workspace)
             if stopping:
+                self._look_again(stopping=True)
                 return
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
@@ -141,6 +146,7 @@ class Publisher:
             try:
                 if not self.publish(workspace):
                     raise Unavailable(f"somebody's git holds a lock in {workspace.repository.root}")
+                self._look(workspace, time.monotonic())
                 workspace.repository.database.close()
                 self._disk.rename(workspace.repository.root, target)
             except Exception as error:  # noqa: BLE001  (as in _try: tried again, and the others must not wait)
@@ -197,7 +203,46 @@ class Publisher:
                 # A folder that is being moved, or a ref that is being written: the next sweep looks again.
                 log.debug("workspace %s cannot be looked at: %s", workspace.id, error)
 
+    def _look_again(self, *, stopping: bool = False) -> None:
+        """Looks once more at what was published (repository.standing), and tells the journal that it is there.
+
+        While a git cleans up that is put off; where the store stops, the next start then replays it.
+        """
+        with self._wake:
+            waiting = list(self._placed.values())
+        until = time.monotonic() - (0.0 if stopping else AGE)
+        for workspace in waiting:
+            size = sum(one.standing.size for one in tuple(workspace.placed))
+            if collecting(workspace.repository.git) and size <= AGE_BYTES:
+                continue
+            try:
+                self._look(workspace, until)
+            except Exception as error:  # noqa: BLE001  (as in _try: the next checkpoint tries again)
+                log.warning("what was published of workspace %s cannot be looked at: %s", workspace.id, error)
+
+    def _look(self, workspace: Workspace, until: float) -> None:
+        """The same for what was published of a workspace before `until`. Raises OSError, Damaged."""
+        with workspace.publishing:
+            self._mend(workspace)
+            while workspace.placed and workspace.placed[0].at <= until:
+                self._journal.published(workspace.placed.popleft().entries)
+            with self._wake:
+                if not workspace.placed:
+                    self._placed.pop(workspace.id, None)
+
+    def _mend(self, workspace: Workspace) -> int:
+        """Writes again what is missing of what was published just now; how many objects. Raises OSError, Damaged."""
+        repository = workspace.repository
+        missing = [one.standing for one in workspace.placed if not stands(repository.database.objects, one.standing)]
+        if not missing or repository.belongs_to() != workspace.id:  # its folder was removed, or is elsewhere
+            return 0
+        count = repository.database.mend(missing)
+        if count:
+            log.warning("%s: %d objects that somebody's git removed were written again", repository.root, count)
+        return count
+
     def _checkpoint(self) -> None:
+        self._look_again()
         self._journal.rotate()
         try:
             self._journal.checkpoint(self._root)
@@ -220,6 +265,10 @@ class Publisher:
                     continue
                 except (RefLocked, IndexLocked):
                     return False
+                except Damaged:
+                    if not self._mend(workspace):
+                        raise
+                    continue
                 self.published += len(batch)
                 return True
         raise Unavailable(f"the branches of {workspace.repository.root} keep being moved by somebody else")
@@ -250,7 +299,7 @@ class Publisher:
             heads.update(change.heads)
         objects = [item for change in batch for item in change.objects]
         keep, taken = gathered((change.kept, change.taken) for change in batch)
-        repository.publish(objects, heads, keep=keep, taken=taken)
+        standing = repository.publish(objects, heads, keep=keep, taken=taken)
         sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
         if sealed is not None:
             self._disk.overwrite(f"{self._secrets}/{workspace.id}.new", sealed, 0o600)
@@ -260,5 +309,8 @@ class Publisher:
             workspace.unpublished.popleft()
         if workspace.unpublished:
             workspace.since = time.monotonic()
-        self._journal.published(list(batch))
+        if batch:
+            workspace.placed.append(Placed(standing, list(batch), time.monotonic()))
+            with self._wake:
+                self._placed[workspace.id] = workspace
         repository.database.fold()

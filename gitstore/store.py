@@ -603,7 +603,8 @@ class Store:
         for identity in list(self._hot)[:-1]:  # never the one that was asked for just now
             if len(self._hot) <= self.options.hot:
                 return
-            if self._hot[identity].close():
+            workspace = self._hot[identity]
+            if not workspace.placed and workspace.close():
                 self._hot.pop(identity).repository.database.close()
 
     def _submit(self, entry: journal.Entry) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gitstore import values
+from gitstore.bounded import held
 from server import git_http, lfs_http, openapi
 from server.call import Call
 from server.dispatch import App
@@ -140,3 +141,4 @@ def _watch(app: App, store: Store) -> None:
         gauge("maintenance_reclaimed_bytes", "Bytes that this gave back", lambda: float(done.reclaimed_bytes))
         gauge("maintenance_failures", "Workspaces that could not be looked after", lambda: float(done.failures))
     gauge("workspaces_in_memory", "Workspaces that are in memory", lambda: float(store.in_memory))
+    app.metrics.gauges("cache_bytes", "Memory that is kept for what may be read again, by what it is", "cache", held)

@@ -59,6 +59,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._tallies: list[Tally] = []
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._families: list[tuple[str, str, str, Callable[[], dict[str, int]]]] = []
         self._times: list[Times] = []
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -74,6 +75,10 @@ class Metrics(Collector):
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A figure of another part of the program: `gitstore_<name>`, read at each scrape."""
         self._gauges.append((f"gitstore_{name}", text, read))
+
+    def gauges(self, name: str, text: str, label: str, read: Callable[[], dict[str, int]]) -> None:
+        """The same for several, each with its own value of `label`."""
+        self._families.append((f"gitstore_{name}", text, label, read))
 
     def times(self, name: str, text: str) -> Times:
         """A new histogram: `gitstore_<name>_seconds`."""
@@ -104,6 +109,11 @@ class Metrics(Collector):
         for name, text, read in self._gauges:
             gauge = GaugeMetricFamily(name, text)
             gauge.add_metric((), read())
+            yield gauge
+        for name, text, label, read_all in self._families:
+            gauge = GaugeMetricFamily(name, text, labels=(label,))
+            for value, figure in sorted(read_all().items()):
+                gauge.add_metric((value,), float(figure))
             yield gauge
 
     def render(self) -> bytes:

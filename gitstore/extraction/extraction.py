@@ -69,7 +69,7 @@ class Extraction:
         self._lock = threading.RLock()  # around what waits and what is put: a text must not come after its document
         self._put = 0  # the number of the last entry that was put with its text
         self._safe = 0  # and of the last that the index has on disk: up to there nothing waits any more
-        self._plain: Bounded[tuple[str, str], Extracted] = Bounded(_PLAIN_BYTES)
+        self._plain: Bounded[tuple[str, str], Extracted] = Bounded("plain texts", _PLAIN_BYTES)
         self._work = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="extract", daemon=True)

@@ -14,6 +14,7 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
 from gitstore.repository.packed import CACHED, Packed
 from gitstore.repository.packs import FOLD_AT, fold, read_loose, write_loose, write_pack
+from gitstore.repository.standing import Standing, standing
 from gitstore.repository.trees import Tree
 
 _FEW = 12  # objects; up to here files of their own are cheaper than a pack and its index
@@ -23,12 +24,12 @@ class TreeCache:
     """Trees by id, shared by all repositories (an id says everything about its content), bounded in bytes."""
 
     def __init__(self, limit: int = 64 << 20) -> None:
-        self._trees: Bounded[Oid, Tree] = Bounded(limit)
+        self._trees: Bounded[Oid, Tree] = Bounded("trees", limit)
         self.get = self._trees.get
 
     def put(self, oid: Oid, tree: Tree) -> None:
         """Keeps a tree; the oldest make room."""
-        self._trees.put(oid, tree, 3 * len(tree.data) + 200)
+        self._trees.put(oid, tree, 4 * len(tree.data) + 600)
 
 
 class Database:
@@ -154,21 +155,36 @@ class Database:
         for item in items:
             self._fresh.pop(item.id, None)
 
-    def publish(self, items: Iterable[Object]) -> None:
-        """Writes objects to disk, unsynced: loose ones if they are few, else one pack."""
+    def publish(self, items: Iterable[Object]) -> Standing:
+        """Writes objects to disk, unsynced: loose ones if they are few, else one pack. Returns where they are."""
         wanted = list({item.id: item for item in reversed(list(items))}.values())[::-1]  # the first of each id
         if len(wanted) <= _FEW:
-            for item in wanted:
-                write_loose(self._disk, self.objects, self.scratch, item)
-        else:
-            self.write_entries(_entries(wanted))
+            return standing([write_loose(self._disk, self.objects, self.scratch, item) for item in wanted], wanted)
+        index = self.write_entries(_entries(wanted))
+        return standing([index], wanted)
+
+    def mend(self, placed: Iterable[Standing]) -> int:
+        """Writes again, as one pack, what was published and is not there any more; how many objects that were."""
+        packed = Packed(self.objects)  # as it is now: a pack that is open still shows what was removed with it
+        with self._lock:
+            self._close()
+        try:
+            missing = [
+                item for one in placed for item in one.items
+                if not packed.has(item.id) and read_loose(self.objects, item.id) is None
+            ]  # fmt: skip
+        finally:
+            packed.close()
+        self.write_entries((item.id, item.base, item.entry()) for item in missing)
+        return len(missing)
 
     def write(self, item: Object) -> None:
         """Writes one object to disk that no journal has: as a whole, or not at all."""
         write_loose(self._disk, self.objects, self.scratch, item, synced=True)
 
-    def write_entries(self, entries: Iterable[tuple[Oid, Oid | None, bytes]], *, force: bool = False) -> None:
+    def write_entries(self, entries: Iterable[tuple[Oid, Oid | None, bytes]], *, force: bool = False) -> str:
         """Writes pack entries (id, base of a delta, bytes) as one pack, in an order in which bases come first.
+        Returns its index, below `objects`; nothing for no entries.
 
         A base that has not come yet goes in whole, even if it comes later as a delta: tree A changed to B and back
         to A would else be two deltas of each other.
@@ -181,9 +197,11 @@ class Database:
                 kind, data = self.get(base)
                 pack[base] = Object(kind, data, oid=base).entry()
             pack[oid] = entry
-        if pack:
-            write_pack(self._disk, self.objects, self.scratch, pack, force=force)
-            self._packs_written += 1
+        if not pack:
+            return ""
+        index = write_pack(self._disk, self.objects, self.scratch, pack, force=force)
+        self._packs_written += 1
+        return index.removeprefix(f"{self.objects}/")
 
     def arrived(self) -> None:
         """A pack that others made was put among the repository's. It is found when an object of it is asked for."""
@@ -202,7 +220,10 @@ class Database:
         stems = [name[:-4] for name in names if name.endswith(".idx") and name[:-4] not in kept]
         if len(stems) < FOLD_AT:
             return 0
-        count = fold(self._disk, self.objects, self.scratch, stems)
+        try:
+            count = fold(self._disk, self.objects, self.scratch, stems)
+        except FileNotFoundError:
+            return 0  # somebody's git repacked meanwhile, which makes them few as well
         if count:
             self.close()
         return count

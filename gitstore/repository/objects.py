@@ -55,6 +55,14 @@ class Object:
             return entry_header(REF_DELTA, len(self.delta)) + self.base + squeeze(self.delta)
         return entry_header(self.kind, len(self.data)) + squeeze(self.data)
 
+    def lean(self) -> Object:
+        """The same for `entry`, to be kept for a while: without the data, which may be a thousand times as long."""
+        if self.delta is None and self.ready is None:
+            return self
+        kept = Object(self.kind, b"", oid=self.id)
+        kept.base, kept.delta, kept.ready = self.base, self.delta, self.ready
+        return kept
+
     def lean_on(self, base: Oid, size: int, start: int, end: int, insert: bytes) -> None:
         """Stores the object as its base (of `size` bytes) with `base[start:end]` replaced by `insert`."""
         self.base = base

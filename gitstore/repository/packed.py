@@ -24,7 +24,7 @@ CACHED: Final = 1 << 20
 _CHAIN_MAX: Final = 10_000
 _Found = tuple[int, bytes]
 # What was made of deltas lately, and their bases, by pack and place: neighbours are made of them again.
-_made: Final[Bounded[tuple[tuple[int, int, int], int], _Found]] = Bounded(32 << 20)
+_made: Final[Bounded[tuple[tuple[int, int, int], int], _Found]] = Bounded("packs", 32 << 20)
 
 
 class _Pack:
@@ -88,6 +88,12 @@ class Packed:
             self.close()
         return None
 
+    def has(self, oid: Oid) -> bool:
+        """Whether a pack has an object. Raises FileNotFoundError where one went meanwhile."""
+        if self._packs is None:
+            self._packs = self._open()
+        return any(pack.place(oid) is not None for pack in self._packs)
+
     def _read(self, pack: _Pack, place: int) -> _Found:
         """The object whose entry begins at a place: what is there or, of a delta, what its chain makes of its base."""
         deltas: list[tuple[int, bytes]] = []
@@ -108,14 +114,14 @@ class Packed:
             if kind in NAMES:
                 found = kind, data
                 if deltas:
-                    _made.put((pack.mark, begin), found, len(data) + 200)
+                    _made.put((pack.mark, begin), found, len(data) + 450)
                 break
             if kind not in (OFS_DELTA, REF_DELTA) or place < 12 or len(deltas) == _CHAIN_MAX:
                 raise Malformed(f"the entry at byte {begin} of the pack cannot be read")
             deltas.append((begin, data))
         for begin, delta in reversed(deltas):
             found = found[0], b"".join(apply_delta(found[1], delta))
-            _made.put((pack.mark, begin), found, len(found[1]) + 200)
+            _made.put((pack.mark, begin), found, len(found[1]) + 450)
         return found
 
     def follow(self) -> None:

@@ -32,16 +32,16 @@ def read_loose(objects: str, oid: Oid) -> tuple[int, bytes] | None:
         return None
 
 
-def write_loose(disk: Disk, objects: str, scratch: str, item: Object, *, synced: bool = False) -> None:
-    """Stores one object as a file of its own, unless it is there.
+def write_loose(disk: Disk, objects: str, scratch: str, item: Object, *, synced: bool = False) -> str:
+    """Stores one object as a file of its own, unless it is there; the name of the file below `objects`.
 
     `synced`: it is never in its place without its content, whatever a power cut leaves. Else a journal must have it.
     """
-    name = item.id.hex()
-    folder = f"{objects}/{name[:2]}"
-    target = f"{folder}/{name[2:]}"
+    digits = item.id.hex()
+    name = f"{digits[:2]}/{digits[2:]}"
+    target = f"{objects}/{name}"
     if os.path.exists(target):
-        return
+        return name
     data = deflate(b"%s %d\0" % (NAMES[item.kind], len(item.data)) + item.data)
     temporary = f"{scratch}/object"
     disk.overwrite(temporary, data, 0o444)
@@ -50,8 +50,9 @@ def write_loose(disk: Disk, objects: str, scratch: str, item: Object, *, synced:
     try:
         disk.rename(temporary, target)
     except FileNotFoundError:
-        disk.makedirs(folder, below=objects)
+        disk.makedirs(os.path.dirname(target), below=objects)
         disk.rename(temporary, target)
+    return name
 
 
 def write_pack(disk: Disk, objects: str, scratch: str, entries: Mapping[Oid, bytes], *, force: bool = False) -> str:
@@ -183,7 +184,7 @@ def fold(disk: Disk, objects: str, scratch: str, ours: Iterable[str]) -> int:
     """Makes one pack of the small ones among `ours` (stems `pack-<name>`), durably, then removes them; how many went.
 
     Of an object that stands in several packs the entry of the first is kept: each pack is closed under its deltas,
-    so what is kept never leans on what comes later.
+    so what is kept never leans on what comes later. Raises FileNotFoundError where a git repacks meanwhile.
     """
     stems = [f"{objects}/pack/{name}" for name in ours]
     stems = [stem for stem in stems if os.path.getsize(f"{stem}.pack") < FOLD_BELOW]

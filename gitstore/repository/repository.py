@@ -27,6 +27,7 @@ from gitstore.repository.index import Index, IndexForeign
 from gitstore.repository.likeness import likest
 from gitstore.repository.measure import OURS_MAX, cleaned, measure, work_attributes
 from gitstore.repository.objects import BLOB, EMPTY_TREE, Object, Oid, identify
+from gitstore.repository.standing import Standing
 from gitstore.repository.trees import Node, TreeView, compare, decode_path
 from gitstore.repository.worktree import WorkTree, begins, regular
 
@@ -279,8 +280,8 @@ class Repository:
         *,
         keep: Mapping[str, Oid | None] | None = None,
         taken: Mapping[str, Oid | None] | None = None,
-    ) -> None:
-        """Puts objects, the work tree and the branches' new heads on disk, unsynced.
+    ) -> Standing:
+        """Puts objects, the work tree and the branches' new heads on disk, unsynced. Returns where the objects are.
 
         `keep` are files that stay as they are, each with the blob that the edit in it began from: a person's side of a
         conflict. `taken` are files whose content, or absence, the heads have in them already: one that still is so is
@@ -294,7 +295,7 @@ class Repository:
             if self.kept["main"] is not None:
                 raise FileNotFoundError(errno.ENOENT, "the workspace's folder is gone", self.root)
             self.create(self._disk, self.root, self.workspace)
-        self.database.publish(objects)
+        placed = self.database.publish(objects)
         self.taken.update(taken or {})
         foreign = self.foreign()
         if foreign is not None:
@@ -312,6 +313,7 @@ class Repository:
         self.move(heads, show=show)
         if show:
             self._held = {}
+        return placed
 
     def on_main(self) -> bool:
         """Whether `main` is what is checked out."""

@@ -23,7 +23,7 @@ Entry = tuple[Oid, Oid | None, bytes]
 Progress = Callable[[int, int], None]
 
 
-def copy(source: Database, wanted: Collection[Oid], write: Callable[[list[Entry]], None], progress: Progress) -> None:
+def copy(source: Database, wanted: Collection[Oid], write: Callable[[list[Entry]], object], progress: Progress) -> None:
     """Hands the entries of all `wanted` objects to `write`, in batches whose deltas have their bases before them.
 
     `progress` is told how many of how many. Raises Damaged where an object is missing.

@@ -72,6 +72,7 @@ def test_metrics_are_for_admins_unless_opened(
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert b"http_requests" in answer.body
+    assert b'gitstore_cache_bytes{cache="trees"}' in answer.body
     assert admin.root("GET", "/metrics", key=server.keys["worker"]).status == 403
     with second(metrics_open=True) as other, other.client() as anybody:
         assert anybody.root("GET", "/metrics", key=None).status == 200

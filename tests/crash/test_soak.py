@@ -60,6 +60,14 @@ def look(pid: int, data: Path, began: float) -> Sample:
     return Sample(time.monotonic() - began, memory, files, size(data))
 
 
+def kept(server: Server) -> str:
+    """What the server keeps in memory to be read again, in MiB."""
+    with server.client() as client:
+        said = client.ask("GET", "/metrics").body.decode()
+    found = re.findall(r'^gitstore_cache_bytes{cache="([^"]+)"} (\S+)$', said, re.MULTILINE)
+    return ", ".join(f"{name} {float(figure) / MIB:.0f}" for name, figure in found)
+
+
 def family(pid: int) -> list[int]:
     """A process and what it started for good: the children that serve a request come and go, and are no leak."""
     found = [pid]
@@ -243,7 +251,7 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
         samples.append(look(server.pid, server.data, began))
         if LONG and len(samples) % 12 == 0:
             print(f"{samples[-1].at:6.0f} s {samples[-1].memory // MIB} MiB {samples[-1].files} files "
-                  f"{samples[-1].disk // MIB} MiB of disk", flush=True)  # fmt: skip
+                  f"{samples[-1].disk // MIB} MiB of disk; {kept(server)}", flush=True)  # fmt: skip
         stop.wait(5 if LONG else 2)
     stop.set()
     for writer in writers:

@@ -258,7 +258,7 @@ def test_one_content_that_is_lost_hides_nothing_else(store: Store, monkeypatch: 
 
     monkeypatch.setattr(Database, "blob", read)
     assert {row.id for row in asked(store, "zebra").rows} == {lost.id, whole.id}
-    store.extraction._plain = Bounded(0)  # as after a start
+    store.extraction._plain = Bounded("plain texts", 0)  # as after a start
     store.derived.extraction.forget(workspace)
     store.derived.starve((workspace,))
     feeding._turn()

@@ -42,20 +42,6 @@ def test_what_was_not_searched_for_secrets_is_searched_when_kept() -> None:
     assert len(found.secrets) == 1
 
 
-def test_the_cache_is_bounded_and_the_oldest_go_first() -> None:
-    cache = parsed._Cache(100)
-    for number in range(10):
-        cache.put(str(number), number, 30)
-        cache.put(str(number), "again", 30)
-    assert [cache.get(str(number)) for number in range(10)] == [None] * 7 + [7, 8, 9]
-    cache.put("big", "big", 1000)
-    assert cache.get("big") == "big"
-    assert cache.get("9") is None
-    cache.clear()
-    cache.put("a", 1, 100)
-    assert cache.get("a") == 1
-
-
 def test_a_file_is_rewritten_only_where_it_must_be() -> None:
     assert parsed.rewritten(None, {"a": 1}) == b"a: 1\n"
     assert parsed.rewritten(b"# mine\na: 1 # one\n", {"a": 2}) == b"# mine\na: 2 # one\n"

@@ -304,14 +304,19 @@ def test_a_move_made_while_the_store_was_closed(tmp_path: Path) -> None:
         assert store.load(one).visible.context.memory_json() == b'{"a":1,"b":"by hand"}'
 
 
-def test_workspaces_leave_memory_and_come_back(tmp_path: Path) -> None:
+def test_workspaces_leave_memory_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "CHECKPOINT", 0.1)
+    monkeypatch.setattr(publisher, "AGE", 0.0)
     with Store.open(tmp_path / "data", Options(hot=3)) as store:
         ids = [make(store, f"w{n}", memory={"n": n}) for n in range(12)]
         for one in ids:
             published(store, one)
         for n, one in enumerate(ids):
             assert store.load(one).visible.context.memory_json() == b'{"n":%d}' % n
-        store.make_room()
+        until = time.monotonic() + 10  # what was published is looked at once more before
+        while sum(store.hot(one) is not None for one in ids) > 3 and time.monotonic() < until:
+            time.sleep(0.05)
+            store.make_room()
         assert sum(store.hot(one) is not None for one in ids) <= 3
         for n, one in enumerate(ids):
             put(store, one, m=n)

@@ -1,0 +1,240 @@
+"""Somebody's git removes what nothing names, or packs everything again, while others write: nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gitstore import memory, publisher, workspaces
+from gitstore.model import Actor, Provenance
+from gitstore.repository import database, packs
+from gitstore.store import Store
+
+WHO = Provenance(Actor("admin", "k1", "ops"))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(publisher, "CHECKPOINT", 0.2)
+    monkeypatch.setattr(publisher, "AGE", 0.2)
+    with Store.open(tmp_path / "data") as made:
+        made.create("shop", lambda d: workspaces.create(d, {"name": "shop", "slug": "shop"}), WHO).result()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(data: Path) -> Iterator[Store]:
+    with Store.open(data) as opened:
+        yield opened
+
+
+def git(data: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=data / "workspaces/shop", check=True, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def sound(data: Path) -> None:
+    assert git(data, "fsck", "--strict", "--full", "--no-dangling", "--no-progress") == ""
+    assert git(data, "status", "--porcelain") == ""
+
+
+def write(store: Store, values: dict[str, int]) -> None:
+    """A commit of each value, all published together."""
+    waiting = [
+        store.apply("shop", "main", lambda d, key=key, value=value: memory.set(d, {key: value}), WHO)
+        for key, value in values.items()
+    ]
+    for one in waiting:
+        one.result()
+    assert store.publisher.publish(store.load("shop"))
+
+
+def remembered(store: Store) -> dict[str, int]:
+    found: dict[str, int] = json.loads(store.load("shop").visible.context.memory_json())
+    return found
+
+
+def objects(data: Path) -> set[Path]:
+    place = data / "workspaces/shop/.git/objects"
+    return {*place.glob("??/*"), *place.glob("pack/pack-*")}
+
+
+def missed(data: Path, before: set[Path]) -> None:
+    """Removes what came since, as a git does that looked for names before it came."""
+    for path in objects(data) - before:
+        path.unlink()
+
+
+def logs(data: Path) -> set[str]:
+    return {path.name for path in (data / "journal").glob("*.log")}
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("count", [1, 30], ids=["loose objects", "a pack"])
+def test_what_was_just_published_is_written_again(data: Path, store: Store, count: int) -> None:
+    before = objects(data)
+    values = {f"k{n}": n for n in range(count)}
+    write(store, values)
+    missed(data, before)
+    until(lambda: not store.load("shop").placed)
+    sound(data)
+    assert remembered(store) == values
+
+
+def test_a_change_that_follows_finds_it_missing_and_goes_on(
+    data: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "AGE", 60.0)  # so that nobody looks before
+    monkeypatch.setattr(publisher, "CHECKPOINT", 60.0)
+    before = objects(data)
+    write(store, {"a": 1})
+    missed(data, before)
+    write(store, {"b": 2})
+    sound(data)
+
+
+def gc_runs(data: Path, pid: int, host: str | None = None, since: float = 0.0) -> Path:
+    """What git leaves in a repository while a `git gc` is at work (git-gc(1))."""
+    place = data / "workspaces/shop/.git/gc.pid"
+    place.write_text(f"{pid} {host or socket.gethostname()}")
+    os.utime(place, (time.time() - since,) * 2)
+    return place
+
+
+def test_the_journal_keeps_it_while_a_git_cleans_up(data: Path) -> None:
+    held = gc_runs(data, os.getpid())
+    with Store.open(data) as store:
+        write(store, {"a": 1})
+        first = min(logs(data))
+        time.sleep(1.0)
+        assert first in logs(data)
+        assert store.load("shop").placed
+        held.unlink()
+        until(lambda: first not in logs(data))
+
+
+def test_a_store_that_stops_meanwhile_leaves_it_to_the_next_start(data: Path) -> None:
+    before = objects(data)
+    held = gc_runs(data, os.getpid())
+    with Store.open(data) as store:
+        write(store, {"a": 1})
+    missed(data, before)
+    held.unlink()
+    with Store.open(data) as store:
+        assert remembered(store) == {"a": 1}
+        sound(data)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"pid": 4_194_305},  # larger than any
+        {"pid": os.getpid(), "host": "another.example.org"},
+        {"pid": os.getpid(), "since": 13 * 3600.0},
+    ],
+    ids=["of one that was killed", "of another machine", "of long ago"],
+)
+def test_what_a_git_left_behind_holds_nothing_up(data: Path, store: Store, left: dict[str, object]) -> None:
+    gc_runs(data, **left)  # type: ignore[arg-type]
+    write(store, {"a": 1})
+    until(lambda: not store.load("shop").placed)
+
+
+def test_packs_that_go_while_they_are_folded_harm_nothing(
+    data: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "FOLD_AT", 4)
+    monkeypatch.setattr(database, "FOLD_AT", 4)
+    real, went = packs.read_pack, []
+
+    def read(path: str) -> object:
+        if not went:
+            went.append(git(data, "repack", "-adq"))
+        return real(path)
+
+    monkeypatch.setattr(packs, "read_pack", read)
+    for number in range(8):
+        write(store, {f"k{number}-{n}": n for n in range(12)})
+    assert went
+    sound(data)
+
+
+@pytest.mark.parametrize("words", [("gc", "--prune=now", "-q"), ("repack", "-adq"), ("prune",)], ids=" ".join)
+def test_writers_beside_a_git_that_cleans_up_all_the_time(
+    data: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "FOLD_AT", 6)
+    monkeypatch.setattr(database, "FOLD_AT", 6)
+    binary = shutil.which("git")
+    assert binary is not None
+    stop, runs = threading.Event(), []
+
+    def clean() -> None:
+        while not stop.is_set():  # it may fail: what it does meanwhile is its own business
+            runs.append(subprocess.run([binary, *words], cwd=data / "workspaces/shop", capture_output=True).returncode)
+
+    written: dict[str, int] = {}
+    with Store.open(data) as store:
+        cleaner = threading.Thread(target=clean)
+        cleaner.start()
+        try:
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                values = {f"k{(len(written) + n) % 90}": len(written) + n for n in range((1, 1, 30)[len(written) % 3])}
+                write(store, values)
+                written |= values
+        finally:
+            stop.set()
+            cleaner.join()
+    assert len(runs) > 3
+    sound(data)
+    with Store.open(data) as store:
+        assert remembered(store) == written
+
+
+def test_a_disk_that_refuses_the_look_is_looked_at_again(
+    data: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = database.Database.mend, []
+
+    def mend(self: database.Database, placed: object) -> int:
+        if not failures:
+            failures.append(OSError(28, "No space left on device"))
+            raise failures[0]
+        return real(self, placed)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database.Database, "mend", mend)
+    before = objects(data)
+    write(store, {"a": 1})
+    missed(data, before)
+    until(lambda: not store.load("shop").placed)
+    assert failures
+    sound(data)
+
+
+def test_a_renamed_folder_is_looked_at_where_it_is(data: Path, store: Store) -> None:
+    before = objects(data)
+    write(store, {"a": 1})
+    missed(data, before)
+    store.apply("shop", "main", lambda d: workspaces.update(d, {"slug": "store"}), WHO).result()
+    workspace = store.load("store")
+    assert store.publisher.publish(workspace)
+    until(lambda: not workspace.placed)
+    os.rename(data / "workspaces/store", data / "workspaces/shop")  # only to be looked at
+    sound(data)
+    os.rename(data / "workspaces/shop", data / "workspaces/store")
