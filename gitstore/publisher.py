@@ -125,7 +125,7 @@ class Publisher:
                 if stopping or self._due(workspace, now):
                     self._try(workspace)
             if stopping:
-                self._look_again(stopping=True)
+                self.look_again(at_once=True)
                 return
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
@@ -203,14 +203,14 @@ class Publisher:
                 # A folder that is being moved, or a ref that is being written: the next sweep looks again.
                 log.debug("workspace %s cannot be looked at: %s", workspace.id, error)
 
-    def _look_again(self, *, stopping: bool = False) -> None:
+    def look_again(self, *, at_once: bool = False) -> None:
         """Looks once more at what was published (repository.standing), and tells the journal that it is there.
 
         While a git cleans up that is put off; where the store stops, the next start then replays it.
         """
         with self._wake:
             waiting = list(self._placed.values())
-        until = time.monotonic() - (0.0 if stopping else AGE)
+        until = time.monotonic() - (0.0 if at_once else AGE)
         for workspace in waiting:
             size = sum(one.standing.size for one in tuple(workspace.placed))
             if collecting(workspace.repository.git) and size <= AGE_BYTES:
@@ -242,7 +242,7 @@ class Publisher:
         return count
 
     def _checkpoint(self) -> None:
-        self._look_again()
+        self.look_again()
         self._journal.rotate()
         try:
             self._journal.checkpoint(self._root)

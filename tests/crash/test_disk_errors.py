@@ -267,6 +267,7 @@ class Trial:
         before, small = log._number, log.backlog <= 256
         log.rotate()
         until(lambda: small or log._number > before or log.failing)
+        self.store.publisher.look_again(at_once=True)
         try:
             log.checkpoint(str(self.data))
         except OSError:

@@ -115,6 +115,7 @@ class Script:
         self.store.journal.rotate()
         while self.store.journal._number == before and self.store.journal.backlog > 256:
             pass
+        self.store.publisher.look_again(at_once=True)
         self.store.journal.checkpoint(str(self.root))
 
     def git(self, *words: str) -> str:
