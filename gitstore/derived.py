@@ -308,7 +308,8 @@ class Derived:
 
     def standing(self, workspace: str | None = None) -> Standing:
         """How far the search index is, for one workspace or all."""
-        if self._search.rebuild_needed:
+        missing = self._search.missing
+        if self._search.rebuild_needed or (missing if workspace is None else workspace in missing):
             return Standing("rebuilding", 0.0)
         waiting = len(self.unfed)
         if not waiting or (workspace is not None and workspace not in self.unfed):

@@ -113,6 +113,10 @@ class Feeder:
         if self._search.claim_rebuild():
             log.warning("the search index was lost; it is being made again from git")
             self._derived.starve(self._catalog.workspaces())
+        missing = self._search.claim_missing() & set(self._catalog.workspaces())
+        if missing:
+            log.warning("%d workspaces were lost with a part of the search index and are put there again", len(missing))
+            self._derived.starve(missing)
         for workspace in sorted(self._derived.unfed):
             if self._stop.is_set() or self._search.rebuild_needed:
                 return
@@ -169,7 +173,7 @@ class Feeder:
                 while self._search.backlog > _WAITING and not self._stop.is_set():
                     self._search.hasten()
                     self._stop.wait(0.05)
-                if self._stop.wait(0.001) or self._search.rebuild_needed:
+                if self._stop.wait(0.001) or self._search.rebuild_needed or workspace in self._search.missing:
                     return False
                 if self._catalog.workspace(workspace) is None:
                     return False

@@ -13,17 +13,19 @@ from gitstore.errors import GitstoreError
 from gitstore.keys import Keys
 from gitstore.store import Store
 from gitstore.uploads import Uploads
-from server import listen, log
+from server import heap, listen, log
 from server.app import make_app
 from server.config import Settings
 from server.data import has_key, open_keys, open_store
 
-_FLUSH = 60.0  # seconds between two times that the keys' last uses are kept
+_ROUND = 15.0  # seconds between two times that the keys' last uses are kept, and memory is given back
 _PURGE = 3600.0  # seconds between two looks at the trash
 
 
 def _keep_house(settings: Settings, store: Store, keys: Keys, uploads: Uploads, stop: threading.Event) -> None:
-    """Now and then: remembers when keys were used, and empties the trash and ends uploads whose time is over."""
+    """Now and then: remembers when keys were used, gives memory back, empties the trash, ends uploads whose time is
+    over.
+    """
     purge_at = time.monotonic()
     while True:
         try:
@@ -37,7 +39,8 @@ def _keep_house(settings: Settings, store: Store, keys: Keys, uploads: Uploads, 
             keys.flush()
         except GitstoreError as error:
             log.server.warning("%s", error)  # it is tried again the next time
-        if stop.wait(_FLUSH):
+        heap.trim()
+        if stop.wait(_ROUND):
             return
 
 
@@ -48,6 +51,7 @@ def serve(settings: Settings, started: Callable[[int, str | None], None], *, new
     Raises StoreBusy, FormatUnknown, Damaged, StorageFailed; OSError where the address cannot be had.
     """
     log.configure(settings)
+    heap.settle()
     with open_store(settings) as store:
         keys = open_keys(settings, store)
         app = make_app(settings, store, keys)

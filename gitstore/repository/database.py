@@ -77,12 +77,13 @@ class Database:
         with self._lock:
             try:
                 found = self._packed.get(oid) or read_loose(self.objects, oid)
+                if found is None and self._packed.follow():
+                    found = self._packed.get(oid)
                 if found is None:
-                    # dulwich has the last word: it looks for packs that are new, and in the places of alternates.
+                    # dulwich has the last word: it also looks in the places of alternates.
                     if self._store is None:
                         self._store = DiskObjectStore(self.objects, delta_base_cache_limit=CACHED)
                     found = self._store.get_raw(oid.hex().encode())  # type: ignore[arg-type]  # a NewType of bytes
-                    self._packed.follow()
             except KeyError:
                 raise Damaged(f"object {oid.hex()} is missing from {self.git}") from None
             except OSError:

@@ -124,10 +124,14 @@ class Packed:
             _made.put((pack.mark, begin), found, len(found[1]) + 450)
         return found
 
-    def follow(self) -> None:
-        """Lets go of the packs where there are others by now."""
-        if self._packs is not None and self._stems() != self._known:
-            self.close()
+    def follow(self) -> bool:
+        """Lets go of the packs where there are others by now, or of some that are gone, and says so."""
+        if self._packs is None:
+            return True
+        if self._stems() == self._known:
+            return False
+        self.close()
+        return True
 
     def _open(self) -> list[_Pack]:
         self._known = self._stems()

@@ -3,7 +3,8 @@
 A change is never waited for, unless very many are on their way to the disk. What is not on disk yet is remembered here
 and told again when the search process dies, so that a death costs a moment and no document. The marker of a branch is
 the commit up to which everything was put; on disk it is never ahead of the index. Where the index itself was lost,
-`rebuild_needed` says that everything has to be fed again. Nothing here is ever the only copy of anything.
+`rebuild_needed` says that everything has to be fed again, and `missing` which workspaces, where it was a part of it.
+Nothing here is ever the only copy of anything.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Search:
     ) -> None:
         self.limit = limit
         self.rebuild_needed = False
+        self.missing: frozenset[str] = frozenset()
         self.damage: str | None = None
         self.failure: str | None = None
         self.restarts = 0
@@ -104,7 +106,7 @@ class Search:
             }
         ).decode()
         self._changed = threading.Condition(threading.RLock())
-        self._log: deque[tuple[bytes, int, bool]] = deque()  # changes that are not on disk; 1 for a document; a mark?
+        self._log: deque[tuple[bytes, int, str]] = deque()  # changes that are not on disk; 1 for a document; whose mark
         self._number = 0  # of the last change
         self._durable = 0  # of the last change that is on disk
         self._backlog = 0
@@ -181,11 +183,11 @@ class Search:
     def mark(self, workspace: str, branch: str, commit: str, previous: str | None) -> bool:
         """Everything of a branch up to `commit` was put, given that everything up to `previous`, the marker, was.
 
-        False, and nothing is marked, when `previous` is not the marker, or the index was lost meanwhile and
-        `claim_rebuild` was not called yet: what was put before is gone, so the claim would not hold.
+        False, and nothing is marked, when `previous` is not the marker, or what was put before was lost meanwhile and
+        `claim_rebuild` or `claim_missing` was not called yet, so that the claim would not hold.
         """
         with self._changed:
-            if self.rebuild_needed or self.marker(workspace, branch) != previous:
+            if self.rebuild_needed or workspace in self.missing or self.marker(workspace, branch) != previous:
                 return False
             self._markers[f"{workspace} {branch}"] = commit
             self._change(messages.Mark(workspace, branch, commit, self._epoch))
@@ -321,6 +323,12 @@ class Search:
             claimed, self.rebuild_needed = self.rebuild_needed, False
             return claimed
 
+    def claim_missing(self) -> frozenset[str]:
+        """The workspaces that were lost with a part of the index: the caller now feeds these from nothing."""
+        with self._changed:
+            claimed, self.missing = self.missing, frozenset()
+            return claimed
+
     def renew(self) -> None:
         """Throw the index away and begin a new one; `rebuild_needed` then says that everything has to be fed again."""
         self._await(time.monotonic() + 30.0)
@@ -384,7 +392,8 @@ class Search:
                 self._send(b"")
                 self._changed.wait(1.0)
             self._number += 1
-            self._log.append((data, documents, isinstance(message, messages.Mark)))
+            whose = f"{message.workspace} {message.branch}" if isinstance(message, messages.Mark) else ""
+            self._log.append((data, documents, whose))
             self._backlog += documents
             self._bytes += len(data)
             if self._ready:
@@ -535,14 +544,18 @@ class Search:
                 log.warning("the search index cannot be written: %s", message.text)
                 self._changed.notify_all()
             elif isinstance(message, messages.Lost):
-                self._lost(message.damage)
+                self._lost(message.damage, message.workspaces)
             elif isinstance(message, messages.Hello):
                 self._greet(message)
 
     def _greet(self, hello: messages.Hello) -> None:
         """The process has the index open: it is told what the one before it may not have brought to the disk."""
         if hello.damage is not None:
-            self._lost(hello.damage)
+            self._lost(hello.damage, hello.workspaces)
+        waiting = {whose for _, _, whose in self._log}
+        if gone := {name for name in self._markers if name not in hello.markers and name not in waiting}:
+            # One before it found damage, and died before it could say so.
+            self._lost("markers are missing", sorted({name.split(" ", 1)[0] for name in gone}))
         self._ready = True
         self._send(messages.frame(messages.Begin(self._durable, self._epoch)))
         for data, _, _ in self._log:
@@ -560,15 +573,21 @@ class Search:
         self.failure = None
         self._changed.notify_all()
 
-    def _lost(self, damage: str) -> None:
-        log.warning("the search index was damaged and begins anew: %s", damage)
+    def _lost(self, damage: str, workspaces: list[str] | None) -> None:
         self.damage = damage
-        self.rebuild_needed = True
         self._epoch += 1
-        self._markers.clear()
+        if workspaces is None:
+            log.warning("the search index was damaged and begins anew: %s", damage)
+            self.rebuild_needed = True
+            self._markers.clear()
+        else:
+            log.warning("the search index was damaged, %d workspaces are put there again: %s", len(workspaces), damage)
+            self.missing |= set(workspaces)
+            for name in [name for name in self._markers if name.split(" ", 1)[0] in self.missing]:
+                del self._markers[name]
         # What a mark promised is gone, for the next process as well.
         nothing = messages.frame(messages.Mark("", "", "", -1))
-        self._log = deque((nothing if mark else data, documents, mark) for data, documents, mark in self._log)
+        self._log = deque((nothing if whose else data, documents, "") for data, documents, whose in self._log)
         self._bytes = sum(len(data) for data, _, _ in self._log)
         self._changed.notify_all()
 

@@ -1,13 +1,13 @@
 """The index in the search process: segments on disk, the tail that is being flushed, the tail that grows.
 
 One thread serves it. Whatever takes long and only reads (flushes, merges, the look at the sums) runs in a forked child;
-what the child wrote is taken in when it has ended. Whatever goes wrong with the files, the folder is begun anew and
-`lost` is told; the store then feeds everything again. Nothing here is ever the only copy of anything.
+what the child wrote is taken in when it has ended. Where segments are found damaged, the workspaces that have documents
+in them are dropped; whatever else goes wrong with the files, the folder is begun anew. `lost` is told, and the store
+then feeds that again. Nothing here is ever the only copy of anything.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import time
@@ -21,11 +21,9 @@ import numpy.typing as npt
 
 from gitstore.search.documents import Document
 from gitstore.search.rows import Key, digest
-from gitstore.search.segments import Leaf, Segments
+from gitstore.search.segments import Broken, Leaf, Segments, passing
 from gitstore.search.tail import Tail
 
-# A disk that is full or out of reach now, or no memory, is no reason to throw the index away; anything else is.
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.EACCES})
 _BATCH_BYTES = 8 << 20  # of words in a tail; in memory they may be thirty times that
 _NICE = 5  # how much a flush gives way to answers
 _NICE_MERGE = 10
@@ -39,6 +37,7 @@ class _Result(msgspec.Struct, array_like=True):
 
     state: Literal["done", "refused", "damaged", "gone"]
     text: str = ""
+    segments: list[str] = []  # those that are damaged, where that is known
 
 
 class _Job:
@@ -81,14 +80,11 @@ class _Job:
 def _run(work: Callable[[Callable[[], None]], None], step: Callable[[], None]) -> _Result:
     try:
         work(step)
+    except Broken as error:
+        return _Result("damaged", str(error), error.segments)
     except Exception as error:  # noqa: BLE001  damaged files raise anything; the answer is an index begun anew
         return _Result("refused" if passing(error) else "damaged", f"{type(error).__name__}: {error}")
     return _Result("done")
-
-
-def passing(error: Exception) -> bool:
-    """Whether an error says nothing of the files, so that it may go well the next time."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 
 class Events(Protocol):
@@ -100,8 +96,8 @@ class Events(Protocol):
     def failed(self, text: str, /) -> None:
         """The disk refused."""
 
-    def lost(self, damage: str, /) -> None:
-        """The index was begun anew."""
+    def lost(self, damage: str, workspaces: list[str] | None, /) -> None:
+        """Nothing of these workspaces is in the index any more; None: it was begun anew."""
 
 
 class Index:
@@ -113,6 +109,7 @@ class Index:
 
     def __init__(self, folder: Path, events: Events, *, batch: int, interval: float, close: Sequence[int] = ()) -> None:
         self.damage: str | None = None
+        self.missing: list[str] | None = None  # the workspaces that were dropped at the opening; None: all
         self.codes: dict[str, int] = {}
         self.names: list[str] = []
         self.changes = 0  # the number of the last change that was handled
@@ -137,12 +134,25 @@ class Index:
         self._due: list[Leaf] = []
         try:
             self.segments.open()
+        except Broken as error:
+            self.damage = str(error)
+            self._drop(error.segments)
         except Exception as error:
             if passing(error):
                 raise
             self.damage = f"{type(error).__name__}: {error}"
             self.segments.renew()
         self._due = self.segments.due()
+
+    def _drop(self, segments: list[str]) -> bool:
+        """Does without damaged segments; False where all had to go. Raises OSError where that failed too."""
+        try:
+            self.missing = sorted(self.segments.drop(segments))
+            return True
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            self.damage = f"{self.damage}; {error}"
+            self.segments.renew()
+            return False
 
     def code(self, workspace: str) -> int:
         """The number of a workspace, in this process."""
@@ -275,7 +285,9 @@ class Index:
                 self._take_in(job.kind)
         except Exception as error:  # noqa: BLE001  as in __init__
             result = _Result("damaged", f"{type(error).__name__}: {error}")
-        if result.state == "damaged":
+        if result.state == "damaged" and result.segments:
+            self._lose(result.text, result.segments)
+        elif result.state == "damaged":
             self.spoil(result.text)
         elif result.state != "done":
             self._put_back(job.kind)
@@ -316,6 +328,22 @@ class Index:
         self._since = time.monotonic()
         self.version += 1
 
+    def _lose(self, damage: str, segments: list[str]) -> None:
+        """Some segments were found damaged: their workspaces are dropped, and fed again."""
+        self.settle()
+        try:
+            lost = self.segments.drop(segments)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            self.spoil(f"{damage}; {error}")
+            return
+        self.damage = damage
+        for name in [name for name in self.tail.marks if name.split(" ", 1)[0] in lost]:
+            del self.tail.marks[name]
+        self._due = self.segments.due()
+        self.epoch += 1
+        self.version += 1
+        self._events.lost(damage, sorted(lost))
+
     def spoil(self, damage: str) -> None:
         """The index is worthless: nothing is read from it any more, and a new one begins."""
         if self.job is not None:
@@ -327,7 +355,7 @@ class Index:
         self.epoch += 1
         self.version += 1
         self.segments.leaves = []
-        self._events.lost(damage)
+        self._events.lost(damage, None)
         try:
             self.segments.renew()
         except OSError as error:

@@ -9,12 +9,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from gitstore.search import rows
 from gitstore.search.postings import Frequencies, Numbers, TermReader, TermWriter, encoded
-from gitstore.search.rows import DOCUMENTS, Key, digest
+from gitstore.search.rows import DOCUMENTS, OWNERS, Key, digest
 from gitstore.search.tail import Tail
 
 _STEP = 512  # terms between two looks at what else is to be done
@@ -151,11 +152,13 @@ def write(folder: Path, segment: str, made: Made, step: Callable[[], None]) -> t
                 writer.add(term, numbers, frequencies)
     finally:
         writer.close()
-    _write_rows(folder / (segment + DOCUMENTS), made)
-    return tuple(segment + suffix for suffix in (".trm", ".pst", DOCUMENTS))
+    owners = _write_rows(folder / (segment + DOCUMENTS), made)
+    (folder / (segment + OWNERS)).write_bytes(msgspec.json.encode(owners))
+    return tuple(segment + suffix for suffix in (".trm", ".pst", DOCUMENTS, OWNERS))
 
 
-def _write_rows(path: Path, made: Made) -> None:
+def _write_rows(path: Path, made: Made) -> list[str]:
+    """Returns the workspaces that have documents here."""
     workspaces: list[str] = []
     starts: list[int] = []
     for number, key in enumerate(made.keys):
@@ -177,3 +180,4 @@ def _write_rows(path: Path, made: Made) -> None:
         ends, data = rows.ragged(parts)
         arrays[name + "_at"], arrays[name] = ends, np.frombuffer(data, np.uint8)
     rows.write(path, workspaces, arrays)
+    return workspaces

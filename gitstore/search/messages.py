@@ -92,10 +92,11 @@ class Stop(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """The index is open; `damage` says why it had to be begun anew."""
+    """The index is open; `damage` says why these workspaces are not in it any more (None: it was begun anew)."""
 
     markers: dict[str, str]
     damage: str | None
+    workspaces: list[str] | None = None
 
 
 class Flushed(Message, frozen=True):
@@ -111,9 +112,10 @@ class Failed(Message, frozen=True):
 
 
 class Lost(Message, frozen=True):
-    """The index was damaged and is begun anew; markers are gone."""
+    """The index was damaged: nothing of these workspaces is in it any more, nor their markers; None: it is empty."""
 
     damage: str
+    workspaces: list[str] | None = None
 
 
 class Answer(Message, frozen=True):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gitstore.search.documents import KINDS, Kind
 
 DOCUMENTS: Final = ".doc"
+OWNERS: Final = ".own"  # beside it: the workspaces that have documents in the segment, as JSON
 _KIND: Final = {kind: number for number, kind in enumerate(KINDS)}
 Key = tuple[str, Kind, str]
 

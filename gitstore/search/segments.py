@@ -7,9 +7,10 @@ worthless. What writes segments runs in a child of the search process and only r
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from secrets import SystemRandom
 from typing import Any, Final
@@ -26,16 +27,34 @@ from whoosh.index import TOC
 from gitstore.search import state
 from gitstore.search.merging import Source, merged, of_tail, write
 from gitstore.search.postings import Posting, TermReader, encoded
-from gitstore.search.rows import DOCUMENTS, Key, Rows
+from gitstore.search.rows import DOCUMENTS, OWNERS, Key, Rows
 from gitstore.search.state import STATE, State
 from gitstore.search.tail import Tail
 
 FAN: Final = 8
 MERGE_MAX: Final = 1 << 18  # documents; a larger segment is left alone
+LOCK: Final = "lock"
 _NAME: Final = "MAIN"
 _REMEMBERED: Final = 20_000  # terms a segment
+# A disk that is full or out of reach now, or no memory, is no reason to throw the index away; anything else is.
+_PASSING: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.EACCES}
+)
 # Whoosh names its files by the `random` module: two would share a name if somebody seeded that.
 whoosh.util.random = SystemRandom()
+
+
+class Broken(Exception):
+    """Segments cannot be trusted; those that stand beside them can."""
+
+    def __init__(self, segments: Iterable[str], why: str) -> None:
+        super().__init__(why)
+        self.segments = sorted(set(segments))
+
+
+def passing(error: Exception) -> bool:
+    """Whether an error says nothing of the files, so that it may go well the next time."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING)
 
 
 class Leaf:
@@ -106,7 +125,10 @@ class Segments:
         self._codes = codes
 
     def open(self) -> None:
-        """Open what is there, sweeping files that belong to nothing; an absent or never used folder is made anew."""
+        """Open what is there, sweeping files that belong to nothing; an absent or never used folder is made anew.
+
+        Raises Broken where only some of it is damaged; then the rest is open, and `drop` is to be called.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / STATE).exists():
             # The first start, or a kill before anything was promised: whatever lies here speaks for nothing.
@@ -121,15 +143,47 @@ class Segments:
                 entry = self.folder / name
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         self.state.files = {name: sums for name, sums in self.state.files.items() if name.split(".", 1)[0] in kept}
+        broken: dict[str, str] = {}
+        for segment in contents.segments:
+            name = segment.segment_id()
+            try:
+                self._measure(name)
+                self.leaves.append(Leaf(self.folder, segment, self._codes))
+            except Exception as error:
+                if passing(error):
+                    raise
+                broken[name] = f"{type(error).__name__}: {error}"
+        if broken:
+            raise Broken(broken, "; ".join(broken.values()))
+
+    def _measure(self, segment: str) -> None:
         for name, (size, _) in self.state.files.items():
-            if (self.folder / name).stat().st_size != size:
+            if name.split(".", 1)[0] == segment and (self.folder / name).stat().st_size != size:
                 raise ValueError(f"{name} has the wrong size")
-        self.leaves = [Leaf(self.folder, segment, self._codes) for segment in contents.segments]
 
     def check(self) -> None:
-        """Compare the segment files with their sums; raises ValueError for the first that differs."""
-        if (name := state.damaged(self.folder, self.state)) is not None:
-            raise ValueError(f"{name} was damaged on disk")
+        """Compare the segment files with their sums. Raises Broken."""
+        if names := state.damaged(self.folder, self.state):
+            raise Broken((name.split(".", 1)[0] for name in names), f"{', '.join(names)} was damaged on disk")
+
+    def drop(self, segments: Collection[str]) -> set[str]:
+        """Does without some segments, and without everything of the workspaces that they had documents of: which those
+        are. Raises OSError, ValueError; then all of it is to be thrown away.
+        """
+        lost: set[str] = set()
+        for segment in segments:
+            name = segment + OWNERS
+            if not state.sound(self.folder, self.state, name):
+                raise ValueError(f"{name} is damaged as well")
+            lost.update(msgspec.json.decode((self.folder / name).read_bytes(), type=list[str]))
+        self._unmark(lost)  # first: a kill half-way must not leave a marker without its documents
+        for leaf in self.leaves:
+            for workspace in lost:
+                leaf.forget(workspace)
+        self.leaves = [leaf for leaf in self.leaves if leaf.name not in segments and leaf.alive]
+        self._write((), (), lambda: None)
+        self._save(State(markers=self.state.markers, files=self._sums()))
+        return lost
 
     def renew(self) -> None:
         """An empty index. The state goes first, so a kill half-way leaves no marker behind."""
@@ -236,9 +290,6 @@ class Segments:
         fresh.replace(self.folder / STATE)
         sync(self.folder)
         self.state = new
-
-
-LOCK: Final = "lock"
 
 
 def _schema() -> Any:

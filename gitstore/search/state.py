@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-FORMAT = "2 whoosh 2.7.4"
+FORMAT = "3 whoosh 2.7.4"
 STATE = "state.json"
 
 
@@ -40,12 +40,14 @@ def total(path: Path) -> tuple[int, int]:
     return size, crc
 
 
-def damaged(folder: Path, state: State) -> str | None:
-    """The name of the first file that is not as the state says, if there is one."""
-    for name, sums in state.files.items():
-        try:
-            if total(folder / name) != tuple(sums):
-                return name
-        except FileNotFoundError:
-            return name
-    return None
+def damaged(folder: Path, state: State) -> list[str]:
+    """The names of the files that are not as the state says."""
+    return [name for name in state.files if not sound(folder, state, name)]
+
+
+def sound(folder: Path, state: State, name: str) -> bool:
+    """Whether a file is as the state says."""
+    try:
+        return name in state.files and total(folder / name) == tuple(state.files[name])
+    except FileNotFoundError:
+        return False

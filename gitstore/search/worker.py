@@ -21,10 +21,10 @@ import msgspec
 from gitstore.search import messages, proving, ranking
 from gitstore.search.documents import Hits, Kind, Order
 from gitstore.search.hidden import Hidden
-from gitstore.search.index import Index, passing
+from gitstore.search.index import Index
 from gitstore.search.query import Phrase, Prefix, Query, Word
 from gitstore.search.ready import ready
-from gitstore.search.segments import LOCK
+from gitstore.search.segments import LOCK, passing
 
 log = logging.getLogger("gitstore.search")
 
@@ -86,7 +86,7 @@ class Worker:
 
     def serve(self) -> None:
         """Until the socket ends or everything is flushed after a `Stop`."""
-        self._send(messages.Hello(dict(self.index.segments.state.markers), self.index.damage))
+        self._send(messages.Hello(dict(self.index.segments.state.markers), self.index.damage, self.index.missing))
         self._socket.setblocking(False)
         while True:
             wait = self.index.wait()
@@ -231,9 +231,9 @@ class Worker:
         """The disk refused."""
         self._send(messages.Failed(text))
 
-    def lost(self, damage: str) -> None:
-        """The index was begun anew."""
-        self._send(messages.Lost(damage))
+    def lost(self, damage: str, workspaces: list[str] | None) -> None:
+        """Nothing of these workspaces is in the index any more; None: it was begun anew."""
+        self._send(messages.Lost(damage, workspaces))
 
     def _send(self, message: messages.Message) -> None:
         self._out += messages.frame(message)

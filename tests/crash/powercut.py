@@ -403,7 +403,7 @@ class Cut(NamedTuple):
 
 
 def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
-    """The states worth a look after `at` events: at three points of four one (the end of the process, an extreme, or a
+    """The states worth a look after `at` events: at every second point one (the end of the process, an extreme, or a
     random one, in turn); with a `depth`, at each all extremes and as many random ones.
     """
     extremes: Sequence[tuple[str, Callable[[int], bool], Content]] = (
@@ -414,7 +414,7 @@ def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
         ("names and torn data", lambda _: True, torn(rng)),
         ("everything", lambda _: True, whole),
     )
-    turn = at % 4
+    turn = at // 2 % 3 if at % 2 else None
     if depth or turn == 0:
         yield Cut(at, "killed", False, lambda _: True, whole)
     for name, names, content in extremes if depth else (extremes[rng.randrange(5)],) if turn == 2 else ():

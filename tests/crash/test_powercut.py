@@ -463,7 +463,7 @@ def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkey
     first, second = place / "first", place / "second"
     failures: list[str] = []
     for at, state, allowed, _ in moments(script):
-        if not DEPTH and rng.random() < 0.88:
+        if not DEPTH and rng.random() < 0.94:
             continue
         for cut in cuts(at // 2 * 2 + 1, rng, DEPTH):
             state.build(first, names=cut.names, content=cut.content)
@@ -479,7 +479,7 @@ def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkey
                 for number, event in enumerate(disk.events):
                     again.take(event)
                     if number - begun in stops:
-                        once = next(cuts(1, rng, 0))
+                        once = next(cuts(3, rng, 0))
                         again.build(second, names=once.names, content=once.content)
                         copy_outside(script.derived[-1], second, derived=False)
                         try:

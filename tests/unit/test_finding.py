@@ -24,6 +24,7 @@ from gitstore.repository.database import Database
 from gitstore.repository.objects import Oid
 from gitstore.search.query import parse_strict
 from gitstore.store import Store
+from gitstore.verify import verify
 from gitstore.work import TaskNew, Work
 
 
@@ -282,3 +283,29 @@ def test_a_workspace_that_cannot_be_read_holds_up_no_other(store: Store, monkeyp
     monkeypatch.setattr(store, "load", loaded)
     feeding._turn()
     assert store.derived.unfed == {first}
+
+
+def test_of_a_damaged_part_of_the_index_only_that_is_made_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Store.open(data) as store:
+        first = fill(store, "first")
+        store.search.flush()
+        second = fill(store, "second")
+        store.search.flush()
+        wanted = {(row.place.id, row.id) for row in asked(store, "key").rows}
+        assert {workspace for workspace, _ in wanted} == {first, second}
+    assert list(verify(data, search=True)) == []
+    owners = [path for path in (data / "derived/search").glob("*.own") if first in path.read_text()]
+    terms = owners[0].with_suffix(".trm")
+    terms.write_bytes(bytes(byte ^ 0xFF for byte in terms.read_bytes()))
+    with Store.open(data) as store:
+        fed: list[str] = []
+        feed = store.feeder.feed
+        store.feeder.feed = lambda workspace: (fed.append(workspace), feed(workspace))[1]  # type: ignore[method-assign]
+        until = time.monotonic() + 20
+        while not fed or store.derived.standing().index != "ready":
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert set(fed) == {first}
+        assert {(row.place.id, row.id) for row in asked(store, "key").rows} == wanted
+    assert list(verify(data, search=True)) == []

@@ -24,7 +24,7 @@ from gitstore.search.messages import Ask
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
 from gitstore.search.ranking import Clock, Late, query
-from gitstore.search.segments import Segments
+from gitstore.search.segments import Broken, Segments
 from gitstore.search.state import STATE, damaged, read
 from gitstore.search.tail import Tail
 from gitstore.search.words import terms
@@ -295,8 +295,7 @@ def fill(folder, documents=40):
 
 
 def file(folder, suffix):
-    (path,) = folder.glob(f"*{suffix}")
-    return path
+    return max(folder.glob(f"*{suffix}"), key=lambda path: path.stat().st_size)  # of the segment with most words
 
 
 def truncate(folder):
@@ -367,9 +366,12 @@ def age_state(folder):
     (folder / STATE).write_text(json.dumps({**state, "format": "0 something older"}))
 
 
-@pytest.mark.parametrize(
-    "damage", [truncate, flip(".trm"), flip(".pst"), flip(".doc"), vanish, tear_contents, tear_state, age_state]
-)
+def both(folder):
+    vanish(folder)
+    file(folder, ".own").write_bytes(b"[]")
+
+
+@pytest.mark.parametrize("damage", [both, flip(".own"), tear_contents, tear_state, age_state])
 def test_a_damaged_index_is_thrown_away_and_asks_to_be_fed(folder, damage):
     fill(folder)
     damage(folder)
@@ -393,8 +395,89 @@ def test_a_damaged_index_is_thrown_away_and_asks_to_be_fed(folder, damage):
         os.kill(search.process, signal.SIGKILL)
         assert match(search, ONE, "word") == {"a"}
         assert not search.rebuild_needed
-    assert damaged(folder, read(folder)) is None
+    assert damaged(folder, read(folder)) == []
     assert read(folder).markers == {f"{ONE} evidence": "c2"}
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["", "and the process dies"])
+@pytest.mark.parametrize("damage", [truncate, flip(".trm"), flip(".pst"), flip(".doc"), vanish])
+def test_of_a_damaged_part_only_its_workspaces_are_to_be_fed_again(folder, damage, kills):
+    fill(folder)
+    with opened(folder) as search:
+        put(search, ONE, "too", "word")
+        put(search, TWO, "other", "word")
+        search.mark(TWO, "evidence", "c1", None)
+        search.flush()
+    damage(folder)
+    with opened(folder) as search:
+        search.start()
+        wait_for(lambda: search.missing)
+        assert search.missing == {ONE}
+        assert search.damage
+        assert not search.rebuild_needed
+        if kills:
+            os.kill(search.process, signal.SIGKILL)
+        assert search.marker(ONE, "evidence") is None
+        assert match(search, ONE, "word") == set()
+        assert match(search, TWO, "word") == {"other"}
+        # Until the caller knows, nothing can be claimed of that one; of the others it can.
+        put(search, ONE, "late", "word")
+        assert not search.mark(ONE, "evidence", "c2", None)
+        put(search, TWO, "more", "word")
+        assert search.mark(TWO, "evidence", "c2", "c1")
+        assert search.claim_missing() == {ONE}
+        assert search.claim_missing() == set()
+        search.forget(ONE)
+        put(search, ONE, "a", "word")
+        assert search.mark(ONE, "evidence", "c2", None)
+        search.flush()
+        assert match(search, ONE, "word") == {"a"}
+        assert match(search, TWO, "word") == {"other", "more"}
+    assert damaged(folder, read(folder)) == []
+    with opened(folder) as search:
+        assert match(search, ONE, "word") == {"a"}
+        assert match(search, TWO, "word") == {"other", "more"}
+        assert not search.missing
+        assert {name: search.marker(name, "evidence") for name in (ONE, TWO)} == {ONE: "c2", TWO: "c2"}
+
+
+def test_a_kill_while_a_damaged_part_is_dropped_leaves_no_marker_without_its_documents(folder, monkeypatch):
+    fill(folder)
+    flip(".doc")(folder)
+    segments = Segments(folder, lambda _: 0)
+    segments.open()
+    with pytest.raises(Broken) as caught:
+        segments.check()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segments, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        segments.drop(caught.value.segments)
+    assert read(folder).markers == {}
+    with opened(folder) as search:
+        search.start()
+        wait_for(lambda: search.missing == {ONE})
+
+
+def test_damage_of_which_a_process_could_not_tell_any_more_is_seen_by_the_next(folder):
+    fill(folder)
+    with opened(folder) as search:
+        put(search, TWO, "other", "word")
+        search.mark(TWO, "evidence", "c1", None)
+        search.flush()
+    with opened(folder) as search:  # which has read the markers
+        flip(".doc")(folder)
+        segments = Segments(folder, lambda _: 0)
+        segments.open()
+        with pytest.raises(Broken) as caught:
+            segments.check()
+        assert segments.drop(caught.value.segments) == {ONE}
+        search.start()
+        wait_for(lambda: search.missing == {ONE})
+        assert search.marker(ONE, "evidence") is None
+        assert search.marker(TWO, "evidence") == "c1"
 
 
 def test_an_index_that_cannot_be_begun_anew_at_once_claims_nothing_later(folder, monkeypatch):
@@ -438,7 +521,7 @@ def test_files_that_belong_to_nothing_are_swept_at_the_start(folder):
     with opened(folder) as search:
         assert len(match(search, ONE, "word")) == 40
         assert search.damage is None
-    assert {path.suffix for path in folder.iterdir()} == {".trm", ".pst", ".doc", ".toc", ".json", ""}
+    assert {path.suffix for path in folder.iterdir()} == {".trm", ".pst", ".doc", ".own", ".toc", ".json", ""}
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
@@ -689,5 +772,5 @@ def test_killed_at_any_moment_the_marker_is_never_ahead_of_the_index(folder):
             first = last // 40 * 40
             wanted = {f"id{n}" for n in range(max(first, 1), last + 1) if n not in started}
             assert wanted <= match(search, TWO, "word")
-        assert damaged(folder, read(folder)) is None
+        assert damaged(folder, read(folder)) == []
     assert reached > 0

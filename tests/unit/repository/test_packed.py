@@ -118,3 +118,21 @@ def test_damage_is_said_and_never_read(folder: Path) -> None:
         path.unlink()
         path.write_bytes(sound)
     assert said > 20
+
+
+def test_what_came_in_a_new_pack_is_found_without_opening_all_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("every pack is opened a second time")
+
+    monkeypatch.setattr("gitstore.repository.database.DiskObjectStore", never)
+    git_folder = str(folder / ".git")
+    writer, reader = (Database(Disk(), git_folder, TreeCache()) for _ in range(2))
+    for batch in range(3):
+        made = [Blob(f"new {batch} {number}".encode()) for number in range(20)]
+        writer.publish(made)
+        for database in (reader, writer):
+            assert [database.get(one.id)[1] for one in made] == [one.data for one in made]
+    for database in (reader, writer):
+        database.close()
