@@ -37,7 +37,7 @@ from gitstore.store import Options, Store
 from gitstore.work import Work
 
 LONG = "CRASH_ROUNDS" in os.environ
-STRIDE = 1 if LONG else 26
+STRIDE = 1 if LONG else 36
 WAYS = {"once": errno.EIO, "until there is room": errno.ENOSPC}
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(3600 if LONG else 120)]

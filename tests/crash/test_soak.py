@@ -236,7 +236,7 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
     writers += [Carrier("carl", SEED, ledger, stop, server.port, 5 * MIB if LONG else 100_000)]
     writers += [Reader("rita", SEED, ledger, stop, server.port)]
     for writer in writers:
-        writer.rest = 0.0 if LONG else 1.2
+        writer.rest = 0.0 if LONG else 2.5
         writer.start()
     began, kills = time.monotonic(), 0
     samples: list[Sample] = []

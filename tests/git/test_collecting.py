@@ -193,7 +193,7 @@ def test_writers_beside_a_git_that_cleans_up_all_the_time(
         cleaner = threading.Thread(target=clean)
         cleaner.start()
         try:
-            end = time.monotonic() + 1.5
+            end = time.monotonic() + 1.0
             while time.monotonic() < end:
                 values = {f"k{(len(written) + n) % 90}": len(written) + n for n in range((1, 1, 30)[len(written) % 3])}
                 write(store, values)
