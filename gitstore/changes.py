@@ -221,7 +221,8 @@ class Placed(NamedTuple):
     """Changes that were published, and are looked at once more before the journal forgets them."""
 
     standing: Standing
-    entries: list[journal.Entry]
+    segments: tuple[int, ...]
+    """The journal files that have them, one for each change."""
     at: float
     """When they were (time.monotonic)."""
 
@@ -477,9 +478,11 @@ class Workspace:
                 return False
             if not self.publishing.acquire(blocking=False):
                 return False
-            self.closed = True
-            self.publishing.release()
-            return True
+            try:
+                self.closed = not self.placed
+                return self.closed
+            finally:
+                self.publishing.release()
         finally:
             self.lock.release()
 

@@ -110,13 +110,14 @@ class Feeder:
         elif asked is not None and self._derived.standing().index == "ready":
             self._search.flush()
             withdraw(self._folder)
-        if self._search.claim_rebuild():
+        if self._search.rebuild_needed:
             log.warning("the search index was lost; it is being made again from git")
             self._derived.starve(self._catalog.workspaces())
-        missing = self._search.claim_missing() & set(self._catalog.workspaces())
-        if missing:
+            self._search.claim_rebuild()
+        if missing := self._search.missing:
             log.warning("%d workspaces were lost with a part of the search index and are put there again", len(missing))
-            self._derived.starve(missing)
+            self._derived.starve(missing & set(self._catalog.workspaces()))
+            self._search.claim(missing)
         for workspace in sorted(self._derived.unfed):
             if self._stop.is_set() or self._search.rebuild_needed:
                 return

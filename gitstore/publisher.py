@@ -22,9 +22,11 @@ from gitstore.repository.disk import Disk
 from gitstore.repository.index import IndexLocked
 from gitstore.repository.journal import Entry, Journal, gathered
 from gitstore.repository.lives import ASIDE
+from gitstore.repository.objects import Object
+from gitstore.repository.packs import loose
 from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign
-from gitstore.repository.standing import collecting, stands
+from gitstore.repository.standing import collecting, standing, stands
 
 QUIET = 0.1  # seconds without a change before a workspace is published
 LATEST = 1.0  # seconds after which it is published although changes keep coming
@@ -32,6 +34,7 @@ CHECKPOINT = 5.0  # seconds between two checkpoints
 CHECKPOINT_BYTES = 8 << 20
 AGE = 1.0  # seconds after which what was published is looked at once more
 AGE_BYTES = 64 << 20  # of it in one workspace, from where on it waits for no git that cleans up
+ARRIVED = 10.0  # seconds that the packs of a push are kept from such a git; longer, where something is not published
 SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
 _RETRY = 0.5  # seconds before another try after a failure or a lock
 
@@ -72,7 +75,7 @@ class Publisher:
         self._joined = joined
         self._dirty: dict[str, Workspace] = {}
         self._again: dict[str, float] = {}
-        self._placed: dict[str, Workspace] = {}
+        self._placed: set[Workspace] = set()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="gitstore-publisher", daemon=True)
@@ -146,7 +149,7 @@ class Publisher:
             try:
                 if not self.publish(workspace):
                     raise Unavailable(f"somebody's git holds a lock in {workspace.repository.root}")
-                self._look(workspace, time.monotonic())
+                self.settle(workspace)
                 workspace.repository.database.close()
                 self._disk.rename(workspace.repository.root, target)
             except Exception as error:  # noqa: BLE001  (as in _try: tried again, and the others must not wait)
@@ -157,7 +160,7 @@ class Publisher:
             with self._wake:
                 self._dirty.pop(workspace.id, None)
             self.failures.pop(workspace.id, None)
-            self._journal.published([entry])
+            self._journal.published([entry.segment])
             then()
 
     def _pause(self) -> float:
@@ -204,41 +207,55 @@ class Publisher:
                 log.debug("workspace %s cannot be looked at: %s", workspace.id, error)
 
     def look_again(self, *, at_once: bool = False) -> None:
-        """Looks once more at what was published (repository.standing), and tells the journal that it is there.
+        """Looks once more at what was published (repository.standing), writes again what is missing, and tells the
+        journal that it is there.
 
-        While a git cleans up that is put off; where the store stops, the next start then replays it.
+        While a git cleans up the journal is told later; where the store stops, the next start then replays it.
         """
         with self._wake:
-            waiting = list(self._placed.values())
-        until = time.monotonic() - (0.0 if at_once else AGE)
+            waiting = list(self._placed)
         for workspace in waiting:
-            size = sum(one.standing.size for one in tuple(workspace.placed))
-            if collecting(workspace.repository.git) and size <= AGE_BYTES:
-                continue
             try:
-                self._look(workspace, until)
+                now = time.monotonic()
+                self._look(workspace, now if at_once else now - AGE, 0.0 if at_once else ARRIVED)
             except Exception as error:  # noqa: BLE001  (as in _try: the next checkpoint tries again)
                 log.warning("what was published of workspace %s cannot be looked at: %s", workspace.id, error)
 
-    def _look(self, workspace: Workspace, until: float) -> None:
-        """The same for what was published of a workspace before `until`. Raises OSError, Damaged."""
+    def watch(self, workspace: Workspace, item: Object) -> None:
+        """An object that no journal has got a name just now: it is looked at again as well. `publishing` is held."""
+        workspace.placed.append(Placed(standing([loose(item.id)], [item]), (), time.monotonic()))
+        with self._wake:
+            self._placed.add(workspace)
+
+    def settle(self, workspace: Workspace) -> None:
+        """The same for one workspace that is to leave memory. Raises OSError, Damaged."""
+        self._look(workspace, time.monotonic(), ARRIVED)
+
+    def _look(self, workspace: Workspace, until: float, arrived: float) -> None:
+        """The same for what was published of a workspace before `until`."""
         with workspace.publishing:
+            placed = workspace.placed
             self._mend(workspace)
-            while workspace.placed and workspace.placed[0].at <= until:
-                self._journal.published(workspace.placed.popleft().entries)
+            waits = collecting(workspace.repository.git) and sum(one.standing.size for one in placed) <= AGE_BYTES
+            while placed and placed[0].at <= until and not waits:
+                self._journal.published(placed.popleft().segments)
+            if not workspace.unpublished:
+                workspace.repository.database.release(arrived)
             with self._wake:
-                if not workspace.placed:
-                    self._placed.pop(workspace.id, None)
+                if not placed and not workspace.repository.database.arrivals:
+                    self._placed.discard(workspace)
 
     def _mend(self, workspace: Workspace) -> int:
         """Writes again what is missing of what was published just now; how many objects. Raises OSError, Damaged."""
-        repository = workspace.repository
-        missing = [one.standing for one in workspace.placed if not stands(repository.database.objects, one.standing)]
+        repository, placed = workspace.repository, workspace.placed
+        missing = [one.standing for one in placed if not stands(repository.database.objects, one.standing)]
         if not missing or repository.belongs_to() != workspace.id:  # its folder was removed, or is elsewhere
             return 0
         count = repository.database.mend(missing)
         if count:
             log.warning("%s: %d objects that somebody's git removed were written again", repository.root, count)
+            now = time.monotonic()  # what was written just now can be removed as well
+            placed.extend([placed.popleft()._replace(at=now) for _ in range(len(placed))])
         return count
 
     def _checkpoint(self) -> None:
@@ -257,12 +274,13 @@ class Publisher:
                 if workspace.closed and not batch:
                     return True  # deleted, or out of memory: what its folder is now is for somebody else to say
                 try:
-                    self._write(workspace, batch)
-                except Foreign as foreign:
-                    self._disk.sync_all(workspace.repository.root)  # what git wrote is not durable by itself
-                    take_in(workspace, foreign).result()
-                    self._joined(workspace)
-                    continue
+                    try:
+                        self._write(workspace, batch)
+                    except Foreign as foreign:
+                        self._disk.sync_all(workspace.repository.root)  # what git wrote is not durable by itself
+                        take_in(workspace, foreign).result()
+                        self._joined(workspace)
+                        continue
                 except (RefLocked, IndexLocked):
                     return False
                 except Damaged:
@@ -299,7 +317,7 @@ class Publisher:
             heads.update(change.heads)
         objects = [item for change in batch for item in change.objects]
         keep, taken = gathered((change.kept, change.taken) for change in batch)
-        standing = repository.publish(objects, heads, keep=keep, taken=taken)
+        placed = repository.publish(objects, heads, keep=keep, taken=taken)
         sealed = next((change.sealed_file for change in reversed(batch) if change.sealed_file is not None), None)
         if sealed is not None:
             self._disk.overwrite(f"{self._secrets}/{workspace.id}.new", sealed, 0o600)
@@ -310,7 +328,9 @@ class Publisher:
         if workspace.unpublished:
             workspace.since = time.monotonic()
         if batch:
-            workspace.placed.append(Placed(standing, list(batch), time.monotonic()))
+            segments = tuple(change.segment for change in batch)
+            workspace.placed.append(Placed(placed, segments, time.monotonic()))
+        if batch or repository.database.arrivals:
             with self._wake:
-                self._placed[workspace.id] = workspace
+                self._placed.add(workspace)
         repository.database.fold()

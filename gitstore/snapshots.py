@@ -106,7 +106,9 @@ def put(
         else:
             _free(repository, name)
         tag = _tag(name, moment, text, who)
-        return _read(repository, name, _again(lambda: tags.put(store.disk, repository, tag, old)))
+        made = _again(lambda: tags.put(store.disk, repository, tag, old))
+        store.publisher.watch(workspace, tags.build(tag))
+        return _read(repository, name, made)
 
 
 def delete(store: Store, reference: str, name: str, *, precondition: Precondition = NONE) -> None:

@@ -284,6 +284,7 @@ class Store:
         with self._opening:
             workspace = self._hot.get(identity)
             if workspace is not None:
+                self.publisher.settle(workspace)
                 if not workspace.close():
                     return False
                 self._hot.pop(identity).repository.database.close()
@@ -603,8 +604,7 @@ class Store:
         for identity in list(self._hot)[:-1]:  # never the one that was asked for just now
             if len(self._hot) <= self.options.hot:
                 return
-            workspace = self._hot[identity]
-            if not workspace.placed and workspace.close():
+            if self._hot[identity].close():
                 self._hot.pop(identity).repository.database.close()
 
     def _submit(self, entry: journal.Entry) -> None:

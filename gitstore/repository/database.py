@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 
 from dulwich.object_store import DiskObjectStore
@@ -42,6 +44,7 @@ class Database:
         self._fresh: dict[Oid, Object] = {}
         self._store: DiskObjectStore | None = None
         self._packed = Packed(f"{git}/objects")
+        self.arrivals: list[tuple[str, float]] = []  # packs that git is to leave, and since when
         self._packs_written = FOLD_AT  # how many there are is not known until the first look
         self.relocate(git)
 
@@ -204,9 +207,20 @@ class Database:
         self._packs_written += 1
         return index.removeprefix(f"{self.objects}/")
 
-    def arrived(self) -> None:
-        """A pack that others made was put among the repository's. It is found when an object of it is asked for."""
+    def arrived(self, kept: Iterable[str] = ()) -> None:
+        """Packs that others made were put among the repository's; they are found when an object of them is asked for.
+
+        Beside each of the `kept` (`pack-<name>`) is a file that tells git to leave it, until `release`.
+        """
         self._packs_written += 1
+        self.arrivals += [(stem, time.monotonic()) for stem in kept]
+
+    def release(self, age: float) -> None:
+        """Packs that arrived more than `age` seconds ago are like others from now on. Raises OSError."""
+        while self.arrivals and self.arrivals[0][1] <= time.monotonic() - age:
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(f"{self.objects}/pack/{self.arrivals[0][0]}.keep")
+            del self.arrivals[0]
 
     def fold(self) -> int:
         """Folds many small packs into one; how many it replaced. Costs nothing until enough were written."""

@@ -280,11 +280,11 @@ class Journal:
 
     # -- forgetting -----------------------------------------------------------------------------------------------
 
-    def published(self, entries: list[Entry]) -> None:
-        """The changes of these entries are on disk, unsynced."""
+    def published(self, segments: Iterable[int]) -> None:
+        """Changes are on disk, unsynced: for each the file that its entry is in (Entry.segment)."""
         with self._wake:
-            for entry in entries:
-                self._outstanding[entry.segment] -= 1
+            for segment in segments:
+                self._outstanding[segment] -= 1
 
     def rotate(self) -> None:
         """Asks for a new file, so that the one in use can be forgotten soon."""

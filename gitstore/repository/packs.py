@@ -20,11 +20,16 @@ FOLD_AT = 50  # packs of our own in one repository before they become one
 FOLD_BELOW = 8 << 20  # a pack of this many bytes is left alone
 
 
+def loose(oid: Oid) -> str:
+    """The file of an object that has one of its own, below `objects`."""
+    digits = oid.hex()
+    return f"{digits[:2]}/{digits[2:]}"
+
+
 def read_loose(objects: str, oid: Oid) -> tuple[int, bytes] | None:
     """Kind and data of an object that has a file of its own; None where it has none that can be read."""
-    name = oid.hex()
     try:
-        with open(f"{objects}/{name[:2]}/{name[2:]}", "rb") as file:
+        with open(f"{objects}/{loose(oid)}", "rb") as file:
             header, _, data = zlib.decompress(file.read()).partition(b"\0")
         kind, size = header.split(b" ")
         return (KINDS[kind], data) if int(size) == len(data) else None
@@ -37,8 +42,7 @@ def write_loose(disk: Disk, objects: str, scratch: str, item: Object, *, synced:
 
     `synced`: it is never in its place without its content, whatever a power cut leaves. Else a journal must have it.
     """
-    digits = item.id.hex()
-    name = f"{digits[:2]}/{digits[2:]}"
+    name = loose(item.id)
     target = f"{objects}/{name}"
     if os.path.exists(target):
         return name

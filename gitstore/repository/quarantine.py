@@ -6,6 +6,8 @@ both; nothing sees it from the repository.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 import uuid
@@ -19,6 +21,7 @@ from gitstore.repository.objects import EMPTY_TREE, Object, Oid
 from gitstore.repository.repository import Repository
 from gitstore.repository.trees import TreeView
 
+KEPT = b"gitstore: what came here has no name yet\n"
 _PREFIX = "incoming-"
 _EMPTY = 1072  # bytes of the index of a pack without objects
 
@@ -62,24 +65,29 @@ class Quarantine:
         self.database.close()
 
     def admit(self) -> None:
-        """Makes its objects the repository's, synced. Raises OSError; then some of them may be, which harms nothing."""
+        """Makes its objects the repository's, synced. Raises OSError; then some of them may be, which harms nothing.
+
+        No branch has them yet: a `.keep` beside each pack tells a git that packs everything again to leave it alone
+        (git-repack(1)), as git itself does while it receives.
+        """
         self._close()
         source, target = f"{self.folder}/objects/pack", f"{self._repository.git}/objects/pack"
         names = sorted(os.listdir(source))
         stems = [name[:-4] for name in names if name.endswith(".idx")]
-        moved = False
+        moved = []
         self._disk.makedirs(target)
         for stem in stems:
             if os.path.getsize(f"{source}/{stem}.idx") <= _EMPTY or os.path.exists(f"{target}/{stem}.idx"):
                 continue
+            self._disk.overwrite(f"{target}/{stem}.keep", KEPT)
             for suffix in (".pack", ".rev", ".idx"):  # git looks for the index first
                 if f"{stem}{suffix}" in names:
                     self._disk.sync_file(f"{source}/{stem}{suffix}")
                     self._disk.rename(f"{source}/{stem}{suffix}", f"{target}/{stem}{suffix}")
-            moved = True
+            moved.append(stem)
         if moved:
             self._disk.sync_folder(target)
-            self._repository.database.arrived()
+            self._repository.database.arrived(moved)
 
     def _close(self) -> None:
         if self._database is not None:
@@ -94,6 +102,10 @@ class Quarantine:
 
 def sweep(git: str) -> None:
     """Removes what quarantines an earlier process left behind. To be called before a push is let in."""
+    for path in glob.glob(f"{glob.escape(git)}/objects/pack/pack-*.keep"):
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            if file.read(len(KEPT) + 1) == KEPT:
+                os.unlink(path)
     try:
         names = [entry.name for entry in os.scandir(f"{git}/gitstore") if entry.name.startswith(_PREFIX)]
     except FileNotFoundError:

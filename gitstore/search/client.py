@@ -106,12 +106,13 @@ class Search:
             }
         ).decode()
         self._changed = threading.Condition(threading.RLock())
-        self._log: deque[tuple[bytes, int, str]] = deque()  # changes that are not on disk; 1 for a document; whose mark
+        self._log: deque[tuple[bytes, int, bool]] = deque()  # changes that are not on disk; 1 for a document; a mark?
         self._number = 0  # of the last change
         self._durable = 0  # of the last change that is on disk
         self._backlog = 0
         self._bytes = 0
-        self._epoch = 0
+        self._epoch = 0  # how often something of the index was lost,
+        self._renewals = 0  # and all of it
         self._questions: dict[int, _Question] = {}
         self._asked = 0
         self._out = bytearray()
@@ -122,13 +123,16 @@ class Search:
         self._stopping = False
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._markers: dict[str, str] = {}
+        self._id: str | None = None  # of the state of the index, as far as was heard
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._markers = dict(state.read(folder).markers)
+            known = state.read(folder)
+            self._markers, self._id = dict(known.markers), known.id
         except FileNotFoundError:
-            self._markers = {}
+            pass
         except (ValueError, msgspec.MsgspecError):
-            self._markers = {}  # the search process finds the same, and says so
+            pass  # the search process finds the same, and says so
         except OSError as error:
             raise StorageFailed(f"the search index cannot be made in {folder}: {error}") from error
         self._wake, self._woken = socket.socketpair()
@@ -184,7 +188,7 @@ class Search:
         """Everything of a branch up to `commit` was put, given that everything up to `previous`, the marker, was.
 
         False, and nothing is marked, when `previous` is not the marker, or what was put before was lost meanwhile and
-        `claim_rebuild` or `claim_missing` was not called yet, so that the claim would not hold.
+        `claim_rebuild` or `claim` was not called yet, so that the claim would not hold.
         """
         with self._changed:
             if self.rebuild_needed or workspace in self.missing or self.marker(workspace, branch) != previous:
@@ -323,19 +327,18 @@ class Search:
             claimed, self.rebuild_needed = self.rebuild_needed, False
             return claimed
 
-    def claim_missing(self) -> frozenset[str]:
-        """The workspaces that were lost with a part of the index: the caller now feeds these from nothing."""
+    def claim(self, missing: frozenset[str]) -> None:
+        """The caller now feeds these of the `missing`, which were lost with a part of the index, from nothing."""
         with self._changed:
-            claimed, self.missing = self.missing, frozenset()
-            return claimed
+            self.missing -= missing
 
     def renew(self) -> None:
         """Throw the index away and begin a new one; `rebuild_needed` then says that everything has to be fed again."""
         self._await(time.monotonic() + 30.0)
         with self._changed:
-            losses = self._epoch
+            losses = self._renewals
             self._send(messages.frame(messages.Renew()))
-            while self._epoch == losses and self._thread.is_alive() and not self._stopping:
+            while self._renewals == losses and self._thread.is_alive() and not self._stopping:
                 self._changed.wait(1.0)
 
     def proofs(self) -> dict[str, dict[tuple[Kind, str], int | None]]:
@@ -350,10 +353,10 @@ class Search:
         """Wait until everything put before the call is in the index and synced; StorageFailed if the disk refuses."""
         self._await(time.monotonic() + 30.0)
         with self._changed:
-            goal, epoch = self._number, self._epoch
+            goal, losses = self._number, self._renewals
             self.failure = None
             self._send(messages.frame(messages.Flush()))
-            while self._durable < goal and epoch == self._epoch:
+            while self._durable < goal and losses == self._renewals:
                 if self.failure is not None:
                     raise StorageFailed(f"the search index cannot be written: {self.failure}")
                 if not self._thread.is_alive() or self._stopping:
@@ -392,8 +395,7 @@ class Search:
                 self._send(b"")
                 self._changed.wait(1.0)
             self._number += 1
-            whose = f"{message.workspace} {message.branch}" if isinstance(message, messages.Mark) else ""
-            self._log.append((data, documents, whose))
+            self._log.append((data, documents, isinstance(message, messages.Mark)))
             self._backlog += documents
             self._bytes += len(data)
             if self._ready:
@@ -545,17 +547,18 @@ class Search:
                 self._changed.notify_all()
             elif isinstance(message, messages.Lost):
                 self._lost(message.damage, message.workspaces)
+                self._id = message.id
             elif isinstance(message, messages.Hello):
                 self._greet(message)
 
     def _greet(self, hello: messages.Hello) -> None:
         """The process has the index open: it is told what the one before it may not have brought to the disk."""
-        if hello.damage is not None:
+        if self._id is not None and hello.found != self._id:
+            # One before it lost something, and died before that was heard.
+            self._lost(hello.damage or "it is another one than it was", None)
+        elif hello.damage is not None:
             self._lost(hello.damage, hello.workspaces)
-        waiting = {whose for _, _, whose in self._log}
-        if gone := {name for name in self._markers if name not in hello.markers and name not in waiting}:
-            # One before it found damage, and died before it could say so.
-            self._lost("markers are missing", sorted({name.split(" ", 1)[0] for name in gone}))
+        self._id = hello.id
         self._ready = True
         self._send(messages.frame(messages.Begin(self._durable, self._epoch)))
         for data, _, _ in self._log:
@@ -579,6 +582,7 @@ class Search:
         if workspaces is None:
             log.warning("the search index was damaged and begins anew: %s", damage)
             self.rebuild_needed = True
+            self._renewals += 1
             self._markers.clear()
         else:
             log.warning("the search index was damaged, %d workspaces are put there again: %s", len(workspaces), damage)
@@ -587,7 +591,7 @@ class Search:
                 del self._markers[name]
         # What a mark promised is gone, for the next process as well.
         nothing = messages.frame(messages.Mark("", "", "", -1))
-        self._log = deque((nothing if whose else data, documents, "") for data, documents, whose in self._log)
+        self._log = deque((nothing if mark else data, documents, mark) for data, documents, mark in self._log)
         self._bytes = sum(len(data) for data, _, _ in self._log)
         self._changed.notify_all()
 

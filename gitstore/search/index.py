@@ -12,6 +12,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -144,15 +145,15 @@ class Index:
             self.segments.renew()
         self._due = self.segments.due()
 
-    def _drop(self, segments: list[str]) -> bool:
-        """Does without damaged segments; False where all had to go. Raises OSError where that failed too."""
+    def _drop(self, segments: list[str]) -> None:
+        """Does without segments that are found damaged at the opening. Raises OSError where the disk refuses."""
         try:
             self.missing = sorted(self.segments.drop(segments))
-            return True
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self.damage = f"{self.damage}; {error}"
+        except Exception as error:
+            if passing(error):
+                raise
+            self.damage = f"{self.damage}; {type(error).__name__}: {error}"
             self.segments.renew()
-            return False
 
     def code(self, workspace: str) -> int:
         """The number of a workspace, in this process."""
@@ -180,7 +181,7 @@ class Index:
 
     def forget(self, workspace: str) -> None:
         """Nothing of a workspace is there any more, and it has no marker."""
-        self.settle()
+        self._settled()
         self.tail.forget(workspace)
         if self.flushing is not None:
             for number in self.flushing.of.get(workspace, ()):
@@ -233,7 +234,7 @@ class Index:
         if self.job is not None:
             return None
         if self._check or self._due:
-            return 0.0
+            return max(0.0, self._again - time.monotonic())
         if self._since is None and not self._wanted:
             return None
         now = time.monotonic()
@@ -254,21 +255,27 @@ class Index:
         if (due or self._wanted) and now >= self._again:
             self._wanted = False
             self._begin_flush()
+        elif now < self._again:
+            return
         elif self._check:
             self._check = False
             self.job = _Job("check", lambda _: self.segments.check(), _NICE_MERGE, self._close)
         elif self._due:
             chosen, self._due = self._due, []
-            self.settle()
+            if not self._settled():
+                return
+            forgotten = set(self.tail.forgotten)
             self._merging = chosen
             self._alive = {id(leaf): leaf.live.copy() for leaf in chosen}
-            self.job = _Job("merge", lambda step: self.segments.merge(chosen, step), _NICE_MERGE, self._close)
+            work = partial(self.segments.merge, chosen, forgotten)
+            self.job = _Job("merge", work, _NICE_MERGE, self._close)
 
     def _begin_flush(self) -> None:
         if self._since is None:
             self._events.flushed(self.changes)
             return
-        self.settle()
+        if not self._settled():
+            return
         tail = self.flushing = self.tail
         self.tail, self._since, self._reached = Tail(), None, self.changes
         self._alive = {id(tail): tail.live}
@@ -330,11 +337,14 @@ class Index:
 
     def _lose(self, damage: str, segments: list[str]) -> None:
         """Some segments were found damaged: their workspaces are dropped, and fed again."""
-        self.settle()
         try:
-            lost = self.segments.drop(segments)
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self.spoil(f"{damage}; {error}")
+            lost = self.segments.drop(segments, self.tail.forgotten)
+        except Exception as error:  # noqa: BLE001  as in __init__
+            if passing(error):
+                self._events.failed(f"{type(error).__name__}: {error}")
+                self._check, self._again = True, time.monotonic() + self._interval
+            else:
+                self.spoil(f"{damage}; {type(error).__name__}: {error}")
             return
         self.damage = damage
         for name in [name for name in self.tail.marks if name.split(" ", 1)[0] in lost]:
@@ -343,6 +353,17 @@ class Index:
         self.epoch += 1
         self.version += 1
         self._events.lost(damage, sorted(lost))
+
+    def _settled(self) -> bool:
+        """Settles; False where that met damage, and nothing is left."""
+        try:
+            self.settle()
+        except Exception as error:
+            if passing(error):
+                raise
+            self.spoil(f"{type(error).__name__}: {error}")
+            return False
+        return True
 
     def spoil(self, damage: str) -> None:
         """The index is worthless: nothing is read from it any more, and a new one begins."""
@@ -354,12 +375,14 @@ class Index:
         self._seek, self._due, self._check = [], [], False
         self.epoch += 1
         self.version += 1
-        self.segments.leaves = []
-        self._events.lost(damage, None)
+        failure = None
         try:
             self.segments.renew()
         except OSError as error:
-            self._events.failed(str(error))
+            failure = str(error)
+        self._events.lost(damage, None)
+        if failure is not None:
+            self._events.failed(failure)
 
     def stop_job(self) -> None:
         """End the child; what it was at is as if it had not begun."""

@@ -92,11 +92,16 @@ class Stop(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """The index is open; `damage` says why these workspaces are not in it any more (None: it was begun anew)."""
+    """The index is open; `damage` says why these workspaces are not in it any more (None: it was begun anew).
+
+    `found` and `id` are the ids of its state (state.State) as it was found and as it is now.
+    """
 
     markers: dict[str, str]
     damage: str | None
-    workspaces: list[str] | None = None
+    workspaces: list[str] | None
+    found: str
+    id: str
 
 
 class Flushed(Message, frozen=True):
@@ -115,7 +120,8 @@ class Lost(Message, frozen=True):
     """The index was damaged: nothing of these workspaces is in it any more, nor their markers; None: it is empty."""
 
     damage: str
-    workspaces: list[str] | None = None
+    workspaces: list[str] | None
+    id: str
 
 
 class Answer(Message, frozen=True):

@@ -122,6 +122,7 @@ class Segments:
         self.folder = folder
         self.leaves: list[Leaf] = []
         self.state = State()
+        self.opened = ""  # the id of the state that was found
         self._codes = codes
 
     def open(self) -> None:
@@ -133,8 +134,10 @@ class Segments:
         if not (self.folder / STATE).exists():
             # The first start, or a kill before anything was promised: whatever lies here speaks for nothing.
             self.renew()
+            self.opened = self.state.id
             return
         self.state = state.read(self.folder)
+        self.opened = self.state.id
         contents = _contents(self.folder)
         kept = {segment.segment_id() for segment in contents.segments}
         own = {STATE, TOC._filename(_NAME, contents.generation)}
@@ -166,9 +169,10 @@ class Segments:
         if names := state.damaged(self.folder, self.state):
             raise Broken((name.split(".", 1)[0] for name in names), f"{', '.join(names)} was damaged on disk")
 
-    def drop(self, segments: Collection[str]) -> set[str]:
+    def drop(self, segments: Collection[str], forgotten: Iterable[str] = ()) -> set[str]:
         """Does without some segments, and without everything of the workspaces that they had documents of: which those
-        are. Raises OSError, ValueError; then all of it is to be thrown away.
+        are. `forgotten` are those that were emptied in memory, which comes to the disk as well. Raises anything; then
+        all of it is to be thrown away.
         """
         lost: set[str] = set()
         for segment in segments:
@@ -176,13 +180,15 @@ class Segments:
             if not state.sound(self.folder, self.state, name):
                 raise ValueError(f"{name} is damaged as well")
             lost.update(msgspec.json.decode((self.folder / name).read_bytes(), type=list[str]))
-        self._unmark(lost)  # first: a kill half-way must not leave a marker without its documents
+        # First: a kill half-way must not leave a marker without its documents.
+        kept = self._markers_without({*lost, *forgotten})
+        self._save(msgspec.structs.replace(self.state, id=State().id, markers=kept))
         for leaf in self.leaves:
             for workspace in lost:
                 leaf.forget(workspace)
         self.leaves = [leaf for leaf in self.leaves if leaf.name not in segments and leaf.alive]
         self._write((), (), lambda: None)
-        self._save(State(markers=self.state.markers, files=self._sums()))
+        self._save(msgspec.structs.replace(self.state, files=self._sums()))
         return lost
 
     def renew(self) -> None:
@@ -220,13 +226,15 @@ class Segments:
         # Markers go before their documents do: a kill between the two must not leave a marker alone.
         self._unmark(tail.forgotten)
         self._write([of_tail(tail)] if tail.live.any() else [], (), step)
-        self._save(State(markers={**self.state.markers, **tail.marks}, files=self._sums()))
+        marks = {**self.state.markers, **tail.marks}
+        self._save(msgspec.structs.replace(self.state, markers=marks, files=self._sums()))
 
-    def merge(self, chosen: Sequence[Leaf], step: Callable[[], None]) -> None:
-        """Make one segment of several."""
+    def merge(self, chosen: Sequence[Leaf], forgotten: Iterable[str], step: Callable[[], None]) -> None:
+        """Make one segment of several. `forgotten` as for `drop`."""
+        self._unmark(forgotten)
         sources = [Source.of_leaf(leaf) for leaf in chosen if leaf.alive]
         self._write([merged(sources)] if sources else [], chosen, step)
-        self._save(State(markers=self.state.markers, files=self._sums()))
+        self._save(msgspec.structs.replace(self.state, files=self._sums()))
 
     def due(self) -> list[Leaf]:
         """The segments to merge next: eight of one size class, or one with more dead documents than live."""
@@ -268,10 +276,12 @@ class Segments:
                 (self.folder / name).unlink()
 
     def _unmark(self, workspaces: Iterable[str]) -> None:
-        gone = set(workspaces)
-        kept = {name: commit for name, commit in self.state.markers.items() if name.split(" ", 1)[0] not in gone}
+        kept = self._markers_without(set(workspaces))
         if len(kept) < len(self.state.markers):
-            self._save(State(markers=kept, files=self.state.files))
+            self._save(msgspec.structs.replace(self.state, markers=kept))
+
+    def _markers_without(self, gone: Collection[str]) -> dict[str, str]:
+        return {name: commit for name, commit in self.state.markers.items() if name.split(" ", 1)[0] not in gone}
 
     def _sums(self) -> dict[str, tuple[int, int]]:
         known = self.state.files

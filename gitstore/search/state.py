@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import zlib
 from pathlib import Path
 
@@ -12,12 +13,14 @@ STATE = "state.json"
 
 
 class State(msgspec.Struct):
-    """`markers`: by workspace, a space and the branch, the commit up to which everything was put.
+    """`id`: another one whenever something was lost.
 
-    `files`: size and CRC-32 of the segment files when it was written.
+    `markers`: by workspace, a space and the branch, the commit up to which everything was put. `files`: size and CRC-32
+    of the segment files when it was written.
     """
 
     format: str = FORMAT
+    id: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
     markers: dict[str, str] = {}
     files: dict[str, tuple[int, int]] = {}
 

@@ -86,7 +86,9 @@ class Worker:
 
     def serve(self) -> None:
         """Until the socket ends or everything is flushed after a `Stop`."""
-        self._send(messages.Hello(dict(self.index.segments.state.markers), self.index.damage, self.index.missing))
+        index, segments = self.index, self.index.segments
+        markers = dict(segments.state.markers)
+        self._send(messages.Hello(markers, index.damage, index.missing, segments.opened, segments.state.id))
         self._socket.setblocking(False)
         while True:
             wait = self.index.wait()
@@ -233,7 +235,7 @@ class Worker:
 
     def lost(self, damage: str, workspaces: list[str] | None) -> None:
         """Nothing of these workspaces is in the index any more; None: it was begun anew."""
-        self._send(messages.Lost(damage, workspaces))
+        self._send(messages.Lost(damage, workspaces, self.index.segments.state.id))
 
     def _send(self, message: messages.Message) -> None:
         self._out += messages.frame(message)

@@ -402,10 +402,11 @@ class Cut(NamedTuple):
     content: Content
 
 
-def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
-    """The states worth a look after `at` events: at every second point one (the end of the process, an extreme, or a
-    random one, in turn); with a `depth`, at each all extremes and as many random ones.
+def cuts(at: int, rng: random.Random, depth: int, *, often: float = 0.5) -> Iterator[Cut]:
+    """The states worth a look after `at` events: one (the end of the process, an extreme, or a random one), and that
+    only so `often`; with a `depth`, all extremes and as many random ones.
     """
+    kind = rng.randrange(3) if rng.random() < often else None
     extremes: Sequence[tuple[str, Callable[[int], bool], Content]] = (
         ("nothing that was not synced", lambda _: False, nothing),
         ("names without data", lambda _: True, nothing),
@@ -414,12 +415,11 @@ def cuts(at: int, rng: random.Random, depth: int) -> Iterator[Cut]:
         ("names and torn data", lambda _: True, torn(rng)),
         ("everything", lambda _: True, whole),
     )
-    turn = at // 2 % 3 if at % 2 else None
-    if depth or turn == 0:
+    if depth or kind == 0:
         yield Cut(at, "killed", False, lambda _: True, whole)
-    for name, names, content in extremes if depth else (extremes[rng.randrange(5)],) if turn == 2 else ():
+    for name, names, content in extremes if depth else (extremes[rng.randrange(5)],) if kind == 2 else ():
         yield Cut(at, name, True, names, content)
-    for number in range(depth or turn == 1):
+    for number in range(depth or kind == 1):
         part = rng.choice((0.2, 0.5, 0.8))
         picks: dict[int, bool] = {}
 

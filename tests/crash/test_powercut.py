@@ -465,7 +465,7 @@ def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkey
     for at, state, allowed, _ in moments(script):
         if not DEPTH and rng.random() < 0.94:
             continue
-        for cut in cuts(at // 2 * 2 + 1, rng, DEPTH):
+        for cut in cuts(at, rng, DEPTH, often=1.0):
             state.build(first, names=cut.names, content=cut.content)
             disk = Recorder(first)
             disk.learn()
@@ -479,7 +479,7 @@ def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkey
                 for number, event in enumerate(disk.events):
                     again.take(event)
                     if number - begun in stops:
-                        once = next(cuts(3, rng, 0))
+                        once = next(cuts(at, rng, 0, often=1.0))
                         again.build(second, names=once.names, content=once.content)
                         copy_outside(script.derived[-1], second, derived=False)
                         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -13,11 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from contract.conftest import Place
 
-from gitstore import memory, publisher, workspaces
+from gitstore import memory, publisher, snapshots, workspaces
+from gitstore.changes import Change
 from gitstore.model import Actor, Provenance
 from gitstore.repository import database, packs
+from gitstore.repository.objects import Blob
+from gitstore.repository.quarantine import KEPT, Quarantine
 from gitstore.store import Store
+
+from .conftest import Clone, run
+from .conftest import git as git_of
 
 WHO = Provenance(Actor("admin", "k1", "ops"))
 
@@ -238,3 +246,101 @@ def test_a_renamed_folder_is_looked_at_where_it_is(data: Path, store: Store) -> 
     os.rename(data / "workspaces/store", data / "workspaces/shop")  # only to be looked at
     sound(data)
     os.rename(data / "workspaces/shop", data / "workspaces/store")
+
+
+@pytest.mark.parametrize("words", [("repack", "-adq"), ("gc", "--prune=now", "-q")], ids=" ".join)
+def test_pushes_beside_a_git_that_cleans_up_all_the_time(
+    place: Place, clone: Callable[..., Clone], words: tuple[str, ...]
+) -> None:
+    """The packs of a push are there before a branch has them."""
+    copy, stop, runs = clone(), threading.Event(), []
+
+    def clean() -> None:
+        while not stop.is_set():
+            runs.append(run(place.folder, *words).code)
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        for number in range(20):
+            head = copy.commit("memory/a.yaml", f"{number}\n")
+            done = copy.push()
+            assert done.code == 0, done.text
+    finally:
+        stop.set()
+        cleaner.join()
+    assert len(runs) > 3
+    assert git_of(place.folder, "rev-parse", "main") == head
+    assert run(place.folder, "fsck", "--full", "--no-dangling", "--no-progress").text == ""
+    kept = list((place.folder / ".git/objects/pack").glob("*.keep"))
+    assert kept
+    assert {path.read_bytes() for path in kept} == {KEPT}
+
+
+def test_the_packs_of_a_push_are_like_others_after_a_while(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "ARRIVED", 0.3)
+    packs_ = data / "workspaces/shop/.git/objects/pack"
+    with Store.open(data) as store:
+        for wait in (True, False):
+            arrive(store, str(wait))
+            assert list(packs_.glob("*.keep"))
+            write(store, {"a": int(wait)})
+            if wait:
+                until(lambda: not list(packs_.glob("*.keep")))
+    assert not list(packs_.glob("*.keep"))
+    (packs_ / "pack-1.keep").write_bytes(KEPT)  # of a process that was killed
+    (packs_ / "pack-2.keep").write_bytes(b"mine")
+    with Store.open(data) as store:
+        store.load("shop")
+        assert [path.name for path in packs_.glob("*.keep")] == ["pack-2.keep"]
+
+
+def arrive(store: Store, text: str) -> None:
+    """Objects come in as those of a push do."""
+    quarantine = Quarantine(store.disk, store.load("shop").repository)
+    quarantine.open({})
+    try:
+        quarantine.keep([Blob(text.encode())])
+        quarantine.admit()
+    finally:
+        quarantine.discard()
+
+
+def test_a_snapshot_is_looked_at_again_as_well(data: Path, store: Store) -> None:
+    write(store, {"a": 1})
+    before = objects(data)
+    snapshots.put(store, "shop", "one", message="whole", who=WHO)
+    missed(data, before)
+    until(lambda: not store.load("shop").placed)
+    sound(data)
+    assert [one.name for one in snapshots.contents(store, "shop")] == ["one"]
+
+
+def test_a_folder_that_goes_and_comes_back_leaves_nothing_in_the_journal(data: Path, store: Store) -> None:
+    place, away = data / "workspaces/shop", data / "away"
+    for number in range(3):
+        write(store, {"a": number})
+        identity = store.load("shop").id
+        place.rename(away)
+        assert store.leave(identity)
+        away.rename(place)
+        store.admit("shop")
+    write(store, {"a": 9})
+    first = min(logs(data))
+    until(lambda: first not in logs(data))
+    store.publisher.look_again(at_once=True)
+    until(lambda: not store.load("shop").placed)
+
+
+def test_what_waits_for_the_second_look_is_little(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "AGE", 60.0)
+    with Store.open(data) as store:
+        write(store, {f"key-{number}": number for number in range(400)})
+        workspace = store.load("shop")
+        for number in range(20):
+            write(store, {"a": number})
+        assert len(workspace.placed) > 20
+        kept = [item for one in list(workspace.placed)[-20:] for item in one.standing.items]
+        assert len(kept) > 60
+        assert sum(len(item.data) for item in kept) < 40_000  # and not twenty times the tree of all keys
+        until(lambda: sum(isinstance(one, Change) and one.owner is workspace for one in gc.get_objects()) < 10)

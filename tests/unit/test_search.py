@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ import time
 import types
 import uuid
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -425,8 +427,8 @@ def test_of_a_damaged_part_only_its_workspaces_are_to_be_fed_again(folder, damag
         assert not search.mark(ONE, "evidence", "c2", None)
         put(search, TWO, "more", "word")
         assert search.mark(TWO, "evidence", "c2", "c1")
-        assert search.claim_missing() == {ONE}
-        assert search.claim_missing() == set()
+        search.claim(search.missing)
+        assert not search.missing
         search.forget(ONE)
         put(search, ONE, "a", "word")
         assert search.mark(ONE, "evidence", "c2", None)
@@ -461,23 +463,104 @@ def test_a_kill_while_a_damaged_part_is_dropped_leaves_no_marker_without_its_doc
         wait_for(lambda: search.missing == {ONE})
 
 
-def test_damage_of_which_a_process_could_not_tell_any_more_is_seen_by_the_next(folder):
+def drop_it(folder):
+    """What a process does that finds damage; and then it dies before it could say so."""
+    flip(".doc")(folder)
+    segments = Segments(folder, lambda _: 0)
+    segments.open()
+    with pytest.raises(Broken) as caught:
+        segments.check()
+    assert segments.drop(caught.value.segments) == {ONE}
+
+
+@contextlib.contextmanager
+def stopped(search):
+    """Its process is held, and killed at the end."""
+    search.start()
+    wait_for(lambda: search.ready)
+    process = search.process
+    os.kill(process, signal.SIGSTOP)
+    yield
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: search.process not in (None, process) and search.ready)
+
+
+@pytest.mark.parametrize("when", ["before the start", "with a mark under way", "while it is fed"])
+def test_damage_of_which_a_process_could_not_tell_any_more_is_seen_by_the_next(folder, when):
+    if when == "while it is fed":
+        with opened(folder) as search:
+            for number in range(40):
+                put(search, ONE, f"a{number}", "word")
+            search.flush()  # half of it is on disk, and has no marker
+            with stopped(search):
+                drop_it(folder)
+            assert search.rebuild_needed
+            assert not search.mark(ONE, "evidence", "c1", None)
+        return
+    fill(folder)
+    with opened(folder) as search:  # which has read the markers
+        if when == "before the start":
+            drop_it(folder)
+            search.start()
+            wait_for(lambda: search.rebuild_needed)
+        else:
+            put(search, ONE, "live", "word")
+            assert search.mark(ONE, "evidence", "c9", "c1")
+            with stopped(search):
+                drop_it(folder)
+            assert search.rebuild_needed
+            search.flush()
+        assert search.marker(ONE, "evidence") is None
+    assert read(folder).markers == {}
+
+
+def test_marks_of_what_was_dropped_come_to_no_disk(folder):
+    fill(folder)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        index = Worker(theirs, Options(str(folder), None, 10, 60.0)).index
+        index.mark(ONE, "evidence", "c2")
+        index.mark(TWO, "evidence", "c2")
+        index._lose("damaged", [leaf.name for leaf in index.segments.leaves])
+        assert index.tail.marks == {f"{TWO} evidence": "c2"}
+        assert read(folder).markers == {}
+
+
+def test_what_was_forgotten_is_not_left_with_a_marker_when_a_part_is_dropped(folder):
     fill(folder)
     with opened(folder) as search:
         put(search, TWO, "other", "word")
         search.mark(TWO, "evidence", "c1", None)
         search.flush()
-    with opened(folder) as search:  # which has read the markers
-        flip(".doc")(folder)
-        segments = Segments(folder, lambda _: 0)
-        segments.open()
-        with pytest.raises(Broken) as caught:
-            segments.check()
-        assert segments.drop(caught.value.segments) == {ONE}
+    flip(".doc")(folder)
+    with opened(folder) as search:
+        search.forget(TWO)
         search.start()
-        wait_for(lambda: search.missing == {ONE})
-        assert search.marker(ONE, "evidence") is None
-        assert search.marker(TWO, "evidence") == "c1"
+        wait_for(lambda: search.missing)
+        assert read(folder).markers == {}
+
+
+def test_damage_that_is_met_before_it_is_looked_for_ends_no_process(folder):
+    with opened(folder) as search:
+        for number in range(40):
+            put(search, ONE, f"a{number}", "word")
+        search.mark(ONE, "evidence", "c1", None)
+        search.flush()
+    path = file(folder, ".doc")
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    head = msgspec.msgpack.decode(data[8 : 8 + size])
+    _, at, length = head["arrays"]["kinds"]
+    begin = 8 + size + -size % 8 + at
+    data[begin : begin + length] = b"\xff" * length  # kinds that there are not: a look at a key fails
+    path.write_bytes(data)
+    with opened(folder) as search:
+        for number in range(40):
+            put(search, ONE, f"a{number}", "word again")
+        search.forget(TWO)
+        search.start()
+        wait_for(lambda: search.missing or search.rebuild_needed)
+        assert search.restarts == 0
 
 
 def test_an_index_that_cannot_be_begun_anew_at_once_claims_nothing_later(folder, monkeypatch):

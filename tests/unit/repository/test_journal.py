@@ -155,9 +155,9 @@ def test_files_are_forgotten_oldest_first_and_only_when_published(tmp_path: Path
             if len(list(folder.iterdir())) == n + 2:
                 break
             threading.Event().wait(0.01)
-    book.published([entries[1], entries[2]])
+    book.published([entries[1].segment, entries[2].segment])
     assert book.checkpoint(str(tmp_path)) == 0  # the oldest file still holds a promise
-    book.published([entries[0]])
+    book.published([entries[0].segment])
     assert book.checkpoint(str(tmp_path)) == 3
     assert [record.folder for record in journal.read(str(folder))[0]] == ["3"]
     book.stop()
