@@ -479,7 +479,7 @@ def test_the_power_goes_again_during_the_recovery(name: str, place: Path, monkey
                 for number, event in enumerate(disk.events):
                     again.take(event)
                     if number - begun in stops:
-                        once = next(cuts(at, rng, 0, often=1.0))
+                        once = next(cuts(at, rng, 0, often=1.0))._replace(restarted=True)  # as the first time
                         again.build(second, names=once.names, content=once.content)
                         copy_outside(script.derived[-1], second, derived=False)
                         try:
