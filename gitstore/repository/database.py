@@ -238,9 +238,8 @@ class Database:
         try:
             count = fold(self._disk, self.objects, self.scratch, stems)
         except FileNotFoundError:
-            return 0  # somebody's git repacked meanwhile, which makes them few as well
-        if count:
-            self.close()
+            count = 0  # somebody's git repacked meanwhile, which makes them few as well
+        self.close()
         return count
 
 
