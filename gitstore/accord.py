@@ -74,25 +74,28 @@ def reindex(data: Path, options: Options, progress: Progress | None = None) -> i
     """Throws the indexes away and makes them again from the branches; of how many workspaces.
 
     Only the times at which keys were last used are carried over, for no branch has them. Raises StoreBusy where a
-    process has the store open and does not make the search index anew when asked, NotFound where there is none.
+    process has the store open and does not make the search index anew when asked, or opens it just then; NotFound where
+    there is none.
     """
     tell = progress or (lambda *_: None)
     layout = Layout(data.absolute())
     layout.check()
     used: dict[str, int] = {}
-    try:
-        with Store.open(data, options) as store:
-            used = store.catalog.keys_used()
-    except StoreBusy:
-        return _asked(layout, tell)
     old = layout.derived.with_name("derived.old")
-    shutil.rmtree(old, ignore_errors=True)
     try:
         hold = Hold(layout.lock)
     except OSError:
-        raise StoreBusy(f"another process just opened the store {layout.root}: stop it first") from None
-    layout.derived.rename(old)
-    hold.release()
+        return _asked(layout, tell)
+    try:
+        shutil.rmtree(old, ignore_errors=True)
+        if (layout.derived / "catalog.sqlite").exists():  # else there is nothing to carry over, nor to make before
+            catalog = Catalog(layout.derived / "catalog.sqlite")
+            used = catalog.keys_used()
+            catalog.close()
+        if layout.derived.exists():
+            layout.derived.rename(old)
+    finally:
+        hold.release()
     began = time.monotonic()
     done = threading.Event()
 

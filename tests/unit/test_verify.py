@@ -230,10 +230,20 @@ def test_damaged_index_files(data: Path) -> None:
     assert list(verify(data)) == []
 
 
-def test_indexes_that_are_not_there_are_made_again(data: Path) -> None:
-    shutil.rmtree(data / "derived")
-    assert {finding.severity for finding in verify(data)} == {"warning"}
-    accord.reindex(data, Options()) if (data / "derived").exists() else Store.open(data).close()
+@pytest.mark.parametrize("there", [False, True], ids=["not there", "there"])
+def test_indexes_are_made_again_once(data: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    if not there:
+        shutil.rmtree(data / "derived")
+        assert {finding.severity for finding in verify(data)} == {"warning"}
+    opened, real = [], Store.open
+
+    def counted(*given: Any, **more: Any) -> Store:
+        opened.append(given)
+        return real(*given, **more)
+
+    monkeypatch.setattr(Store, "open", counted)
+    accord.reindex(data, Options())
+    assert len(opened) == 1
     assert list(verify(data)) == []
 
 
