@@ -111,6 +111,12 @@ def stems(objects: str) -> list[str]:
     return sorted(name[:-4] for name in names if name.endswith(".idx") and name[:-4] not in kept)
 
 
+def kept(objects: str) -> list[str]:
+    """The names of the packs that a `.keep` tells git to leave."""
+    names = set(os.listdir(f"{objects}/pack"))
+    return [name[:-5] for name in names if name.endswith(".keep") and f"{name[:-5]}.idx" in names]
+
+
 def ids(objects: str, stem: str) -> set[bytes]:
     """The ids of the objects in a pack, from its index (version 2, gitformat-pack(5)); empty for any other index."""
     with open(f"{objects}/pack/{stem}.idx", "rb") as file:
@@ -123,8 +129,10 @@ def ids(objects: str, stem: str) -> set[bytes]:
 
 
 def replace(disk: Disk, objects: str, old: list[str], new: list[str]) -> int:
-    """Removes those of the `old` packs whose every object is in the `new` ones, durable by now; how many went."""
-    held: set[bytes] = set().union(*(ids(objects, stem) for stem in new))
+    """Removes those of the `old` packs whose every object is in the `new` ones, durable by now, or in those that stay
+    because of a `.keep`, whose objects git does not pack again; how many went.
+    """
+    held: set[bytes] = set().union(*(ids(objects, stem) for stem in [*new, *kept(objects)]))
     gone = 0
     for stem in old:
         try:

@@ -183,3 +183,30 @@ def test_a_stop_does_not_wait_for_a_git(store: Store, tmp_path: Path) -> None:
     looked.stop()
     assert looked.figures.gathered > 0
     sound(store)
+
+
+@pytest.mark.skipif(GIT is None, reason="needs git")
+def test_packs_go_though_some_of_their_objects_are_in_one_that_stays(store: Store) -> None:
+    """As while people push: the packs of a push are marked for some seconds, and have objects that others have too."""
+    objects = store.layout.workspaces / "shop/.git/objects"
+    write(store, lambda: True)
+    looked = Maintenance(store, git=GIT)
+    git(store, "repack", "-adq")
+    (large,) = [path.stem for path in (objects / "pack").glob("*.pack")]
+    every = git(store, "rev-list", "--objects", "--all").split("\n")
+    shared = "\n".join(line[:40] for line in every[:5]) + "\n"
+    made = subprocess.run(
+        ["git", "pack-objects", "-q", str(objects / "pack/pack")],
+        cwd=objects.parent.parent, input=shared, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    (objects / f"pack/pack-{made.stdout.strip()}.keep").touch()
+    before = sound(store)
+    for number in range(5):
+        for at in range(13):
+            store.apply("shop", "main", lambda d, n=number, at=at: memory.set(d, {f"m{at}": n}), WHO).result()
+        assert store.publisher.publish(store.load("shop"))
+    assert looked.look(store.find("shop"))
+    assert sound(store) >= before
+    left = {path.stem for path in (objects / "pack").glob("*.pack")}
+    assert large not in left
+    assert f"pack-{made.stdout.strip()}" in left
