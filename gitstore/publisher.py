@@ -34,7 +34,7 @@ CHECKPOINT = 5.0  # seconds between two checkpoints
 CHECKPOINT_BYTES = 8 << 20
 AGE = 1.0  # seconds after which what was published is looked at once more
 AGE_BYTES = 64 << 20  # of it in one workspace, from where on it waits for no git that cleans up
-ARRIVED = 10.0  # seconds that the packs of a push are kept from such a git; longer, where something is not published
+ARRIVED = 20.0  # seconds that the packs of a push are kept from such a git; longer, where publication does not get on
 SWEEP = 1.0  # seconds between two looks at the refs of the workspaces in memory
 _RETRY = 0.5  # seconds before another try after a failure or a lock
 
@@ -239,7 +239,7 @@ class Publisher:
             waits = collecting(workspace.repository.git) and sum(one.standing.size for one in placed) <= AGE_BYTES
             while placed and placed[0].at <= until and not waits:
                 self._journal.published(placed.popleft().segments)
-            if not workspace.unpublished:
+            if not workspace.unpublished or time.monotonic() - workspace.since < ARRIVED / 2:
                 workspace.repository.database.release(arrived)
             with self._wake:
                 if not placed and not workspace.repository.database.arrivals:

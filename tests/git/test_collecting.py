@@ -285,8 +285,13 @@ def test_the_packs_of_a_push_are_like_others_after_a_while(data: Path, monkeypat
             arrive(store, str(wait))
             assert list(packs_.glob("*.keep"))
             write(store, {"a": int(wait)})
-            if wait:
+            if wait:  # also while changes come all the time
+                workspace = store.load("shop")
+                monkeypatch.setattr(store.publisher, "_due", lambda *_: False)
+                store.apply("shop", "main", lambda d: memory.set(d, {"b": 2}), WHO).result()
+                workspace.since = time.monotonic() + 60
                 until(lambda: not list(packs_.glob("*.keep")))
+                assert workspace.unpublished
     assert not list(packs_.glob("*.keep"))
     (packs_ / "pack-1.keep").write_bytes(KEPT)  # of a process that was killed
     (packs_ / "pack-2.keep").write_bytes(b"mine")
