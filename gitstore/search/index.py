@@ -150,6 +150,7 @@ class Index:
         try:
             self.missing = sorted(self.segments.drop(segments))
         except Exception as error:
+            # As in __init__: what is damaged raises anything, and nothing of it is worth keeping.
             if passing(error):
                 raise
             self.damage = f"{self.damage}; {type(error).__name__}: {error}"
@@ -359,6 +360,7 @@ class Index:
         try:
             self.settle()
         except Exception as error:
+            # Damaged rows raise anything; passed on, it would end every search process that is told the same changes.
             if passing(error):
                 raise
             self.spoil(f"{type(error).__name__}: {error}")

@@ -153,6 +153,7 @@ class Segments:
                 self._measure(name)
                 self.leaves.append(Leaf(self.folder, segment, self._codes))
             except Exception as error:
+                # Damaged files raise anything, and the other segments are as good as before.
                 if passing(error):
                     raise
                 broken[name] = f"{type(error).__name__}: {error}"

@@ -129,7 +129,7 @@ def test_the_journal_keeps_it_while_a_git_cleans_up(data: Path) -> None:
     with Store.open(data) as store:
         write(store, {"a": 1})
         first = min(logs(data))
-        time.sleep(1.0)
+        time.sleep(1.0)  # two looks and a checkpoint; nothing happens that could be waited for
         assert first in logs(data)
         assert store.load("shop").placed
         held.unlink()
