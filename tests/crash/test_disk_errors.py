@@ -9,6 +9,7 @@ acknowledged. The ordinary run looks at a part of the calls, `CRASH_ROUNDS` at a
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -547,9 +548,10 @@ def test_the_disk_fails_at_any_call(
     monkeypatch.setattr("gitstore.repository.database.FOLD_AT", 3)
     failures: list[str] = []
     reached = 0
+    trials = itertools.count()
     for turn, (way, code) in enumerate(WAYS.items()):
         number = 1
-        while _trial(operation, place, number, code, way, failures):
+        while _trial(operation, place, number, code, way, failures, thorough=LONG or next(trials) % 4 == 0):
             reached = max(reached, number)
             # The first calls are the journal's; of the others each way of failing looks at its own.
             number += 1 if number < 3 or LONG else STRIDE // 2 if number == 3 and turn else STRIDE
@@ -558,14 +560,15 @@ def test_the_disk_fails_at_any_call(
 
 
 def _trial(
-    operation: Callable[[Trial], None], place: Path, number: int, code: int, way: str, failures: list[str]
-) -> bool:
+    operation: Callable[[Trial], None], place: Path, number: int, code: int, way: str, failures: list[str], *,
+    thorough: bool,
+) -> bool:  # fmt: skip
     """Whether the operation came as far as the call."""
     data = place / "data"
     shutil.copytree(place / "base", data)
     disk = Failing()
     try:
-        trial = Trial(data, disk, thorough=LONG or number % 3 == 0)
+        trial = Trial(data, disk, thorough=thorough)
         try:
             disk.arm(number, code, lasting=way != "once")
             operation(trial)

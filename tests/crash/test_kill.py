@@ -128,7 +128,8 @@ def test_killed_in_the_middle_of_its_work(server: Server, tmp_path: Path) -> Non
         plain_git(server.data, traffic, fsck=last or number % 10 == 9)
         with server.client() as client:
             traffic.settle(client, whole=last)
-            told_once(client, server.data, traffic, whole=last or number % 10 == 9)
+            if number % 5 == 4 or last:
+                told_once(client, server.data, traffic, whole=last or number % 10 == 9)
     server.stop()
     plain_git(server.data, traffic, fsck=True)
     assert not list((server.data / "journal").iterdir()), "an orderly stop leaves nothing to recover"

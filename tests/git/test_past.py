@@ -71,8 +71,12 @@ def shown(folder: Path, commit: str) -> dict[str, tuple[str, str]]:
     return {row.partition("\t")[2]: (row.split(" ")[0], row.split(" ")[2].partition("\t")[0]) for row in rows if row}
 
 
-def content(folder: Path, oid: str) -> bytes:
-    return git(folder, "cat-file", "blob", oid).encode() if oid else b""
+def touched(folder: Path, commit: str) -> list[tuple[str, set[str]]]:
+    """The commits of the line up to this one, the newest first, each with the paths that it changed."""
+    told = git(folder, "log", "--first-parent", "-m", "--no-renames", "--root", "-z", "--name-only",
+               "--format=%x01%H", commit)  # fmt: skip
+    rows = [row.split("\0") for row in told.split("\1")[1:]]
+    return [(row[0], {path.removeprefix("\n") for path in row[1:] if path}) for row in rows]
 
 
 def same_as_git(workspace: Workspace, folder: Path, commit: str, then: Then) -> None:
@@ -98,12 +102,13 @@ def same_as_git(workspace: Workspace, folder: Path, commit: str, then: Then) -> 
                 assert [one.blob for one in context.files.values() if one.path == path] == [oid]
     held = {one.path for one in context.memory.values()} | {one.path for one in context.files.values()}
     assert held <= tree.keys()
+    line = touched(folder, commit)
     for path in NAMES:
-        last = git(folder, "log", "-1", "--first-parent", "-m", "--format=%H", commit, "--", f":(literal){path}")
+        last = next((one for one, paths in line if path in paths), "")
         touch = then.story.touch(path)
         assert (touch.commit if touch is not None else "") == last, (commit, path)
-    changes = git(folder, "log", "--first-parent", "-m", "--format=%H", commit, "--",
-                  *(f"spec/{part}.yaml" for part in rules.SPEC_PARTS)).split()  # fmt: skip
+    parts = {f"spec/{part}.yaml" for part in rules.SPEC_PARTS}
+    changes = [one for one, paths in line if parts & paths]
     version, made = then.story.spec()
     assert (version, made.commit if made is not None else None) == (len(changes), changes[0] if changes else None)
     for stored in context.files.values():
