@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import isfinite
@@ -107,16 +108,17 @@ def encode(value: Any) -> bytes:
 
 
 def _check_finite(value: Any) -> None:
-    stack = [value]
+    stack: list[Iterable[Any]] = [[value]]
     while stack:
-        item = stack.pop()
-        if isinstance(item, float):
-            if not isfinite(item):
-                raise Malformed("NaN and Infinity are no JSON numbers")
-        elif isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(item)
+        for item in stack.pop():
+            kind = type(item)  # most are text, a number or nothing, and there are many
+            if kind is float:
+                if not isfinite(item):
+                    raise Malformed("NaN and Infinity are no JSON numbers")
+            elif kind is dict:
+                stack.append(item.values())
+            elif kind is list or kind is tuple:
+                stack.append(item)
 
 
 def check(value: Any) -> None:

@@ -128,11 +128,11 @@ def _paged(context: Context, page: Page) -> tuple[bytes, bytes, bytes]:
     short = {"page": page.page, "per_page": page.per_page, "total": page.total, "total_pages": pages}
     path, _, text = context.request.raw_path.partition("?")
     kept = [(n, v) for n, v in pairs(text.partition("#")[0]) if n not in ("page", "per_page")]
+    asked = urlencode(kept, quote_via=quote, safe="") + "&" if kept else ""
     base = (context.app.settings.public_url or "") + quote(path, safe="/%:@!$&'()*+,;=~-._")
 
     def at(number: int, rel: str) -> str:
-        query = [*kept, ("page", str(number)), ("per_page", str(page.per_page))]
-        return f'<{base}?{urlencode(query, quote_via=quote, safe="")}>; rel="{rel}"'
+        return f'<{base}?{asked}page={number}&per_page={page.per_page}>; rel="{rel}"'
 
     links = [at(1, "first")]
     if page.page > 1:

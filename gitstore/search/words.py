@@ -112,16 +112,21 @@ def _raw_words(run: str) -> tuple[str, ...]:
     return _remembered(run) if len(run) <= _RUN_MAX else words(run)
 
 
+@lru_cache(maxsize=64)
+def _any_of(wanted: frozenset[str]) -> re.Pattern[str] | None:
+    """Finds each of the words that are ASCII where it ends one; None if none is."""
+    chosen = sorted((re.escape(w) for w in wanted if w.isascii()), key=len, reverse=True)
+    # What comes before is looked at afterwards: a pattern that begins with letters is many times faster.
+    return re.compile(rf"(?:{'|'.join(chosen)})(?![a-z0-9])", re.ASCII) if chosen else None
+
+
 def _hits(text: str, wanted: frozenset[str]) -> Iterator[tuple[int, int, str]]:
     """(start, end, term) of the wanted terms in the unfolded text, in order, possibly overlapping."""
     if text.isascii():
         # By far the most common text, and evidence can be long: one pass in C.
-        chosen = sorted((re.escape(w) for w in wanted if w.isascii()), key=len, reverse=True)
-        if chosen:
-            alternatives = "|".join(chosen)
+        if (pattern := _any_of(wanted)) is not None:
             low = text.lower()
-            # What comes before is looked at afterwards: a pattern that begins with letters is many times faster.
-            for hit in re.finditer(rf"(?:{alternatives})(?![a-z0-9])", low, re.ASCII):
+            for hit in pattern.finditer(low):
                 if not low[hit.start() - 1 : hit.start()].isalnum():
                     yield hit.start(), hit.end(), hit.group()
         return
@@ -168,8 +173,7 @@ def snippet(text: str, wanted: frozenset[str], needles: Sequence[str] = ()) -> s
     if not spans:
         return None
     spans.sort()
-    # The window that shows most of the different terms; of equals the first.
-    best = max(spans, key=lambda s: (len({t for a, b, t in spans if s[0] <= a and b <= s[0] + SNIPPET - _LEAD}), -s[0]))
+    best = _best(spans)
     low = 0 if best[0] <= _LEAD or len(text) <= SNIPPET else best[0] - _LEAD
     high = min(len(text), max(low + SNIPPET, best[1]))
     if low and (gap := _BLANK.search(text, low, best[0])):
@@ -186,6 +190,14 @@ def snippet(text: str, wanted: frozenset[str], needles: Sequence[str] = ()) -> s
     if high < len(text):
         out.append("…")
     return "".join(out).replace("</mark><mark>", "").strip()
+
+
+def _best(spans: list[tuple[int, int, str]]) -> tuple[int, int, str]:
+    """The first of the window that shows most of the different terms; of equals the first."""
+    if len({term for _, _, term in spans}) == 1:  # nearly always, and what follows takes the square of them
+        return spans[0]
+    width = SNIPPET - _LEAD
+    return max(spans, key=lambda s: (len({t for a, b, t in spans if s[0] <= a and b <= s[0] + width}), -s[0]))
 
 
 def _plain(text: str) -> str:
