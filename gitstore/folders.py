@@ -70,7 +70,7 @@ class Folders:
         try:
             if os.path.lexists(place / ".git/index.lock"):
                 raise Unavailable("somebody's git is at work in it, or left .git/index.lock behind")
-            if store.has_been_ours(folder):
+            if store.homes.whole(folder):
                 store.admit(folder)
                 log.info("the workspace in %s is back", folder)
             elif not _waits(place):
@@ -97,7 +97,7 @@ class Folders:
     def _twin(self, folder: str) -> None:
         """Tells of a copy that had not said yet whose it is when all folders were looked at: it was being made."""
         store = self._store
-        identity = store.owner(folder) if store.holder(folder) is None else None
+        identity = store.homes.owner(folder) if store.holder(folder) is None else None
         if identity is None or store.catalog.workspace(identity) is None:
             return
         current, known = store.folder_of(identity), self._copies.get(identity, ())
@@ -110,9 +110,9 @@ class Folders:
         """Finds every workspace's folder; the seconds until another look is needed."""
         store = self._store
         places: dict[str, list[str]] = {}
-        folders = store.folders()
+        folders = store.homes.all()
         for folder in folders:
-            identity = store.owner(folder)
+            identity = store.homes.owner(folder)
             if identity is not None:
                 places.setdefault(identity, []).append(folder)
         for folder in set(self._refused) - set(folders):
@@ -157,7 +157,7 @@ class Folders:
             self._renamed(identity, current, here[0])
             self._tell(identity, here[1:])
             return True
-        if any(self._is(folder, identity) for folder in store.folders()):
+        if any(self._is(folder, identity) for folder in store.homes.all()):
             return False  # a listing can miss what is renamed meanwhile
         if not store.leave(identity):
             return False
@@ -166,7 +166,7 @@ class Folders:
 
     def _is(self, folder: str, identity: str) -> bool:
         place = self._store.layout.workspaces / folder
-        return not place.is_symlink() and self._store.owner(folder) == identity
+        return not place.is_symlink() and self._store.homes.owner(folder) == identity
 
     def _renamed(self, identity: str, old: str, new: str) -> None:
         try:

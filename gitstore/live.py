@@ -43,7 +43,7 @@ class Live:
             )
 
     def _round(self) -> list[str]:
-        return [*self._store.folders(), _ALL]  # taken from the end
+        return [*self._store.homes.all(), _ALL]  # taken from the end
 
     def _suspect(self, folder: str) -> bool:
         return folder == _ALL or self.folders.suspect(folder) or self.checkouts.suspect(folder)

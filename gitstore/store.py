@@ -24,10 +24,11 @@ from gitstore.catalog import Catalog
 from gitstore.changes import Change, Closed, Draft, Outcome, Workspace, all_told
 from gitstore.context import WORKSPACE, Context
 from gitstore.derived import BRANCHES, Derived
-from gitstore.errors import Conflict, Damaged, GitstoreError, Invalid, NotFound, StorageFailed, StoreBusy
+from gitstore.errors import Conflict, Damaged, GitstoreError, NotFound, StorageFailed, StoreBusy
 from gitstore.extraction import Extraction
 from gitstore.feeding import Feeder
 from gitstore.history import History
+from gitstore.homes import Homes
 from gitstore.layout import Layout
 from gitstore.lfs import Objects
 from gitstore.lfs.locks import Locks
@@ -112,6 +113,8 @@ class Store:
         layout.check()
         self.vault = Vault.open(layout.secrets, self.options.secret_key)
         self._trees = TreeCache()
+        #: The folders of the workspaces, as the disk has them.
+        self.homes = Homes(self.disk, layout.workspaces, self._trees)
         self._hot: OrderedDict[str, Workspace] = OrderedDict()
         ends.callback(self._close_repositories)
         self._opening = threading.Lock()
@@ -204,20 +207,6 @@ class Store:
 
     # -- folders --------------------------------------------------------------------------------------------------
 
-    def folders(self) -> list[str]:
-        """The names of the folders in `workspaces/` that may be workspaces; links are not followed."""
-        with os.scandir(self.layout.workspaces) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-            )
-
-    def owner(self, folder: str) -> str | None:
-        """The id of the workspace, known or not, that a folder says it is."""
-        found = self._at(folder).belongs_to()
-        return found.lower() if found is not None and names.is_uuid(found) else None
-
     def stranger(self, folder: str) -> bool:
         """Whether a folder is that of no workspace of this store, and none is about to be made there."""
         path = self.layout.workspaces / folder
@@ -225,23 +214,12 @@ class Store:
             return False
         if self._holder(names.fold(folder)) is not None or names.fold(folder) in self._taken:
             return False
-        owner = self.owner(folder)
+        owner = self.homes.owner(folder)
         return owner is None or self._catalog.workspace(owner) is None
-
-    def has_been_ours(self, folder: str) -> bool:
-        """Whether a folder has all that a workspace of a store has. Raises Damaged."""
-        repository = self._at(folder)
-        if self.owner(folder) is None or not os.path.isdir(repository.git):
-            return False
-        try:
-            repository.open()
-            return repository.kept["main"] is not None
-        finally:
-            repository.database.close()
 
     def admit(self, folder: str) -> str:
         """Lists the workspace in a folder that is whole; its id. Raises Conflict where the id is taken, Damaged."""
-        repository = self._at(folder)
+        repository = self.homes.at(folder)
         try:
             repository.open()
             replay.heal(self.disk, repository, replay.booted())
@@ -295,7 +273,7 @@ class Store:
 
     def in_folder(self, folder: str) -> Workspace | None:
         """The workspace whose folder this is; None for a folder of something else. Raises Damaged."""
-        identity = self._at(folder).belongs_to()
+        identity = self.homes.at(folder).belongs_to()
         row = self._catalog.workspace(identity) if identity is not None else None
         if row is None:
             return None
@@ -304,7 +282,7 @@ class Store:
 
     def edited(self, folder: str, limit: int) -> bool:
         """Whether a folder has edits, or a branch that somebody's git moved, found without reading it into memory."""
-        repository = self._at(folder)
+        repository = self.homes.at(folder)
         identity = repository.belongs_to()
         if identity is None or self._catalog.workspace(identity) is None:
             return False
@@ -321,9 +299,6 @@ class Store:
             return bool(found.edits or found.troubles or repository.bases)
         finally:
             repository.database.close()
-
-    def _at(self, folder: str) -> Repository:
-        return Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
 
     @property
     def in_memory(self) -> int:
@@ -353,9 +328,9 @@ class Store:
         """Reads where every branch is, and brings the indexes of those that moved up to date."""
         alive = set()
         since = replay.booted()
-        for folder in self._own_folders():
+        for folder in self.homes.at_start():
             path = str(self.layout.workspaces / folder)
-            repository = self._at(folder)
+            repository = self.homes.at(folder)
             try:
                 repository.open()
                 if repository.kept["main"] is not None:
@@ -388,67 +363,11 @@ class Store:
         for gone in set(self.catalog.workspaces()) - alive:
             self.derived.forget(gone)
 
-    def _own_folders(self) -> list[str]:
-        """The folders to look into at a start; of several with one id, the one comes first that is called as it says.
-
-        One that was renamed to what cannot be a slug, or differs from another only in case, gets its name back.
-        """
-        found = [folder for folder in self.folders() if os.path.isdir(self.layout.workspaces / folder / ".git")]
-        owners: dict[str | None, list[str]] = {}
-        folds: dict[str, list[str]] = {}
-        for folder in found:
-            owners.setdefault(self.owner(folder), []).append(folder)
-            folds.setdefault(names.fold(folder), []).append(folder)
-        first = {
-            folder
-            for owner, same in owners.items()
-            if owner is not None and len(same) > 1
-            for folder in same
-            if self._says(folder) == folder
-        }
-        for folder in list(found):
-            if _is_slug(folder) and len(folds[names.fold(folder)]) == 1:
-                continue
-            said = self._says(folder)
-            if self.owner(folder) is None or said is None or said == folder or not _is_slug(said):
-                continue
-            if names.fold(said) in folds or os.path.lexists(self.layout.workspaces / said):
-                log.error("workspaces/%s cannot be a slug, and `%s` is another one by now: rename it", folder, said)
-                found.remove(folder)
-                continue
-            log.warning("workspaces/%s cannot be a slug: it is called %s again", folder, said)
-            self.disk.rename(str(self.layout.workspaces / folder), str(self.layout.workspaces / said))
-            folds[names.fold(folder)].remove(folder)
-            folds[names.fold(said)] = [said]
-            found[found.index(folder)] = said
-        return sorted(found, key=lambda folder: (folder not in first, folder))
-
-    def _says(self, folder: str) -> str | None:
-        """The slug in `workspace.yaml` of a folder's `main`; None where that cannot be told."""
-        repository = self._at(folder)
-        try:
-            repository.open()
-            tree = repository.tree(repository.kept["main"])
-            document = documents.load(tree.read(WORKSPACE) or b"", f"{folder}/{WORKSPACE}")
-        except (Damaged, documents.DocumentError, OSError):
-            return None
-        finally:
-            repository.database.close()
-        said = document.get("slug") if isinstance(document, dict) else None
-        return said if isinstance(said, str) else None
-
     def _identity(self, folder: str, repository: Repository) -> str:
         known = self.catalog.find(folder)
         if known is not None and self.catalog.heads(known).main == (repository.kept["main"] or b"").hex():
             return known
-        if (owner := self.owner(folder)) is not None:
-            return owner
-        tree = repository.tree(repository.kept["main"])
-        document = documents.load(tree.read("workspace.yaml") or b"", f"{folder}/workspace.yaml")
-        identity = document.get("id") if isinstance(document, dict) else None
-        if not isinstance(identity, str) or not names.is_uuid(identity):
-            raise Damaged(f"{folder}/workspace.yaml has no id")
-        return identity.lower()
+        return self.homes.identity(folder, repository)
 
     def _catch_up(self, workspace: str, repository: Repository) -> None:
         self.derived.catch_up(workspace, repository, lambda: self._snapshot(workspace, repository))
@@ -520,7 +439,7 @@ class Store:
             if row is None:
                 raise NotFound(f"there is no workspace `{names.one_line(reference)}`")
             folder = self._moved.get(identity, row.slug)
-            repository = Repository(self.disk, str(self.layout.workspaces / folder), self._trees)
+            repository = self.homes.at(folder)
             repository.open()
             if repository.kept["main"] is None:
                 raise Damaged(f"the folder of the workspace `{row.slug}` is gone: bring it back, or restore a backup")
@@ -655,12 +574,9 @@ class Store:
 
     def _stranger(self, folded: str) -> bool:
         """Whether a folder with this name is there that is none of ours (one of ours is about to leave it)."""
-        for name in os.listdir(self.layout.workspaces):
-            if names.fold(name) == folded:
-                folder = Repository(self.disk, str(self.layout.workspaces / name), self._trees)
-                known = folder.belongs_to()
-                return known is None or self._catalog.workspace(known) is None
-        return False
+        name = self.homes.like(folded)
+        known = self.homes.at(name).belongs_to() if name is not None else None
+        return name is not None and (known is None or self._catalog.workspace(known) is None)
 
     @contextmanager
     def claim(self, slug: str, owner: str | None = None) -> Iterator[Callable[[Pending[Any]], None]]:
@@ -730,7 +646,7 @@ class Store:
                 raise StorageFailed(f"{folder} cannot be moved to {target}: {error.strerror or error}") from error
             self.disk.sync_folder(str(self.layout.workspaces))
             self.disk.sync_folder(str(folder.parent))
-            repository = Repository(self.disk, str(target), self._trees)
+            repository = self.homes.at(slug)
             try:
                 repository.open()
                 self._catch_up(identity, repository)
@@ -773,14 +689,6 @@ class Store:
             stay()
             raise
         return pending
-
-
-def _is_slug(name: str) -> bool:
-    try:
-        names.check_slug(name)
-    except Invalid:
-        return False
-    return True
 
 
 def _said(snapshot: Snapshot) -> object:

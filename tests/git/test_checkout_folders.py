@@ -439,11 +439,11 @@ def test_a_workspace_that_is_made_or_renamed_during_a_round_is_there(tmp_path: P
     """A round lists the folders first; what the API does after that is no doing of a person's."""
     living = Living(tmp_path / "data", watch=False)
     try:
-        folders, listed = living.live.folders, living.store.folders
+        folders, listed = living.live.folders, living.store.homes.all
 
         def late(work: Callable[[], object]) -> None:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(living.store, "folders", lambda: (listed(), work())[0])
+                patch.setattr(living.store.homes, "all", lambda: (listed(), work())[0])
                 folders.reconcile()
 
         late(living.make)

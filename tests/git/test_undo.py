@@ -305,7 +305,7 @@ def test_all_of_it_is_sound(store: Store) -> None:
     """Git's own check of everything that the tests above left, and the indexes against git."""
     found, _ = history(store, [("a", "set", "one", "f0"), ("b", "set", "one", "f1"), ("a", "line", "two", "f0")])
     revert(store, found.id, Cause(actor="a"), MAKER, on_conflict="force").result()
-    for folder in store.folders():
+    for folder in store.homes.all():
         assert store.publisher.publish(store.load(folder))
         place = store.layout.workspaces / folder
         done = subprocess.run(["git", "fsck", "--full", "--strict"], cwd=place, capture_output=True, text=True)

@@ -20,15 +20,15 @@ WHO = Provenance(Actor("admin", "kabc1234", "The admin's key"))
 
 def _meanwhile(monkeypatch: pytest.MonkeyPatch, store: Store, happens: object) -> None:
     """Something happens right after the folders were listed."""
-    listed = store.folders
+    listed = store.homes.all
 
     def folders() -> list[str]:
         found = listed()
-        monkeypatch.setattr(store, "folders", listed)
+        monkeypatch.setattr(store.homes, "all", listed)
         happens()  # type: ignore[operator]
         return found
 
-    monkeypatch.setattr(store, "folders", folders)
+    monkeypatch.setattr(store.homes, "all", folders)
 
 
 def test_a_workspace_that_is_made_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_workspace_that_is_renamed_while_the_folders_are_listed_is_followed(
     with Store.open(tmp_path / "data") as store:
         identity = fill(store, "old")
         assert store.publisher.publish(store.load("old"))
-        listed, missed = store.folders, [True]
+        listed, missed = store.homes.all, [True]
 
         def folders() -> list[str]:
             if missed:
@@ -89,7 +89,7 @@ def test_a_workspace_that_is_renamed_while_the_folders_are_listed_is_followed(
                 return []  # neither name, as readdir(3) allows
             return listed()
 
-        monkeypatch.setattr(store, "folders", folders)
+        monkeypatch.setattr(store.homes, "all", folders)
         looking = Folders(store, settle=0.0)
         assert looking.reconcile() is not None  # another look is due
         assert store.catalog.find("old") == identity
