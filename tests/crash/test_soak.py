@@ -153,8 +153,12 @@ class Reader(Writer):
         except (OSError, doors.http.client.HTTPException):
             time.sleep(0.1)
             return
-        assert answer.status == 200, (asked, answer.status, answer.body[:300])
-        self.ledger.count("reads")
+        if answer.status == 503:  # right after a start, before the index has everything, on a busy machine
+            assert b"the search index is being made again" in answer.body, answer.body[:300]
+            self.ledger.count("told to wait")
+        else:
+            assert answer.status == 200, (asked, answer.status, answer.body[:300])
+            self.ledger.count("reads")
         time.sleep(0.1)
 
 
@@ -264,10 +268,9 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
     server.stop()
     wrong += [f"after the stop: {one}" for one in at_rest(server, folder)]
     figures, over = on_disk(server, folder, tmp_path)
-    wrong += over
-    if not ledger.wrong:
+    if not ledger.wrong:  # else it ended early, between kills that let no maintenance come to its end
         # In a short time packs come, and are open, that were not folded yet.
-        wrong += flat(samples, FILES if LONG else FILES + 2 * PACKS)
+        wrong += over + flat(samples, FILES if LONG else FILES + 2 * PACKS)
     shutil.rmtree(server.data / "derived")
     server.start()
     with server.client() as client:
@@ -276,6 +279,7 @@ def test_a_long_time_at_every_door(server: Server, tmp_path: Path) -> None:
     print(f"{ledger.counts}; {kills} kills; {figures}; {samples[:1]} … {samples[-1:]}")
     assert not wrong, f"CRASH_SEED={SEED}\n" + "\n".join(wrong)
     assert kills >= 2
+    assert ledger.counts.get("told to wait", 0) <= ledger.counts["reads"] / 50
     assert min(ledger.counts.get(what, 0) for what in ("calls", "saves", "pushes", "artifacts", "large", "reads")) > 1
 
 
