@@ -152,6 +152,7 @@ class Publisher:
                 self.settle(workspace)
                 workspace.repository.database.close()
                 self._disk.rename(workspace.repository.root, target)
+                workspace.repository.relocate(target)  # what was published last is looked at again there
             except Exception as error:  # noqa: BLE001  (as in _try: tried again, and the others must not wait)
                 log.warning("workspace %s cannot be moved to the trash yet: %s", workspace.id, error)
                 with self._wake:
@@ -244,6 +245,8 @@ class Publisher:
             with self._wake:
                 if not placed and not workspace.repository.database.arrivals:
                     self._placed.discard(workspace)
+                    if workspace.deleting:
+                        workspace.repository.database.close()
 
     def _mend(self, workspace: Workspace) -> int:
         """Writes again what is missing of what was published just now; how many objects. Raises OSError, Damaged."""

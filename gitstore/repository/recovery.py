@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Container
 
 from gitstore import documents, names
@@ -16,6 +17,9 @@ from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.lives import ASIDE, Life, Places, find, lives, owner
 from gitstore.repository.repository import Foreign, Repository
+from gitstore.repository.standing import collecting
+
+_PATIENCE = 60.0  # seconds that a start waits for the gits of others that clean up
 
 log = logging.getLogger("gitstore.recovery")
 
@@ -30,6 +34,13 @@ def recover(disk: Disk, places: Places, cache: TreeCache) -> None:
     for life in told:
         _move_home(disk, places, life)
         _own(disk, life)
+    beside = [life for life in told if _collecting(places, life)]
+    for life in told:
+        _publish(disk, places, life, cache, restarted)
+    beside += [life for life in told if life not in beside and _collecting(places, life)]
+    ends = time.monotonic() + _PATIENCE
+    for life in beside:
+        _outlast(places, life, ends)
         _publish(disk, places, life, cache, restarted)
     returned = _return(disk, places, {f"{ASIDE}{life.workspace}" for life in told}, cache)
     if records or returned:
@@ -99,6 +110,20 @@ def _return(disk: Disk, places: Places, known: Container[str], cache: TreeCache)
         disk.rename(repository.root, place)
         count += 1
     return count
+
+
+def _collecting(places: Places, life: Life) -> bool:
+    return bool(life.records) and collecting(f"{life.found or life.place(places)}/.git")
+
+
+def _outlast(places: Places, life: Life, ends: float) -> None:
+    """Waits for a `git gc`, which may remove what was published since it began (repository.standing)."""
+    log.warning("somebody's git gc is at work in %s: the start waits for it", life.found)
+    while _collecting(places, life):
+        if time.monotonic() > ends:
+            log.error("the git gc in %s does not end: the start goes on; look at the workspace with verify", life.found)
+            return
+        time.sleep(0.05)
 
 
 def _publish(disk: Disk, places: Places, life: Life, cache: TreeCache, restarted: bool) -> None:

@@ -18,19 +18,11 @@ from gitstore.repository.journal import Record
 from gitstore.repository.likeness import ALIKE, likest
 from gitstore.repository.objects import BLOB, Oid, identify
 from gitstore.repository.packs import checksum_holds
+from gitstore.repository.processes import booted as booted
 from gitstore.repository.quarantine import sweep
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import Difference, compare, encode_path
 from gitstore.repository.worktree import regular
-
-
-def booted() -> float:
-    """When the machine was started, seconds since 1970; 0 where the system does not say (proc(5), btime)."""
-    try:
-        with open("/proc/stat", encoding="ascii") as file:
-            return next((float(line.split()[1]) for line in file if line.startswith("btime ")), 0.0)
-    except OSError:
-        return 0.0
 
 
 def heal(disk: Disk, repository: Repository, since: float) -> list[str]:

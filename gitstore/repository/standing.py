@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from gitstore.repository.objects import Object
+from gitstore.repository.processes import began
 
+_CLOCKS_APART = 2.0  # seconds by which the times of a process and of a file may be wrong
 _GC_LONGEST = 12 * 3600  # seconds after which git itself takes no notice of gc.pid (builtin/gc.c)
 
 
@@ -43,15 +45,20 @@ def stands(objects: str, one: Standing) -> bool:
 
 
 def collecting(git: str) -> bool:
-    """Whether a `git gc` is at work in the repository, as git tells it: `.git/gc.pid` names a process that lives."""
+    """Whether a `git gc` is at work in the repository, as git tells it: `.git/gc.pid` names a process that lives.
+
+    After a restart of the machine or its container the number may be that of another one, which is younger than the
+    file.
+    """
     try:
         with open(f"{git}/gc.pid", "rb") as file:
-            since = os.fstat(file.fileno()).st_mtime
+            written = os.fstat(file.fileno()).st_mtime
             words = file.read(4096).split()
     except OSError:
         return False
-    if time.time() - since > _GC_LONGEST or len(words) != 2 or not words[0].isdigit():
+    if time.time() - written > _GC_LONGEST or len(words) != 2 or not words[0].isdigit():
         return False
     if words[1].decode("utf-8", "replace") != socket.gethostname():
         return False  # of another machine, which came with a copy: two machines never share a store
-    return os.path.exists(f"/proc/{int(words[0])}")
+    since = began(int(words[0]))
+    return since is not None and since <= written + _CLOCKS_APART

@@ -19,7 +19,7 @@ from contract.conftest import Place
 from gitstore import memory, publisher, snapshots, workspaces
 from gitstore.changes import Change
 from gitstore.model import Actor, Provenance
-from gitstore.repository import database, packs
+from gitstore.repository import database, packs, processes, recovery
 from gitstore.repository.objects import Blob
 from gitstore.repository.quarantine import KEPT, Quarantine
 from gitstore.store import Store
@@ -71,8 +71,8 @@ def remembered(store: Store) -> dict[str, int]:
     return found
 
 
-def objects(data: Path) -> set[Path]:
-    place = data / "workspaces/shop/.git/objects"
+def objects(data: Path, workspace: Path | None = None) -> set[Path]:
+    place = (workspace or data / "workspaces/shop") / ".git/objects"
     return {*place.glob("??/*"), *place.glob("pack/pack-*")}
 
 
@@ -148,14 +148,59 @@ def test_a_store_that_stops_meanwhile_leaves_it_to_the_next_start(data: Path) ->
         sound(data)
 
 
+def test_a_start_outlasts_a_git_that_cleans_up(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = objects(data)
+    held = gc_runs(data, os.getpid())
+    with Store.open(data) as store:
+        write(store, {"a": 1})
+    assert logs(data), "it is left to the next start"
+
+    def ends() -> None:
+        time.sleep(0.5)  # the start has published again what the journal has
+        missed(data, before)
+        held.unlink()
+
+    git_gc = threading.Thread(target=ends)
+    git_gc.start()
+    with Store.open(data) as store:
+        assert not git_gc.is_alive()
+        assert remembered(store) == {"a": 1}
+        sound(data)
+    git_gc.join()
+    # One that does not end holds nothing up for ever.
+    monkeypatch.setattr(recovery, "_PATIENCE", 0.3)
+    gc_runs(data, os.getpid())
+    with Store.open(data) as store:
+        write(store, {"b": 2})
+    with Store.open(data) as store:
+        assert remembered(store) == {"a": 1, "b": 2}
+
+
+def test_a_workspace_that_is_deleted_meanwhile_is_whole_in_the_trash(data: Path, store: Store) -> None:
+    before = {path.relative_to(data / "workspaces/shop") for path in objects(data)}
+    held = gc_runs(data, os.getpid())
+    write(store, {"a": 1})
+    store.delete("shop", lambda _: None).result()
+    (trashed,) = (data / "trash").iterdir()
+    for path in objects(data, trashed):
+        if path.relative_to(trashed) not in before:
+            path.unlink()
+    (trashed / held.relative_to(data / "workspaces/shop")).unlink()
+    until(lambda: subprocess.run(["git", "fsck", "--strict"], cwd=trashed, capture_output=True).returncode == 0)
+    shown = subprocess.run(["git", "show", "main:memory/a.yaml"], cwd=trashed, check=True, capture_output=True)
+    assert shown.stdout.endswith(b"\n1\n")
+    until(lambda: len(logs(data)) == 1)
+
+
 @pytest.mark.parametrize(
     "left",
     [
         {"pid": 4_194_305},  # larger than any
+        {"pid": os.getpid(), "since": time.time() - (processes.began(os.getpid()) or 0) + 60},
         {"pid": os.getpid(), "host": "another.example.org"},
         {"pid": os.getpid(), "since": 13 * 3600.0},
     ],
-    ids=["of one that was killed", "of another machine", "of long ago"],
+    ids=["of one that was killed", "of one before it", "of another machine", "of long ago"],
 )
 def test_what_a_git_left_behind_holds_nothing_up(data: Path, store: Store, left: dict[str, object]) -> None:
     gc_runs(data, **left)  # type: ignore[arg-type]
