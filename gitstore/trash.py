@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from gitstore.repository import refs
 from gitstore.repository.commits import Signature, build
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
-from gitstore.repository.objects import Blob
+from gitstore.repository.objects import Blob, Oid
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import FILE_MODE, Node, rewrite
 from gitstore.store import Store
@@ -136,16 +137,19 @@ def expired(layout: Layout, days: float, now: int) -> list[Trashed]:
     return [one for one in contents(layout) if one.deleted_at < now - days * _DAY]
 
 
-def purge(layout: Layout, gone: Sequence[Trashed]) -> None:
-    """Removes deleted workspaces for good, each with its sealed secrets unless another folder still has its id.
+def purge(store: Store, gone: Sequence[Trashed]) -> None:
+    """Removes deleted workspaces for good, each with the texts of contents that no other has, and with its sealed
+    secrets unless another folder still has its id.
 
-    The store must be open in this process, or in none. Interrupted, it is finished by the next call. Raises
+    Interrupted, it is finished by the next call. Raises
     StorageFailed.
     """
+    layout = store.layout
     try:
         for one in gone:
             (layout.trash / one.name).rename(layout.trash / f"{_PURGED}{one.name}")
         for left in layout.trash.glob(f"{_PURGED}*"):
+            store.extraction.lose(partial(_only, store, left))
             identity = Repository(Disk(), str(left), TreeCache()).belongs_to()
             if identity is not None and names.is_uuid(identity) and not _elsewhere(layout, identity):
                 (layout.secrets / identity).unlink(missing_ok=True)
@@ -156,6 +160,26 @@ def purge(layout: Layout, gone: Sequence[Trashed]) -> None:
         raise NotFound(f"{error.filename} is gone already") from error
     except OSError as error:
         raise StorageFailed(f"{error.filename} cannot be removed: {error.strerror or error}") from error
+
+
+def _only(store: Store, root: Path, blobs: set[str]) -> set[str]:
+    """Those of the blobs that are in this folder, and in no workspace that stays."""
+    found = _held(store, root, blobs)
+    for place in (store.layout.workspaces, store.layout.trash):
+        for other in place.iterdir():
+            if found and not other.name.startswith(_PURGED):
+                found -= _held(store, other, found)
+    return found
+
+
+def _held(store: Store, root: Path, blobs: set[str]) -> set[str]:
+    repository = Repository(store.disk, str(root), TreeCache())
+    hot = store.hot(repository.belongs_to() or "")
+    database = hot.repository.database if hot is not None else repository.database
+    try:
+        return {blob for blob in blobs if database.holds(Oid(bytes.fromhex(blob)))}
+    finally:
+        repository.database.close()
 
 
 def _elsewhere(layout: Layout, identity: str) -> bool:

@@ -342,7 +342,7 @@ def restore_workspace(place: Place, reference: str, slug: str | None) -> None:
 @click.argument("references", nargs=-1, metavar="[WORKSPACE]...")
 @click.option("--expired", is_flag=True, help="Those deleted longer ago than the setting trash_days says.")
 def purge(place: Place, references: tuple[str, ...], expired: bool) -> None:
-    """Remove deleted workspaces and their sealed secrets for good."""
+    """Remove deleted workspaces for good, with their sealed secrets and what search has read of them."""
     if not references and not expired:
         raise click.UsageError("name the deleted workspaces to purge, or give --expired")
     with open_store(place.settings) as store:
@@ -350,6 +350,6 @@ def purge(place: Place, references: tuple[str, ...], expired: bool) -> None:
         if expired:
             gone += trash.expired(store.layout, place.settings.trash_days, int(time.time() * 1000))
         gone = list({one.name: one for one in gone}.values())
-        trash.purge(store.layout, gone)
+        trash.purge(store, gone)
     rows = [{**msgspec.structs.asdict(one), "deleted_at": values.iso(one.deleted_at)} for one in gone]
     place.answer({"purged": rows}, "\n".join(f"purged {one.name}" for one in gone) or "nothing to purge")

@@ -32,7 +32,7 @@ def _keep_house(settings: Settings, store: Store, keys: Keys, uploads: Uploads, 
             if time.monotonic() >= purge_at:
                 purge_at = time.monotonic() + _PURGE
                 gone = trash.expired(store.layout, settings.trash_days, int(time.time() * 1000))
-                trash.purge(store.layout, gone)
+                trash.purge(store, gone)
                 for one in gone:
                     log.server.info("the deleted workspace %s was removed for good", one.name)
             uploads.sweep(int(time.time() * 1000))

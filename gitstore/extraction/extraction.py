@@ -17,7 +17,7 @@ import msgspec
 from gitstore.bounded import Bounded
 from gitstore.errors import Damaged, GitstoreError, NotFound
 from gitstore.extraction.child import Child
-from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, form, key, plain
+from gitstore.extraction.forms import INPUT_MAX, TEXT_MAX, Extracted, Indexed, blob_of, form, key, plain
 from gitstore.extraction.kept import Entry, Kept, Waiting
 from gitstore.extraction.worker import Result
 from gitstore.model import Artifact
@@ -129,6 +129,13 @@ class Extraction:
         indexed = self.indexed([(one.content_type, one.blob, one.size) for _, one in known])
         for (row, _), how in zip(known, indexed, strict=True):
             row["content_indexed"] = how
+
+    def lose(self, gone: Callable[[set[str]], set[str]]) -> None:
+        """Keeps no text any more of the blobs that `gone` picks out of all that there are texts of."""
+        keys: dict[str, list[str]] = {}
+        for one in self._kept.known():
+            keys.setdefault(blob_of(one), []).append(one)
+        self._kept.lose(one for blob in gone(set(keys)) for one in keys[blob])
 
     def reader(self, read: Read) -> Reader:
         """What gives the text of one document's content, and says whether it has to be waited for."""

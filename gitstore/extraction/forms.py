@@ -54,6 +54,11 @@ def key(content_type: str, blob: str) -> str:
     return blob + said.group(1).lower().encode().hex() if said is not None else blob
 
 
+def blob_of(known: str) -> str:
+    """The blob in a key."""
+    return known[:40]
+
+
 def plain(content_type: str, data: bytes) -> Extracted:
     """Content that is text already."""
     text = decode(content_type, data)

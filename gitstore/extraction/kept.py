@@ -8,7 +8,7 @@ is durable before anybody is told that it was put: a document is never left with
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -88,6 +88,15 @@ class Kept:
                 "INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?)",
                 (bytes.fromhex(key), FORMS.index(form), _INDEXED.index(found.indexed), packed),
             )
+
+    def known(self) -> list[str]:
+        """The keys under which anything is kept."""
+        return [row[0].hex() for row in self._database.rows("SELECT DISTINCT blob FROM texts")]
+
+    def lose(self, keys: Iterable[str]) -> None:
+        """Keeps nothing under these keys."""
+        with self._database.write() as connection:
+            connection.executemany("DELETE FROM texts WHERE blob = ?", [(bytes.fromhex(key),) for key in keys])
 
     def wait(self, workspace: str, document: Document, waiting: Waiting) -> None:
         """A document waits, in place of what waited under its kind and id."""

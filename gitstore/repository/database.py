@@ -15,7 +15,7 @@ from gitstore.errors import Damaged
 from gitstore.repository.disk import Disk
 from gitstore.repository.objects import BLOB, COMMIT, EMPTY_TREE, TREE, Object, Oid
 from gitstore.repository.packed import CACHED, Packed
-from gitstore.repository.packs import FOLD_AT, fold, read_loose, write_loose, write_pack
+from gitstore.repository.packs import FOLD_AT, fold, loose, read_loose, write_loose, write_pack
 from gitstore.repository.standing import Standing, standing
 from gitstore.repository.trees import Tree
 
@@ -104,6 +104,15 @@ class Database:
         except Damaged:
             return False
         return True
+
+    def holds(self, oid: Oid) -> bool:
+        """The same without a look into it: damage is not noticed. Raises OSError, also where packs go meanwhile."""
+        if oid in self._fresh:
+            return True
+        with self._lock:
+            if self._packed.has(oid) or os.path.exists(f"{self.objects}/{loose(oid)}"):
+                return True
+            return self._packed.follow() and self._packed.has(oid)
 
     def commits(self, prefix: str) -> list[Oid]:
         """The commits whose ids begin with these digits (4 or more, in lower case), sorted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from folders import ARTIFACT, ID, TOKEN, WHO, change, files, fill, git, plain, sound, write
 
 from gitstore import backup, schemas, settings, snapshots, trash, verify, workspaces
+from gitstore import files as uploaded
 from gitstore.acceptance import Refused
 from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, Invalid, NotFound
 from gitstore.exporting import export_workspace
@@ -636,11 +638,41 @@ def test_purging_removes_the_folder_and_the_secrets(backed: Path) -> None:
         now = trash.contents(store.layout)[0].deleted_at
         assert trash.expired(store.layout, 30, now + 29 * 86_400_000) == []
         gone = trash.expired(store.layout, 30, now + 31 * 86_400_000)
-        trash.purge(store.layout, gone)
+        trash.purge(store, gone)
         assert os.listdir(store.layout.trash) == []
         assert not (store.layout.secrets / identity).exists()
         with pytest.raises(NotFound):
             trash.restore(store, "second")
+
+
+def test_purging_removes_what_was_read_of_contents_that_no_other_workspace_has(backed: Path) -> None:
+    def upload(slug: str, name: str, text: str) -> str:
+        page = uploaded.upload(file_name=name, content=f"<p>{text}</p>".encode(), key=None)
+        store.apply(slug, "main", lambda draft: uploaded.put(draft, [page]), WHO).result()
+        return next(one.blob for one in store.load(slug).visible.context.files.values() if one.path.endswith(name))
+
+    def texts() -> set[str]:
+        return {
+            blob for blob in (only, both, kept) if store.extraction.of("text/html", blob, _unread).indexed == "full"
+        }
+
+    with Store.open(backed) as store:
+        only, both = upload("second", "a.html", "nobody else has this"), upload("second", "b.html", "two have this")
+        kept = upload("shop", "c.html", "another")
+        assert upload("shop", "b.html", "two have this") == both
+        deadline = time.monotonic() + 20
+        while texts() != {only, both, kept}:
+            assert time.monotonic() < deadline, store.extraction.backlog
+            time.sleep(0.02)
+        store.delete("second", lambda _: None).result()
+        assert texts() == {only, both, kept}  # it can be brought back
+        trash.purge(store, trash.contents(store.layout))
+        assert texts() == {both, kept}
+        store.publisher.publish(store.load("shop"))
+
+
+def _unread(blob: str, most: int) -> bytes:
+    raise AssertionError(f"{blob} was to be read")
 
 
 def test_an_import_does_not_inherit_the_secrets_of_what_is_in_the_trash(backed: Path, tmp_path: Path) -> None:
@@ -649,7 +681,7 @@ def test_an_import_does_not_inherit_the_secrets_of_what_is_in_the_trash(backed: 
         store.delete("second", lambda _: None).result()
         with pytest.raises(Conflict, match="restore"):
             import_folder(store, tmp_path / "out")
-        trash.purge(store.layout, trash.contents(store.layout))
+        trash.purge(store, trash.contents(store.layout))
         import_folder(store, tmp_path / "out")
         assert store.load("second").visible.sealed == {}
 
