@@ -8,11 +8,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from typing import Final
 
 import msgspec
 
-from gitstore.errors import Conflict, NotFound, StorageFailed
+from gitstore.errors import Conflict, Invalid, NotFound, StorageFailed
 from gitstore.repository.disk import Disk
+
+MOST: Final = 10_000
+"""Locks of one repository: all of them are read and written each time."""
 
 
 class Lock(msgspec.Struct, frozen=True):
@@ -49,12 +53,14 @@ class Locks:
             raise StorageFailed(f"the locks cannot be read: {error.strerror or error}") from error
 
     def create(self, path: str, owner: str, holder: str) -> Lock:
-        """Locks a path. Raises Conflict, with the lock in `details`, where it is locked; StorageFailed."""
+        """Locks a path. Raises Conflict, with the lock in `details`, where it is locked; Invalid, StorageFailed."""
         with _guard:
             held = self.all()
             for lock in held:
                 if lock.path == path:
                     raise Conflict(f"{path} is locked by {lock.owner} already", details={"lock": lock.id})
+            if len(held) >= MOST:
+                raise Invalid(f"there are {MOST:,} locks already: end some of them first (git lfs unlock)")
             made = Lock(str(uuid.uuid4()), path, owner, holder, int(time.time() * 1000))
             self._write([*held, made])
         return made

@@ -223,6 +223,15 @@ def test_a_page_of_locks_is_never_too_large(place: Place, admin: Client) -> None
         assert (answer.status, len(answer.json["locks"])) == (200, 1), limit[:9]
 
 
+def test_there_are_only_so_many_locks(place: Place, admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitstore.lfs.locks.MOST", 2)
+    assert [ask(admin, place.slug, "locks", {"path": path}).status for path in "ab"] == [201, 201]
+    refused = ask(admin, place.slug, "locks", {"path": "c"})
+    assert refused.status == 422
+    assert "git lfs unlock" in refused.json["message"]
+    assert [one["path"] for one in locks(admin, place)] == ["a", "b"]
+
+
 def locks(client: Client, place: Place) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.root("GET", at(place.slug, "locks")).json["locks"]
     return found
