@@ -89,9 +89,12 @@ class Packed:
         return None
 
     def has(self, oid: Oid) -> bool:
-        """Whether a pack has an object. Raises FileNotFoundError where one went meanwhile."""
+        """Whether a pack has an object. Raises FileNotFoundError where packs keep going meanwhile."""
         if self._packs is None:
-            self._packs = self._open()
+            try:
+                self._packs = self._open()
+            except FileNotFoundError:  # folded or repacked between the list and the look
+                self._packs = self._open()
         return any(pack.place(oid) is not None for pack in self._packs)
 
     def _read(self, pack: _Pack, place: int) -> _Found:
