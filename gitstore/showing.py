@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ PREVIEW_TEXT = frozenset(
 PreviewMode = Literal["text", "image", "pdf", "unsupported"]
 
 
+@lru_cache(maxsize=1_024)
 def preview_mode(content_type: str) -> PreviewMode:
     """How content of this type can be looked at; parameters and case do not matter."""
     essence = content_type.split(";", 1)[0].strip().lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -42,6 +43,7 @@ class Extracted(msgspec.Struct, frozen=True, array_like=True):
     indexed: Indexed
 
 
+@lru_cache(maxsize=1_024)
 def form(content_type: str) -> Form | None:
     """How content of this type is read; None: not at all."""
     found = _FORMS.get(essence(content_type))
@@ -50,8 +52,13 @@ def form(content_type: str) -> Form | None:
 
 def key(content_type: str, blob: str) -> str:
     """Under what the text of a blob is kept, in hexadecimal: another `charset` makes another text of the same bytes."""
+    return blob + _charset(content_type)
+
+
+@lru_cache(maxsize=1_024)
+def _charset(content_type: str) -> str:
     said = CHARSET.search(content_type)
-    return blob + said.group(1).lower().encode().hex() if said is not None else blob
+    return said.group(1).lower().encode().hex() if said is not None else ""
 
 
 def blob_of(known: str) -> str:
