@@ -149,7 +149,7 @@ class Store:
             str(layout.root),
             self.journal,
             str(layout.secrets),
-            lambda: list(self._hot.values()),
+            self.all_hot,
             self._tidy,
             self._joined,
         )
@@ -424,6 +424,10 @@ class Store:
         workspace = self._hot.get(found) if found is not None else None
         return workspace if workspace is not None and not workspace.closed else None
 
+    def all_hot(self) -> list[Workspace]:
+        """The workspaces in memory."""
+        return list(self._hot.values())
+
     def load(self, reference: str) -> Workspace:
         """The workspace, read from disk if need be. Raises NotFound, Damaged."""
         identity = self.find(reference)
@@ -498,7 +502,7 @@ class Store:
         """What is done every second: the indexes follow, those that missed something catch up, memory is given back."""
         self.derived.flush()
         self._follow()
-        for workspace in list(self._hot.values()):
+        for workspace in self.all_hot():
             if workspace.sources.get(absent.SOURCE) and not workspace.closed:
                 self._missed(workspace)
         self.make_room()

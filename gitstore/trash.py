@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import msgspec
 
 from gitstore import documents, names, values
 from gitstore.context import WORKSPACE, Context
-from gitstore.errors import Conflict, Damaged, NotFound, StorageFailed
+from gitstore.errors import Conflict, Damaged, GitstoreError, NotFound, StorageFailed
 from gitstore.facts import author, line, message, server_signature, time_of
 from gitstore.layout import Layout
 from gitstore.model import SYSTEM, Provenance
@@ -26,6 +27,8 @@ from gitstore.repository.objects import Blob, Oid
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.trees import FILE_MODE, Node, rewrite
 from gitstore.store import Store
+
+log = logging.getLogger("gitstore.trash")
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)(\d\d)(\d\d)Z-(.+)-([0-9a-f]{8})")
 _PURGED = ".purged-"
@@ -149,7 +152,7 @@ def purge(store: Store, gone: Sequence[Trashed]) -> None:
         for one in gone:
             (layout.trash / one.name).rename(layout.trash / f"{_PURGED}{one.name}")
         for left in layout.trash.glob(f"{_PURGED}*"):
-            store.extraction.lose(partial(_only, store, left))
+            _forget_texts(store, left)
             identity = Repository(Disk(), str(left), TreeCache()).belongs_to()
             if identity is not None and names.is_uuid(identity) and not _elsewhere(layout, identity):
                 (layout.secrets / identity).unlink(missing_ok=True)
@@ -162,24 +165,32 @@ def purge(store: Store, gone: Sequence[Trashed]) -> None:
         raise StorageFailed(f"{error.filename} cannot be removed: {error.strerror or error}") from error
 
 
-def _only(store: Store, root: Path, blobs: set[str]) -> set[str]:
-    """Those of the blobs that are in this folder, and in no workspace that stays."""
-    found = _held(store, root, blobs)
+def _forget_texts(store: Store, root: Path) -> None:
+    """They are derived data: whatever keeps them from going must not keep the folder here."""
+    try:
+        store.extraction.lose(partial(_only, store, root))
+    except (GitstoreError, OSError) as error:
+        log.warning("what search has read of %s stays until the indexes are made again: %s", root.name, error)
+
+
+def _only(store: Store, root: Path, blobs: set[bytes]) -> set[Oid]:
+    """Those of the blobs that are in this folder, and in no workspace that stays. Raises OSError, Damaged."""
+    found = _held(store, root, {Oid(blob) for blob in blobs})
     for place in (store.layout.workspaces, store.layout.trash):
         for other in place.iterdir():
-            if found and not other.name.startswith(_PURGED):
+            if found and other.is_dir() and not other.is_symlink() and not other.name.startswith(_PURGED):
                 found -= _held(store, other, found)
+    for workspace in store.all_hot():  # last: not all of these have their folder, or have it where it just was
+        found -= workspace.repository.database.held(found)
     return found
 
 
-def _held(store: Store, root: Path, blobs: set[str]) -> set[str]:
-    repository = Repository(store.disk, str(root), TreeCache())
-    hot = store.hot(repository.belongs_to() or "")
-    database = hot.repository.database if hot is not None else repository.database
+def _held(store: Store, root: Path, blobs: set[Oid]) -> set[Oid]:
+    database = Repository(store.disk, str(root), TreeCache()).database
     try:
-        return {blob for blob in blobs if database.holds(Oid(bytes.fromhex(blob)))}
+        return database.held(blobs)
     finally:
-        repository.database.close()
+        database.close()
 
 
 def _elsewhere(layout: Layout, identity: str) -> bool:

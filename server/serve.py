@@ -39,6 +39,8 @@ def _keep_house(settings: Settings, store: Store, keys: Keys, uploads: Uploads, 
             keys.flush()
         except GitstoreError as error:
             log.server.warning("%s", error)  # it is tried again the next time
+        except Exception:  # noqa: BLE001  (nobody else does any of this: one fault must not end all of it)
+            log.server.exception("the trash, the uploads or the keys could not be looked after")
         heap.trim()
         if stop.wait(_ROUND):
             return

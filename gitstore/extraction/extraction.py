@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -130,9 +130,12 @@ class Extraction:
         for (row, _), how in zip(known, indexed, strict=True):
             row["content_indexed"] = how
 
-    def lose(self, gone: Callable[[set[str]], set[str]]) -> None:
-        """Keeps no text any more of the blobs that `gone` picks out of all that there are texts of."""
-        keys: dict[str, list[str]] = {}
+    def lose(self, gone: Callable[[set[bytes]], Iterable[bytes]]) -> None:
+        """Keeps no text any more of the blobs that `gone` picks out of all that there are texts of.
+
+        Raises StorageFailed, and what `gone` raises.
+        """
+        keys: dict[bytes, list[str]] = {}
         for one in self._kept.known():
             keys.setdefault(blob_of(one), []).append(one)
         self._kept.lose(one for blob in gone(set(keys)) for one in keys[blob])

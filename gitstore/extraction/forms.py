@@ -61,9 +61,9 @@ def _charset(content_type: str) -> str:
     return said.group(1).lower().encode().hex() if said is not None else ""
 
 
-def blob_of(known: str) -> str:
-    """The blob in a key."""
-    return known[:40]
+def blob_of(known: str) -> bytes:
+    """The id of the blob in a key."""
+    return bytes.fromhex(known[:40])
 
 
 def plain(content_type: str, data: bytes) -> Extracted:

@@ -47,7 +47,7 @@ class Locks:
                 return msgspec.json.decode(file.read(), type=list[Lock])
         except FileNotFoundError:
             return []
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return []  # somebody wrote into it: a lock that cannot be read holds nobody up
         except OSError as error:
             raise StorageFailed(f"the locks cannot be read: {error.strerror or error}") from error

@@ -105,14 +105,19 @@ class Database:
             return False
         return True
 
-    def holds(self, oid: Oid) -> bool:
-        """The same without a look into it: damage is not noticed. Raises OSError, also where packs go meanwhile."""
-        if oid in self._fresh:
-            return True
+    def held(self, oids: Iterable[Oid]) -> set[Oid]:
+        """Those that are here, without a look into them. Raises OSError, Damaged where an index of a pack is."""
         with self._lock:
-            if self._packed.has(oid) or os.path.exists(f"{self.objects}/{loose(oid)}"):
-                return True
-            return self._packed.follow() and self._packed.has(oid)
+            self._packed.follow()
+            try:
+                return {
+                    oid for oid in oids
+                    if oid in self._fresh or self._packed.has(oid) or os.path.exists(f"{self.objects}/{loose(oid)}")
+                }  # fmt: skip
+            except OSError:
+                raise
+            except Exception as error:  # of what a damaged pack holds, anything
+                raise Damaged(f"the packs in {self.git} cannot be read: {error or type(error).__name__}") from error
 
     def commits(self, prefix: str) -> list[Oid]:
         """The commits whose ids begin with these digits (4 or more, in lower case), sorted."""

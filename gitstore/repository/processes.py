@@ -15,10 +15,12 @@ def booted() -> float:
 
 
 def began(pid: int) -> float | None:
-    """When the process that has this number now was started, seconds since 1970; None where there is none."""
+    """When the process that has this number now was started, seconds since 1970; None where there is none, or it has
+    ended and only nobody asked yet how.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
+            state, *fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return booted() + ticks / os.sysconf("SC_CLK_TCK")
+    return booted() + int(fields[18]) / os.sysconf("SC_CLK_TCK") if state not in (b"Z", b"X") else None

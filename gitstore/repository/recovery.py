@@ -11,11 +11,12 @@ import time
 from collections.abc import Container
 
 from gitstore import documents, names
-from gitstore.errors import GitstoreError
+from gitstore.errors import GitstoreError, Unavailable
 from gitstore.repository import journal, replay
 from gitstore.repository.database import TreeCache
 from gitstore.repository.disk import Disk
 from gitstore.repository.lives import ASIDE, Life, Places, find, lives, owner
+from gitstore.repository.refs import RefLocked
 from gitstore.repository.repository import Foreign, Repository
 from gitstore.repository.standing import collecting
 
@@ -118,12 +119,32 @@ def _collecting(places: Places, life: Life) -> bool:
 
 def _outlast(places: Places, life: Life, ends: float) -> None:
     """Waits for a `git gc`, which may remove what was published since it began (repository.standing)."""
-    log.warning("somebody's git gc is at work in %s: the start waits for it", life.found)
+    folder = life.found or life.place(places)
+    log.warning("somebody's git gc is at work in %s: the start waits for it", folder)
     while _collecting(places, life):
         if time.monotonic() > ends:
-            log.error("the git gc in %s does not end: the start goes on; look at the workspace with verify", life.found)
+            log.error("the git gc in %s does not end: the start goes on; look at the workspace with verify", folder)
             return
         time.sleep(0.05)
+
+
+def _replay(disk: Disk, root: str, life: Life, cache: TreeCache, restarted: bool) -> None:
+    ends = time.monotonic() + _PATIENCE
+    while True:
+        repository = Repository(disk, root, cache)
+        try:
+            if os.path.isdir(repository.git):
+                replay.heal(disk, repository, replay.booted())
+            replay.replay(disk, repository, life.records, restarted=restarted)
+            return
+        except Foreign:
+            return  # a person's git moved a branch: taken in once the workspace is in memory
+        except RefLocked as error:
+            if time.monotonic() > ends:
+                raise Unavailable(f"somebody's git holds a lock in {root}: {error}") from None
+            time.sleep(0.05)
+        finally:
+            repository.database.close()
 
 
 def _publish(disk: Disk, places: Places, life: Life, cache: TreeCache, restarted: bool) -> None:
@@ -133,15 +154,7 @@ def _publish(disk: Disk, places: Places, life: Life, cache: TreeCache, restarted
         # Moved away by a person: there is nowhere to publish to.
         log.warning("the folder of workspace %s is gone; its last changes cannot be published", life.workspace)
         return
-    repository = Repository(disk, life.found or life.place(places), cache)
-    if os.path.isdir(repository.git):
-        replay.heal(disk, repository, replay.booted())
-    try:
-        replay.replay(disk, repository, life.records, restarted=restarted)
-    except Foreign:
-        pass  # a person's git moved a branch: taken in once the workspace is in memory
-    finally:
-        repository.database.close()
+    _replay(disk, life.found or life.place(places), life, cache, restarted)
     sealed = next((record.sealed for record in reversed(life.records) if record.sealed is not None), None)
     if sealed is not None:
         disk.overwrite(f"{places.secrets}/{life.workspace}.new", sealed, 0o600)

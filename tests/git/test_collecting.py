@@ -176,6 +176,23 @@ def test_a_start_outlasts_a_git_that_cleans_up(data: Path, monkeypatch: pytest.M
         assert remembered(store) == {"a": 1, "b": 2}
 
 
+def test_a_start_outlasts_a_lock_of_somebodys_git(data: Path) -> None:
+    held = gc_runs(data, os.getpid())
+    with Store.open(data) as store:
+        write(store, {"a": 1})
+    held.unlink()
+    for ref in ("refs/gitstore/main", "refs/heads/main"):  # a kill came before these moved
+        git(data, "update-ref", ref, "refs/heads/main^")
+    lock = data / "workspaces/shop/.git/refs/gitstore/main.lock"
+    lock.touch()
+    letting_go = threading.Timer(0.5, lock.unlink)
+    letting_go.start()
+    with Store.open(data) as store:
+        assert remembered(store) == {"a": 1}
+        sound(data)
+    letting_go.join()
+
+
 def test_a_workspace_that_is_deleted_meanwhile_is_whole_in_the_trash(data: Path, store: Store) -> None:
     before = {path.relative_to(data / "workspaces/shop") for path in objects(data)}
     held = gc_runs(data, os.getpid())
@@ -206,6 +223,14 @@ def test_what_a_git_left_behind_holds_nothing_up(data: Path, store: Store, left:
     gc_runs(data, **left)  # type: ignore[arg-type]
     write(store, {"a": 1})
     until(lambda: not store.load("shop").placed)
+
+
+def test_one_that_ended_and_was_not_asked_how_is_not_at_work(data: Path, store: Store) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        until(lambda: b") Z " in Path(f"/proc/{ended.pid}/stat").read_bytes())
+        gc_runs(data, ended.pid)
+        write(store, {"a": 1})
+        until(lambda: not store.load("shop").placed)
 
 
 def test_packs_that_go_while_they_are_folded_harm_nothing(

@@ -15,7 +15,7 @@ from folders import ARTIFACT, ID, TOKEN, WHO, change, files, fill, git, plain, s
 from gitstore import backup, schemas, settings, snapshots, trash, verify, workspaces
 from gitstore import files as uploaded
 from gitstore.acceptance import Refused
-from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, Invalid, NotFound
+from gitstore.errors import Conflict, Damaged, FormatUnknown, GitstoreError, Invalid, NotFound, StorageFailed
 from gitstore.exporting import export_workspace
 from gitstore.history import TimelineQuery
 from gitstore.importing import import_folder
@@ -645,30 +645,56 @@ def test_purging_removes_the_folder_and_the_secrets(backed: Path) -> None:
             trash.restore(store, "second")
 
 
+def page(store: Store, slug: str, text: str) -> str:
+    """A file in a workspace that search has read by itself; its blob."""
+    new = uploaded.upload(file_name="page.html", content=f"<p>{text}</p>".encode(), key=None)
+    store.apply(slug, "main", lambda draft: uploaded.put(draft, [new]), WHO).result()
+    blob = next(one.blob for one in store.load(slug).visible.context.files.values() if one.path.endswith("page.html"))
+    deadline = time.monotonic() + 20
+    while not read(store, blob):
+        assert time.monotonic() < deadline, store.extraction.backlog
+        time.sleep(0.02)
+    return blob
+
+
+def read(store: Store, blob: str) -> bool:
+    return store.extraction.of("text/html", blob, _unread).indexed == "full"
+
+
 def test_purging_removes_what_was_read_of_contents_that_no_other_workspace_has(backed: Path) -> None:
-    def upload(slug: str, name: str, text: str) -> str:
-        page = uploaded.upload(file_name=name, content=f"<p>{text}</p>".encode(), key=None)
-        store.apply(slug, "main", lambda draft: uploaded.put(draft, [page]), WHO).result()
-        return next(one.blob for one in store.load(slug).visible.context.files.values() if one.path.endswith(name))
-
-    def texts() -> set[str]:
-        return {
-            blob for blob in (only, both, kept) if store.extraction.of("text/html", blob, _unread).indexed == "full"
-        }
-
     with Store.open(backed) as store:
-        only, both = upload("second", "a.html", "nobody else has this"), upload("second", "b.html", "two have this")
-        kept = upload("shop", "c.html", "another")
-        assert upload("shop", "b.html", "two have this") == both
-        deadline = time.monotonic() + 20
-        while texts() != {only, both, kept}:
-            assert time.monotonic() < deadline, store.extraction.backlog
-            time.sleep(0.02)
+        both, only = page(store, "second", "two have this"), page(store, "second", "nobody else has this")
+        new, kept = page(store, "second", "a workspace has it that was made just now"), page(store, "shop", "another")
+        assert page(store, "shop", "two have this") == both
         store.delete("second", lambda _: None).result()
-        assert texts() == {only, both, kept}  # it can be brought back
+        assert read(store, only)  # it can be brought back
+        fill(store, "third")
+        store.publisher.stop()  # so that there is no folder yet
+        assert page(store, "third", "a workspace has it that was made just now") == new
+        (store.layout.workspaces / ".DS_Store").touch()
         trash.purge(store, trash.contents(store.layout))
-        assert texts() == {both, kept}
-        store.publisher.publish(store.load("shop"))
+        assert [read(store, blob) for blob in (only, both, new, kept)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("fault", ["its own packs", "the packs of another", "the disk"])
+def test_what_cannot_be_told_of_texts_keeps_no_workspace_from_going(
+    backed: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(backed) as store:
+        identity, blob = store.find("second"), page(store, "second", "nobody else has this")
+        store.delete("second", lambda _: None).result()
+        gone = trash.contents(store.layout)
+        if fault == "the disk":
+            full = StorageFailed("texts.sqlite cannot be written: the disk is full")
+            monkeypatch.setattr(store.extraction._kept, "lose", lambda _: (_ for _ in ()).throw(full))
+        else:
+            other = store.layout.workspaces / "shop"
+            folder = store.layout.trash / gone[0].name if fault == "its own packs" else other
+            (folder / ".git/objects/pack/pack-00.idx").write_bytes(b"")
+        trash.purge(store, gone)
+        assert os.listdir(store.layout.trash) == []
+        assert not (store.layout.secrets / identity).exists()
+        assert read(store, blob)
 
 
 def _unread(blob: str, most: int) -> bytes:
