@@ -74,12 +74,12 @@ def _resumable(server: Server, source: Path) -> str:
 
 
 def _down(server: Server, url: str, target: Path) -> None:
-    with open(target, "wb") as file, _request(server, f"GET {url} HTTP/1.1") as link:
+    room = memoryview(bytearray(_PIECE))
+    with open(target, "wb", buffering=0) as file, _request(server, f"GET {url} HTTP/1.1") as link:
         link.sendall(b"\r\n")
         file.write(_answered(link, b"200"))
-        while data := link.recv(_PIECE):
-            file.write(data)
-        file.flush()
+        while size := link.recv_into(room):
+            file.write(room[:size])
         os.fsync(file.fileno())
 
 

@@ -169,7 +169,7 @@ def size_of(raw: Raw) -> int:
     return len(raw.data) if isinstance(raw.data, bytes) else raw.size
 
 
-def cut(raw: Raw, start: int, stop: int) -> bytes | AsyncIterator[bytes]:
+def cut(raw: Raw, start: int, stop: int) -> bytes | AsyncIterator[bytes] | wire.Direct:
     """The bytes from `start` to before `stop`."""
     if isinstance(raw.data, bytes):
         return raw.data if stop - start == len(raw.data) else raw.data[start:stop]

@@ -55,6 +55,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import msgspec
 
 from gitstore import errors
+from server.wire import Direct
 
 if TYPE_CHECKING:
     from server.call import Call
@@ -98,7 +99,7 @@ class Raw(msgspec.Struct):
     (hexadecimal) must be given. `modified` is ms since 1970.
     """
 
-    data: bytes | Callable[[int, int], AsyncIterator[bytes]]
+    data: bytes | Callable[[int, int], AsyncIterator[bytes] | Direct]
     content_type: str
     file_name: str
     disposition: Literal["inline", "attachment"] = "inline"

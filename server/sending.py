@@ -12,34 +12,37 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import BinaryIO, Final
+from contextlib import ExitStack
+from typing import BinaryIO, Final, NoReturn
 
 from gitstore.content import Content
 from gitstore.errors import Damaged, GitstoreError
 from gitstore.lfs.objects import missing
 from server import log
 from server.call import Call
+from server.wire import Direct
 
 _PIECE: Final = 256 << 10
 _LARGEST: Final = 1 << 20
+_BURST: Final = 8 << 20  # bytes that are sent without a look at who else wants the thread
 _QUICK: Final = 0.02  # seconds in which a client takes a piece that may have larger ones
 _TRUST: Final = 3600.0  # seconds
 _KEPT: Final = 10_000
 _sound: dict[tuple[int, ...], float] = {}  # when a file was found sound
 
 
-def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIterator[bytes]]:
+def body(call: Call, content: Content) -> bytes | Callable[[int, int], AsyncIterator[bytes] | Direct]:
     """The content as `Raw` takes it. To be called in a thread. Raises NotFound where it is missing."""
     if content.pointer is None:
         return content.read()
     if not content.there:
         raise missing(content.pointer.oid)
+    trusted = content.path is not None and _trusted(content.path)
 
-    def cut(start: int, stop: int) -> AsyncIterator[bytes]:
-        pace = _Pace()
-        whole = (start, stop) == (0, content.size)
-        source = _whole(content, pace) if whole else _range(content.open, start, stop, pace)
-        return pieces(call, source, pace)
+    def cut(start: int, stop: int) -> AsyncIterator[bytes] | Direct:
+        if trusted or (start, stop) != (0, content.size):
+            return _Slice(call, content.open, start, stop)
+        return pieces(call, _checked(content))
 
     return cut
 
@@ -72,16 +75,79 @@ class _Pace:
         self.size = min(2 * self.size, _LARGEST) if seconds < _QUICK else _PIECE
 
 
-def _whole(content: Content, pace: _Pace) -> Iterator[bytes]:
-    """The whole object, checked on the way unless it was lately."""
+class _Slice:
+    """Bytes of a file that are not checked: the kernel sends them from where it has them (sendfile(2)), which takes a
+    fifth of what it takes to read and to write them.
+    """
+
+    def __init__(self, call: Call, opened: Callable[[], BinaryIO], start: int, stop: int) -> None:
+        self._call = call
+        self._opened = opened
+        self._start = start
+        self._stop = stop
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        pace = _Pace()
+        return pieces(self._call, _range(self._opened, self._start, self._stop, pace), pace)
+
+    async def direct(self, socket: int) -> None:
+        """As `Direct` says. Raises ConnectionResetError where the client takes no more, or too little is there."""
+        call, at, opened = self._call, self._start, ExitStack()
+        own = os.dup(socket)  # that of the connection is its loop's alone
+        try:
+            file = await call.carry(lambda: opened.enter_context(self._opened()).fileno())
+            while at < self._stop:
+                sent, full = await call.carry(_send, own, file, at, min(self._stop - at, _BURST))
+                at += sent
+                if full:
+                    await asyncio.wait_for(_writable(own), call.app.settings.body_timeout)
+        except (ConnectionError, TimeoutError) as error:
+            _cut_off(call)
+            raise ConnectionResetError("the client takes no more") from error
+        except (GitstoreError, OSError) as error:
+            _break_off(call, error)
+        finally:
+            os.close(own)
+            await call.carry(opened.close)
+
+
+def _send(socket: int, file: int, at: int, count: int) -> tuple[int, bool]:
+    """How many bytes were sent, and whether the client has to take some first. Raises OSError, Damaged."""
+    sent = 0
+    while sent < count:
+        try:
+            done = os.sendfile(socket, file, at + sent, count - sent)
+        except BlockingIOError:
+            return sent, True
+        if not done:  # or else what is missing would be taken from the next answer
+            raise Damaged(f"the large object ends {count - sent} bytes too early")
+        sent += done
+    return sent, False
+
+
+async def _writable(socket: int) -> None:
+    loop, room = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_writer(socket, room.set)
+    try:
+        await room.wait()
+    finally:
+        loop.remove_writer(socket)
+
+
+def _checked(content: Content) -> Iterator[bytes]:
+    """The whole object, checked on the way."""
     path = content.path
     assert path is not None
     mark = _mark(path)
-    if time.monotonic() - _sound.get(mark, -_TRUST) < _TRUST:
-        yield from _range(content.open, 0, content.size, pace)
-        return
     yield from content.chunks(_PIECE)
     found_sound(path, mark)
+
+
+def _trusted(path: str) -> bool:
+    try:
+        return time.monotonic() - _sound.get(_mark(path), -_TRUST) < _TRUST
+    except OSError:
+        return False
 
 
 def _mark(path: str) -> tuple[int, ...]:
@@ -105,10 +171,6 @@ async def pieces(call: Call, source: Iterator[bytes], pace: _Pace | None = None)
     loop = asyncio.get_running_loop()
     patience = call.app.settings.body_timeout
 
-    def cut_off() -> None:
-        if call.request.transport is not None:
-            call.request.transport.abort()
-
     def close() -> None:
         if (end := getattr(source, "close", None)) is not None:
             end()
@@ -117,7 +179,7 @@ async def pieces(call: Call, source: Iterator[bytes], pace: _Pace | None = None)
     try:
         while piece := await ahead:
             ahead = asyncio.ensure_future(call.carry(next, source, b""))
-            watch = loop.call_later(patience, cut_off)
+            watch = loop.call_later(patience, _cut_off, call)
             begun = loop.time()
             try:
                 yield piece
@@ -126,12 +188,21 @@ async def pieces(call: Call, source: Iterator[bytes], pace: _Pace | None = None)
             if pace is not None:
                 pace.took(loop.time() - begun)
     except (GitstoreError, OSError) as error:
-        # The answer has begun: all that is left is to break it off, so that nobody takes it for whole.
-        log.server.error("an answer was broken off: %s", error, extra={"request_id": call.request_id})
-        cut_off()
-        raise ConnectionResetError("the answer was broken off") from error
+        _break_off(call, error)
     finally:
         await asyncio.wait([ahead])
         if not ahead.cancelled():
             ahead.exception()  # looked at, so that nobody reports it a second time
         await call.carry(close)
+
+
+def _break_off(call: Call, error: Exception) -> NoReturn:
+    """The answer has begun: all that is left is to end it here, so that nobody takes it for whole."""
+    log.server.error("an answer was broken off: %s", error, extra={"request_id": call.request_id})
+    _cut_off(call)
+    raise ConnectionResetError("the answer was broken off") from error
+
+
+def _cut_off(call: Call) -> None:
+    if call.request.transport is not None:
+        call.request.transport.abort()

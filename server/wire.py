@@ -6,11 +6,13 @@ put together once, which is most of the difference between this frame and a plai
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from http import HTTPStatus
 from random import SystemRandom
+from typing import Protocol, runtime_checkable
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -116,20 +118,42 @@ class Whole(web.StreamResponse):
         await out.write_eof()
 
 
+@runtime_checkable
+class Direct(Protocol):
+    """Pieces that can as well go to a socket without a way through here."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces."""
+
+    async def direct(self, socket: int) -> None:
+        """Sends all of them to the socket with this descriptor, which does not block."""
+
+
+def _socket(transport: asyncio.Transport | None) -> int | None:
+    """The descriptor of a connection that what is sent need not pass through: plain, and with nothing on its way."""
+    if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+        return None
+    socket = transport.get_extra_info("socket")
+    return int(socket.fileno()) if socket is not None and transport.get_extra_info("sslcontext") is None else None
+
+
 class Flow(web.StreamResponse):
     """An answer that comes piece by piece: chunked, counted by its Content-Length, or ended by closing (HTTP/1.0)."""
 
-    def __init__(self, status: int, head: bytes, pieces: AsyncIterator[bytes], keep: bool, chunked: bool) -> None:
+    def __init__(
+        self, status: int, head: bytes, pieces: AsyncIterator[bytes] | Direct, keep: bool, chunked: bool
+    ) -> None:
         self._status = status
         self._keep_alive = keep
         self._head = head
         self._pieces = pieces
         self._chunks = chunked
         self._out: AbstractStreamWriter | None = None
+        self._transport: asyncio.Transport | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Called by aiohttp before write_eof."""
-        self._out = request.writer
+        self._out, self._transport = request.writer, request.transport
         return self._out
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -137,14 +161,21 @@ class Flow(web.StreamResponse):
         out = self._out
         assert out is not None
         await out.write(self._head)
+        if isinstance(self._pieces, Direct) and not self._chunks and (socket := _socket(self._transport)) is not None:
+            await self._pieces.direct(socket)
+        else:
+            await self._pass_on(out)
+        await out.write_eof()
+
+    async def _pass_on(self, out: AbstractStreamWriter) -> None:
         if self._chunks:
             out.enable_chunking()
+        pieces = aiter(self._pieces)
         try:
-            async for piece in self._pieces:
+            async for piece in pieces:
                 if piece:
                     await out.write(piece)
         finally:
-            close = getattr(self._pieces, "aclose", None)
+            close = getattr(pieces, "aclose", None)
             if close is not None:
                 await close()
-        await out.write_eof()

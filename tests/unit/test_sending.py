@@ -6,14 +6,18 @@ import asyncio
 import errno
 import io
 import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
+import uvloop
 
 from gitstore.errors import Damaged
 from server import content, sending
@@ -53,6 +57,102 @@ def test_a_file_that_is_too_short_is_not_sent_as_if_it_were_whole() -> None:
     with pytest.raises(Damaged, match="2 bytes too early"):
         list(sending._range(lambda: io.BytesIO(b"12345678"), 3, 10, sending._Pace()))
     assert b"".join(sending._range(lambda: io.BytesIO(b"12345678"), 3, 8, sending._Pace())) == b"45678"
+
+
+class Away:
+    """What a slice is sent with: a call, and a client at the other end of a socket."""
+
+    def __init__(self, patience: float = 5.0) -> None:
+        self.aborted: list[bool] = []
+        self.ours, self.client = socket.socketpair()
+        self.ours.setblocking(False)
+        self.files: list[BinaryIO] = []
+        self._patience = patience
+
+    def send(self, path: Path, start: int, stop: int) -> None:
+        def opened() -> BinaryIO:
+            self.files.append(path.open("rb"))
+            return self.files[-1]
+
+        async def main() -> None:
+            bridge = Bridge(1)
+            call: Any = SimpleNamespace(
+                carry=bridge.carry,
+                app=SimpleNamespace(settings=SimpleNamespace(body_timeout=self._patience)),
+                request=SimpleNamespace(transport=SimpleNamespace(abort=lambda: self.aborted.append(True))),
+                request_id="r",
+            )
+            try:
+                await sending._Slice(call, opened, start, stop).direct(self.ours.fileno())
+            finally:
+                bridge.close()
+
+        try:
+            uvloop.run(main())
+        finally:
+            assert all(file.closed for file in self.files)
+
+    def received(self) -> bytes:
+        """All that comes, taken slowly at first."""
+        found = bytearray()
+        while data := self.client.recv(1000 if len(found) < 50_000 else 1 << 20):
+            found += data
+        return bytes(found)
+
+    def close(self) -> None:
+        self.ours.close()
+        self.client.close()
+
+
+@pytest.fixture
+def away() -> Iterator[Away]:
+    one = Away()
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 20 << 20), (3, 20 << 20), (1 << 20, (1 << 20) + 5), (7, 7)])
+def test_a_file_goes_straight_to_the_socket(tmp_path: Path, away: Away, start: int, stop: int) -> None:
+    path, data = tmp_path / "object", os.urandom(1 << 20) * 20
+    path.write_bytes(data)
+    with ThreadPoolExecutor() as threads:
+        got = threads.submit(away.received)
+        away.send(path, start, stop)
+        away.ours.close()
+        assert got.result(20) == data[start:stop]
+    assert not away.aborted
+
+
+def test_a_file_that_is_too_short_breaks_the_connection(tmp_path: Path, away: Away) -> None:
+    path = tmp_path / "object"
+    path.write_bytes(b"12345")
+    with pytest.raises(ConnectionResetError, match="broken off"):
+        away.send(path, 0, 6)
+    assert away.aborted
+    assert away.client.recv(10) == b"12345"
+
+
+def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "object"
+    path.write_bytes(bytes(20 << 20))
+    away = Away(patience=0.2)
+    begun = time.monotonic()
+    with pytest.raises(ConnectionResetError, match="takes no more"):
+        away.send(path, 0, 20 << 20)
+    assert away.aborted
+    assert 0.2 <= time.monotonic() - begun < 5
+    away.close()
+
+
+def test_a_client_that_goes_away_ends_it(tmp_path: Path, away: Away, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "object"
+    path.write_bytes(bytes(20 << 20))
+    leaving = threading.Timer(0.2, away.client.close)
+    leaving.start()
+    with pytest.raises(ConnectionResetError, match="takes no more"):
+        away.send(path, 0, 20 << 20)
+    leaving.join()
+    assert not caplog.records  # it is no fault of anybody's
 
 
 def test_what_was_found_sound_counts_for_that_very_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
