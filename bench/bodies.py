@@ -74,7 +74,7 @@ def _resumable(server: Server, source: Path) -> str:
 
 
 def _down(server: Server, url: str, target: Path) -> None:
-    room = memoryview(bytearray(_PIECE))
+    room = memoryview(bytearray(_PIECE // 4))  # as much as stays in the processor's cache on its way to the file
     with open(target, "wb", buffering=0) as file, _request(server, f"GET {url} HTTP/1.1") as link:
         link.sendall(b"\r\n")
         file.write(_answered(link, b"200"))
