@@ -144,8 +144,7 @@ def purge(store: Store, gone: Sequence[Trashed]) -> None:
     """Removes deleted workspaces for good, each with the texts of contents that no other has, and with its sealed
     secrets unless another folder still has its id.
 
-    Interrupted, it is finished by the next call. Raises
-    StorageFailed.
+    Interrupted, it is finished by the next call. Raises NotFound, StorageFailed.
     """
     layout = store.layout
     try:
