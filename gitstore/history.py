@@ -203,6 +203,18 @@ class History:
         line = None if number is None else self._known.lines.get(line_of(number, branch))
         return None if line is None else Bounds(line.first, line.last, line.count)
 
+    def steps_back(self, workspace: str, branch: Branch) -> list[str]:
+        """The commits of a line that are 1, 2, 4, 8 … before its newest one, and the first of all."""
+        number = self._known.workspaces.get(workspace)
+        line = None if number is None else self._known.lines.get(line_of(number, branch))
+        if number is None or line is None:
+            return []
+        first = span(line_of(number, branch))[0]
+        wanted = [first + line.count - 1 - (1 << power) for power in range((line.count - 1).bit_length())] + [first]
+        marks = ",".join("?" * len(wanted))
+        rows = self._database.rows(f"SELECT id FROM commits WHERE seq IN ({marks}) ORDER BY seq DESC", wanted)  # noqa: S608
+        return [oid.hex() for (oid,) in rows]
+
     def timeline(self, workspace: str, query: TimelineQuery = _EVERYTHING) -> TimelinePage:
         """One page of the timeline; of an unknown workspace it is empty.
 

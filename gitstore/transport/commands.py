@@ -50,9 +50,14 @@ class Moved(NamedTuple):
 Result = Moved | str  # a text: why it was not done
 
 
-def advertisement(shown: Mapping[str, Oid]) -> bytes:
-    """The answer to `info/refs?service=git-receive-pack`."""
+def advertisement(shown: Mapping[str, Oid], had: Iterable[str] = ()) -> bytes:
+    """The answer to `info/refs?service=git-receive-pack`.
+
+    `had` are commits that are here, without a name: a client sends nothing that one of them has. It knows none of the
+    heads where it did not fetch lately, and would else send all of history.
+    """
     refs = [(shown[ref].hex(), ref) for ref in sorted(shown)] or [("0" * 40, "capabilities^{}")]
+    refs += [(oid, ".have") for oid in had]
     first = f"{refs[0][0]} {refs[0][1]}\0{_CAPABILITIES}\n"
     rest = b"".join(line(f"{oid} {ref}\n") for oid, ref in refs[1:])
     return line(f"# service={RECEIVE}\n") + FLUSH + line(first) + rest + FLUSH

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from gitstore import joining
 from gitstore.acceptance import Fault, Refused
 from gitstore.changes import Outcome, Workspace
+from gitstore.derived import BRANCHES
 from gitstore.errors import Conflict, GitstoreError, StorageFailed, Unavailable
 from gitstore.joining import Joined
 from gitstore.model import Branch, Provenance
@@ -65,8 +66,9 @@ class _Denied(Exception):
 def advertise(store: Store, reference: str) -> bytes:
     """The answer to `info/refs?service=git-receive-pack`. Raises as `fetch.show`."""
     workspace = publish(store, reference)
+    had = [commit for branch in BRANCHES for commit in store.history.steps_back(workspace.id, branch)]
     with workspace.publishing:
-        return commands.advertisement(view.served(workspace.repository))
+        return commands.advertisement(view.served(workspace.repository), dict.fromkeys(had))
 
 
 async def receive(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 
+import pytest
 from contract.client import Client
 from contract.conftest import Place, Server
 
@@ -27,6 +29,26 @@ def test_what_diverged_is_merged_and_the_answer_names_the_commit(place: Place, a
     assert place.git("rev-parse", f"{record['head']}^1", f"{record['head']}^2").split() == [theirs, mine]
     copy.git("pull", "-q")
     assert copy.head == record["head"]
+
+
+@pytest.mark.parametrize("behind", [1, 3, 12, 40])
+def test_who_did_not_fetch_lately_does_not_send_all_of_history(
+    place: Place, admin: Client, clone: Make, behind: int
+) -> None:
+    for turn in range(60):
+        admin.patch(f"{place.at}/memory", {"key": f"before-{turn}", "value": turn})
+    copy = clone()
+    for turn in range(behind):
+        admin.patch(f"{place.at}/memory", {"key": f"after-{turn}", "value": turn})
+    copy.commit("notes.md", "mine\n")
+    done = copy.push("--progress", "HEAD:refs/for/main")
+    assert done.code == 0, done.text
+    sent = re.search(r"Total (\d+) ", done.text)
+    assert sent is not None
+    # Her commit, its tree and file; and three objects of each commit back to one that is told of: 64 back, say, of 40.
+    assert int(sent[1]) <= 3 + 3 * behind
+    copy.git("pull", "-q")
+    assert copy.head == place.read()["head"]
 
 
 def test_a_conflict_is_named_with_both_values_and_nothing_moves(place: Place, admin: Client, clone: Make) -> None:
