@@ -15,6 +15,7 @@ import pytest
 
 from contract.client import OID, PEM, TIME, UUID, Answer, Client, multipart, pages, part, slug
 from contract.conftest import Place, Server
+from server import sending, wire
 
 RECORD = ["id", "workflow_id", "workspace_id", "task_id", "logical_path", "content_type", "size_bytes",
           "checksum_sha256",
@@ -226,6 +227,27 @@ def test_what_is_larger_than_a_file_may_be_passes_in_every_form(agent: Client, p
         413,
         "PAYLOAD_TOO_LARGE",
     )  # as base64 over 32 MiB
+
+
+@pytest.mark.parametrize("straight", [True, False])
+def test_large_content_goes_straight_to_the_socket_where_that_can_be(
+    agent: Client, place: Place, straight: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(5 * MIB)
+    made = agent.post(f"{place.at}/artifacts?path=a.bin", data, headers={"Content-Type": "application/octet-stream"})
+    real, went = sending._send, []
+
+    def send(*asked: int) -> tuple[int, bool]:
+        went.append(asked)
+        return real(*asked)
+
+    monkeypatch.setattr(sending, "_send", send)
+    if not straight:  # as while something is still on its way to the client
+        monkeypatch.setattr(wire, "_socket", lambda _: None)
+    url = made.data["download_url"]
+    assert agent.root("GET", url).body == data
+    assert agent.root("GET", url, headers={"Range": "bytes=7-1999999"}).body == data[7:2_000_000]
+    assert bool(went) == straight
 
 
 def test_a_credential_in_the_metadata_is_refused_but_content_is_not_read(agent: Client, run: Run) -> None:

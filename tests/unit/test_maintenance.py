@@ -18,7 +18,7 @@ from gitstore.repository import gathering
 from gitstore.store import Store
 
 WHO = Provenance(Actor("admin", "k1", "ops"))
-GIT = shutil.which("git")
+GIT = shutil.which("git") or "git"  # these tests ask it in any case
 
 
 @pytest.fixture
@@ -90,7 +90,6 @@ def test_loose_objects_become_a_pack_and_writers_go_on(store: Store, program: st
         assert git(store, "commit-graph", "verify") == ""
 
 
-@pytest.mark.skipif(GIT is None, reason="there is no git")
 def test_many_packs_become_one(store: Store) -> None:
     objects = store.layout.workspaces / "shop/.git/objects"
     for number in range(5):
@@ -185,7 +184,6 @@ def test_a_stop_does_not_wait_for_a_git(store: Store, tmp_path: Path) -> None:
     sound(store)
 
 
-@pytest.mark.skipif(GIT is None, reason="needs git")
 def test_packs_go_though_some_of_their_objects_are_in_one_that_stays(store: Store) -> None:
     """As while people push: the packs of a push are marked for some seconds, and have objects that others have too."""
     objects = store.layout.workspaces / "shop/.git/objects"
