@@ -28,6 +28,7 @@ import msgspec
 from gitstore.errors import Away, GitstoreError, StorageFailed, TooSlow
 from gitstore.search import messages, state
 from gitstore.search.documents import Document, Hits, Kind, Order
+from gitstore.search.lock import hold
 from gitstore.search.messages import Message
 from gitstore.search.query import Phrase, Prefix, Query, Word
 from gitstore.search.ready import ready
@@ -75,7 +76,7 @@ class Search:
 
     `catalog` is the database that the explorer's part of the search process reads. `batch` documents or `interval`
     seconds, whichever comes first, start a flush. `damage` says why the index was last thrown away, `failure` why the
-    last flush did not get through. Raises StorageFailed where the folder cannot be made.
+    last flush did not get through. Raises StorageFailed where the folder cannot be made, or is not let go of.
     """
 
     def __init__(
@@ -126,15 +127,9 @@ class Search:
         self._markers: dict[str, str] = {}
         self._id: str | None = None  # of the state of the index, as far as was heard
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            known = state.read(folder)
-            self._markers, self._id = dict(known.markers), known.id
-        except FileNotFoundError:
-            pass
-        except (ValueError, msgspec.MsgspecError):
-            pass  # the search process finds the same, and says so
+            self._markers, self._id = _known(folder)
         except OSError as error:
-            raise StorageFailed(f"the search index cannot be made in {folder}: {error}") from error
+            raise StorageFailed(f"the search index in {folder} cannot be opened: {error}") from error
         self._wake, self._woken = socket.socketpair()
         for one in (self._wake, self._woken):
             one.setblocking(False)
@@ -594,6 +589,22 @@ class Search:
         self._log = deque((nothing if mark else data, documents, mark) for data, documents, mark in self._log)
         self._bytes = sum(len(data) for data, _, _ in self._log)
         self._changed.notify_all()
+
+
+def _known(folder: Path) -> tuple[dict[str, str], str | None]:
+    """The markers on the disk, and the id of their state. Raises OSError.
+
+    The search process of a store that was killed may still flush for a moment: read before that, the markers would not
+    be those of what it leaves.
+    """
+    lock = hold(folder)
+    try:
+        known = state.read(folder)
+    except (FileNotFoundError, ValueError, msgspec.MsgspecError):
+        return {}, None  # none yet; or the search process finds the same, and says so
+    finally:
+        os.close(lock)
+    return dict(known.markers), known.id
 
 
 def running(process: int) -> bool:

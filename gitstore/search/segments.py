@@ -25,6 +25,7 @@ from whoosh.filedb.filestore import FileStorage
 from whoosh.index import TOC
 
 from gitstore.search import state
+from gitstore.search.lock import LOCK
 from gitstore.search.merging import Source, merged, of_tail, write
 from gitstore.search.postings import Posting, TermReader, encoded
 from gitstore.search.rows import DOCUMENTS, OWNERS, Key, Rows
@@ -33,7 +34,6 @@ from gitstore.search.tail import Tail
 
 FAN: Final = 8
 MERGE_MAX: Final = 1 << 18  # documents; a larger segment is left alone
-LOCK: Final = "lock"
 _NAME: Final = "MAIN"
 _REMEMBERED: Final = 20_000  # terms a segment
 # A disk that is full or out of reach now, or no memory, is no reason to throw the index away; anything else is.

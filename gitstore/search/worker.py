@@ -5,7 +5,6 @@ It ends with the process that started it, whose end it sees as the end of the so
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import os
@@ -22,15 +21,15 @@ from gitstore.search import messages, proving, ranking
 from gitstore.search.documents import Hits, Kind, Order
 from gitstore.search.hidden import Hidden
 from gitstore.search.index import Index
+from gitstore.search.lock import hold
 from gitstore.search.query import Phrase, Prefix, Query, Word
 from gitstore.search.ready import ready
-from gitstore.search.segments import LOCK, passing
+from gitstore.search.segments import passing
 
 log = logging.getLogger("gitstore.search")
 
 Answering = Callable[[bytes, ranking.Clock], bytes]
 Listening = Callable[[bytes], None]
-_WAIT = 20.0  # seconds for the folder of a process that is ending
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True):
@@ -250,21 +249,6 @@ class Worker:
             except (BrokenPipeError, ConnectionResetError):
                 sent = len(self._out)  # nobody reads any more; the next look at the socket says so
             del self._out[:sent]
-
-
-def hold(folder: Path) -> int:
-    """Locks the folder for this process; waits for one that is ending. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + _WAIT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
 
 
 def run(descriptor: int, options: Options, extend: Callable[[Worker], None]) -> NoReturn:

@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from whoosh.index import TOC
 
 from gitstore.errors import Invalid, StorageFailed, TooSlow
-from gitstore.search import Document, Search, messages, text_of
+from gitstore.search import Document, Search, lock, messages, text_of
+from gitstore.search.lock import hold
 from gitstore.search.messages import Ask
 from gitstore.search.postings import TermReader, TermWriter
 from gitstore.search.query import And, Field, Literal, Not, Phrase, Prefix, Word
@@ -512,6 +513,32 @@ def test_damage_of_which_a_process_could_not_tell_any_more_is_seen_by_the_next(f
             search.flush()
         assert search.marker(ONE, "evidence") is None
     assert read(folder).markers == {}
+
+
+def test_what_the_process_of_a_killed_store_still_flushes_is_waited_for(folder):
+    """Taken for the markers, those of before would hide that a workspace was forgotten and fed again meanwhile."""
+    fill(folder)
+    ends = hold(folder)
+
+    def flush():
+        time.sleep(0.3)
+        (folder / STATE).write_bytes(msgspec.json.encode(msgspec.structs.replace(read(folder), markers={})))
+        os.close(ends)
+
+    flushing = threading.Thread(target=flush)
+    flushing.start()
+    with opened(folder) as search:
+        assert search.workspaces() == set()
+    flushing.join()
+
+
+def test_a_folder_that_another_process_keeps_is_an_error(folder, monkeypatch):
+    monkeypatch.setattr(lock, "_WAIT", 0.1)
+    held = hold(folder)
+    with pytest.raises(StorageFailed, match="has not let go"):
+        opened(folder)
+    os.close(held)
+    opened(folder).close()
 
 
 def test_marks_of_what_was_dropped_come_to_no_disk(folder):
