@@ -16,17 +16,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from gitstore.errors import Conflict, Gone, Locked, NotFound, RateLimited, StorageFailed
 from gitstore.lfs import Objects, Pointer
-from gitstore.repository.disk import Disk
+from gitstore.repository.disk import Data, Disk
 
 CHUNK: Final = 1 << 20
-SYNC: Final = 64 << 20
-"""Bytes after which a piece that is still arriving is made durable, so that a kill costs no more than these."""
 
 Kind = Literal["artifact", "file"]
 _ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -271,6 +269,13 @@ class Uploads:
                 self._disk.unlink(f"{self._root}/{upload.id}.{suffix}")
 
 
+class Reached(NamedTuple):
+    """How far a piece was written: the offset, and the running digest of all before it, None where it is not known."""
+
+    offset: int
+    digest: Any
+
+
 class Piece:
     """What one request adds to an upload. Ended by `finish` or, where it is not to count, by `abort`."""
 
@@ -282,7 +287,6 @@ class Piece:
         self._digest = digest.copy() if digest is not None else None
         self._before = digest
         self._checksum = checksum
-        self._unsynced = 0
         #: How much the upload has, with what was not made durable yet.
         self.offset = upload.offset
         fd = disk.reopen_append(path)
@@ -298,8 +302,19 @@ class Piece:
         if self._digest is None and upload.offset == 0:
             self._digest = hashlib.sha256()
 
-    def write(self, data: bytes, now: int) -> None:
-        """Adds bytes, and makes them durable every now and then. Raises Conflict beyond the length, StorageFailed."""
+    def write(self, data: Data) -> None:
+        """Adds bytes. Raises Conflict beyond the length, StorageFailed."""
+        self.append(data)
+        self.hash(data)
+
+    def hash(self, data: Data) -> None:
+        """The half of `write` that is for the digests; the two may be at work beside each other."""
+        for running in (self._digest, self._checksum):
+            if running is not None:
+                running.update(data)
+
+    def append(self, data: Data) -> None:
+        """The half of `write` that puts the bytes on the disk. Raises as `write`."""
         fd = self._fd
         assert fd is not None
         if self.offset + len(data) > self._upload.length:
@@ -309,27 +324,33 @@ class Piece:
             )
         try:
             self._disk.append(fd, self._path, data)
-            self.offset += len(data)
-            if self._digest is not None:
-                self._digest.update(data)
-            if self._checksum is not None:
-                self._checksum.update(data)
-                return
-            self._unsynced += len(data)
-            if self._unsynced >= SYNC:
-                self._sync(fd, now)
         except OSError as error:
             raise _failed(error) from error
+        self.offset += len(data)
 
-    def finish(self, now: int) -> Upload:
-        """Makes all of it durable. Raises StorageFailed."""
+    def reached(self) -> Reached:
+        """How far it is, for `sync`; not while `write` is at work."""
+        return Reached(self.offset, self._digest.copy() if self._digest is not None else None)
+
+    def sync(self, reached: Reached, now: int) -> Upload:
+        """Makes what was written up to there durable, beside further writes: it stays, whatever becomes of the rest.
+
+        Raises StorageFailed; then it has to be aborted.
+        """
         fd = self._fd
         assert fd is not None
         try:
-            held = self._sync(fd, now)
-            self._close()
+            self._disk.sync_data(fd, self._path)
+            self._upload = self._owner._moved(self._upload, reached.offset, now, reached.digest)
         except OSError as error:
             raise _failed(error) from error
+        self._before = self._owner._digests.get(self._upload.id)
+        return self._upload
+
+    def finish(self, now: int) -> Upload:
+        """Makes all of it durable. Raises StorageFailed."""
+        held = self.sync(self.reached(), now)
+        self._close()
         return held
 
     @property
@@ -348,15 +369,6 @@ class Piece:
         self._close()
         if self._before is not None:
             self._owner._digests.setdefault(self._upload.id, self._before)
-
-    def _sync(self, fd: int, now: int) -> Upload:
-        self._disk.sync_data(fd, self._path)
-        self._unsynced = 0
-        self._upload = self._owner._moved(
-            self._upload, self.offset, now, self._digest.copy() if self._digest is not None else None
-        )
-        self._before = self._owner._digests.get(self._upload.id)
-        return self._upload
 
     def _close(self) -> None:
         if self._fd is not None:

@@ -67,7 +67,8 @@ class Context:
     @property
     def keep(self) -> bool:
         """Whether the connection stays open after this answer."""
-        return self.request.keep_alive and not self.app.closing
+        # The latter: aiohttp ends it after this answer, whatever the client asked for.
+        return self.request.keep_alive and not self.app.closing and not self.request.protocol._close
 
     def whole(self, status: int, lines: bytes, body: bytes, *, keep: bool | None = None, cors: bool = True) -> Whole:
         """An answer with its body there; 204 and 304 have none and no length."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -14,7 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gitstore import errors, precondition, values
 from gitstore.model import Actor, Provenance
-from server import validation
+from gitstore.repository.disk import Data
+from server import inflow, validation
 
 if TYPE_CHECKING:
     from gitstore.keys import KeyRecord
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 MAX_TEXT_PART = 1024 * 1024
 MAX_PARTS = 100
+_CUT = "the body cannot be read: it is cut off, or its encoding is wrong"
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
 
 
@@ -164,9 +166,32 @@ class Call:
                 self.check(total)
                 yield piece
         except TimeoutError:
-            raise errors.Malformed(f"the body did not arrive: nothing came for {patience:g} seconds") from None
+            raise self._late() from None
         except (web.RequestPayloadError, ConnectionError):
-            raise errors.Malformed("the body cannot be read: it is cut off, or its encoding is wrong") from None
+            raise errors.Malformed(_CUT) from None
+
+    async def blocks(self) -> AsyncGenerator[Data, None]:
+        """The body in fewer, larger pieces, also what came before it broke off. Close it. Raises as `chunks`."""
+        self.check_size()
+        await self._go_on()
+        flow = inflow.divert(self.request)
+        if flow is None:
+            async with contextlib.aclosing(gathered(self.chunks())) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        try:
+            async with contextlib.aclosing(flow.blocks(self.app.settings.body_timeout)) as blocks:
+                async for block in blocks:
+                    yield block
+        except TimeoutError:
+            raise self._late() from None
+        except ConnectionError:
+            raise errors.Malformed(_CUT) from None
+
+    def _late(self) -> errors.Malformed:
+        seconds = self.app.settings.body_timeout
+        return errors.Malformed(f"the body did not arrive: nothing came for {seconds:g} seconds")
 
     async def parts(self) -> AsyncIterator[Part]:
         """The parts of a multipart/form-data body in their order; read one before asking for the next.
@@ -193,12 +218,11 @@ class Call:
     @contextlib.asynccontextmanager
     async def patience(self) -> AsyncIterator[None]:
         """Around one read of a multipart body: what was sent wrongly, or does not arrive, becomes Malformed."""
-        seconds = self.app.settings.body_timeout
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self.app.settings.body_timeout):
                 yield
         except TimeoutError:
-            raise errors.Malformed(f"the body did not arrive: nothing came for {seconds:g} seconds") from None
+            raise self._late() from None
         except (
             ValueError,
             AssertionError,
@@ -281,6 +305,10 @@ class Part:
             self._call.check(total)
             yield bytes(piece)
 
+    def blocks(self) -> AsyncGenerator[Data, None]:
+        """The content in fewer, larger pieces. Close it. Raises as `chunks`."""
+        return gathered(self.chunks())
+
     async def content(self) -> bytes:
         """The whole content."""
         return b"".join([piece async for piece in self.chunks()])
@@ -299,6 +327,23 @@ class Part:
         if "\0" in text:
             raise errors.Malformed(f"the field {self.name!r} holds U+0000")
         return text
+
+
+async def gathered(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Data, None]:
+    """The same bytes in pieces of a mebibyte and more; also what came before `pieces` failed. Close it."""
+    held = bytearray()
+    try:
+        async for piece in pieces:
+            held += piece
+            if len(held) >= inflow.BLOCK:
+                yield held
+                held = bytearray()
+    except errors.Malformed:
+        if held:
+            yield held
+        raise
+    if held:
+        yield held
 
 
 def encode(data: Any) -> bytes:

@@ -17,6 +17,7 @@ from multidict import MultiMapping
 
 from gitstore import names
 from gitstore.errors import Invalid, Malformed, UnsupportedType
+from gitstore.repository.disk import Data
 
 NAMES: Final = ("Repr-Digest", "Content-Digest", "Digest", "Content-MD5")
 
@@ -57,7 +58,7 @@ class Digests:
     def __bool__(self) -> bool:
         return bool(self._said)
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Data) -> None:
         """The next bytes of the body."""
         for running in self._running.values():
             running.update(data)

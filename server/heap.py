@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
-_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGE: Final = 4 << 20  # bytes of a block that is a mapping of its own; by itself the bound would grow
 _ARENAS: Final = 2  # threads share these; each has holes of its own
+_SPARE: Final = 16 << 20  # bytes at the end that are given back only by `trim`: to get them anew costs a fault a page
 
 
 def settle() -> None:
@@ -18,6 +19,7 @@ def settle() -> None:
     if (mallopt := _function("mallopt")) is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE)
         mallopt(_ARENA_MAX, _ARENAS)
+        mallopt(_TRIM_THRESHOLD, _SPARE)
 
 
 def trim() -> None:

@@ -7,6 +7,7 @@ another workspace has.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -20,11 +21,11 @@ from server import sending
 from server.call import Call
 from server.config import Settings
 from server.http import RANK, Answer, Raw, Route, Stream
+from server.pouring import Pour
 
 MEDIA = "application/vnd.git-lfs+json"
 _OBJECTS = 1000  # of one request
 _PAGE = 100  # locks of one answer
-_PIECE = 1 << 20
 
 
 class Wanted(msgspec.Struct):
@@ -152,19 +153,16 @@ class Door:
         workspace = store.find(_name(call))  # another may have its name by the end
         objects = await call.offload(store.objects, workspace)
         sink = await call.carry(objects.receive, Pointer(oid, int(length)))
-        held = bytearray()
+        pour = Pour(call, (sink.append, sink.hash), lambda: sink.sync)
         try:
-            async for piece in call.chunks():
-                held += piece
-                if len(held) >= _PIECE:
-                    data = bytes(held)
-                    held.clear()
-                    await call.carry(sink.write, data)
-            if held:
-                await call.carry(sink.write, bytes(held))
+            async with contextlib.aclosing(call.blocks()) as blocks:
+                async for block in blocks:
+                    await pour.put(block)
+            await pour.end()
             await call.carry(lambda: sink.finish(store.objects(workspace)))
             await call.offload(store.received, workspace)
         finally:
+            await pour.settle()
             await call.carry(sink.abort)
         return _json({})
 

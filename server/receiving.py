@@ -6,19 +6,19 @@ has to be in memory anyway to become a blob.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Final
 
 from gitstore.errors import TooLarge, UnsupportedType
 from gitstore.lfs import Pointer, Sink
+from gitstore.repository.disk import Data
 from server import sending
 from server.call import Call
 from server.digests import NAMES, Digests
+from server.pouring import Pour
 
-_PIECE: Final = 1 << 20
-_SYNC: Final = 32 << 20  # so much is left to the sync at the end; what came before it is on the disk by then
 # Credentials are looked for in text of up to so many bytes, which must be in memory for that.
 _HELD: Final = 1 << 20
 
@@ -38,12 +38,9 @@ class Receipt:
         self._digests = Digests(headers)
         self._large = call.app.store.large_bytes
         self._held = max(self._large, _HELD)
-        self._pieces: list[bytes] = []
-        self._gathered = 0
-        self._unsynced = 0
+        self._pieces: list[Data] = []
         self._sink: Sink | None = None
-        self._writing: asyncio.Task[None] | None = None
-        self._syncing: asyncio.Task[None] | None = None
+        self._pour: Pour | None = None
 
     @property
     def large(self) -> bool:
@@ -57,33 +54,28 @@ class Receipt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pieces.clear()
-        for left in (self._writing, self._syncing):
-            if left is not None:
-                await asyncio.wait([left])
-                left.exception()  # looked at, so that nobody reports it: what ended the block goes before it
+        if self._pour is not None:
+            await self._pour.settle()
         if self._sink is not None:
             await self._call.carry(self._sink.abort)  # after `keep` it takes nothing back
 
-    async def take(self, pieces: AsyncIterator[bytes]) -> None:
+    async def take(self, pieces: AsyncGenerator[Data, None]) -> None:
         """Takes in all the pieces. Raises TooLarge, StorageFailed, what `pieces` raises, and Invalid for a digest."""
-        async for piece in pieces:
-            self.size += len(piece)
-            if self.size > self._limit:
-                raise TooLarge(
-                    f"the content is larger than the {self._limit} bytes that are allowed",
-                    details={"limit": self._limit},
-                )
-            self._pieces.append(piece)
-            self._gathered += len(piece)
-            if self.size > self._held and self._gathered >= _PIECE:
-                await self._flush()
-        if not self.large:
-            if self._digests:
-                await self._call.carry(self._digests.update, b"".join(self._pieces))
-        else:
-            await self._flush()
-            await self._written()
-            await self._synced()
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                self.size += len(piece)
+                if self.size > self._limit:
+                    raise TooLarge(
+                        f"the content is larger than the {self._limit} bytes that are allowed",
+                        details={"limit": self._limit},
+                    )
+                self._pieces.append(piece)
+                if self.large:
+                    await self._flush()
+        if self._pour is not None:
+            await self._pour.end()
+        elif self._digests:
+            await self._call.carry(self._digests.update, b"".join(self._pieces))
         self._digests.check()
 
     async def keep(self) -> bytes | Pointer:
@@ -93,33 +85,20 @@ class Receipt:
         return b"".join(self._pieces)
 
     async def _flush(self) -> None:
-        """Hands what was gathered to a thread, and goes on receiving meanwhile."""
         pieces, self._pieces = self._pieces, []
-        self._unsynced += self._gathered
-        self._gathered = 0
-        await self._written()
-        if self._unsynced >= _SYNC:
-            await self._synced()
-            self._unsynced = 0
-            self._syncing = asyncio.ensure_future(self._call.carry(self._sync))
-        self._writing = asyncio.ensure_future(self._call.carry(self._write, pieces))
-
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
-
-    async def _synced(self) -> None:
-        syncing, self._syncing = self._syncing, None
-        if syncing is not None:
-            await syncing
-
-    def _write(self, pieces: list[bytes]) -> None:
-        if self._sink is None:
-            self._sink = self._call.app.store.objects(self._workspace).receive()
+        if self._pour is None:
+            self._sink = await self._call.carry(self._begin)
+            self._pour = Pour(self._call, (self._sink.append, self._hash), lambda: self._sync)
         for piece in pieces:
-            self._digests.update(piece)
-            self._sink.write(piece)
+            await self._pour.put(piece)
+
+    def _begin(self) -> Sink:
+        return self._call.app.store.objects(self._workspace).receive()
+
+    def _hash(self, piece: Data) -> None:
+        assert self._sink is not None
+        self._digests.update(piece)
+        self._sink.hash(piece)
 
     def _finish(self, sink: Sink) -> Pointer:
         objects = self._call.app.store.objects(self._workspace)

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 
 from gitstore.errors import Damaged, Invalid, NotFound, StorageFailed, TooLarge
 from gitstore.lfs.pointer import Pointer, is_oid
-from gitstore.repository.disk import Disk
+from gitstore.repository.disk import Data, Disk
 
 CHUNK: Final = 1 << 20
 INCOMING: Final = "incoming"
@@ -257,8 +257,17 @@ class Sink:
         self._fd: int | None = disk.open_append(path)
         self.size = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Data) -> None:
         """Adds bytes. Raises TooLarge, Invalid (over what is expected), StorageFailed; then it is over."""
+        self.append(data)
+        self.hash(data)
+
+    def hash(self, data: Data) -> None:
+        """The half of `write` that tells what the object is called; the two may be at work beside each other."""
+        self._digest.update(data)
+
+    def append(self, data: Data) -> None:
+        """The half of `write` that puts the bytes on the disk. Raises as `write`."""
         fd = self._fd
         if fd is None:
             raise ValueError("this object is finished or given up")
@@ -272,7 +281,6 @@ class Sink:
                 f"the content is larger than the {self._limit} bytes that are allowed",
                 details={"max_bytes": self._limit},
             )
-        self._digest.update(data)
         try:
             self._disk.append(fd, self._path, data)
         except OSError as error:

@@ -65,6 +65,9 @@ class Folder:
             os.close(fd)
 
 
+Data = bytes | bytearray | memoryview
+
+
 class Disk:
     """The real disk. Paths are absolute strings; every method raises OSError as the system gave it."""
 
@@ -206,7 +209,7 @@ class Disk:
         """A file that is there, to append to; its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
-    def append(self, fd: int, path: str, data: bytes) -> None:
+    def append(self, fd: int, path: str, data: Data) -> None:
         """Appends all of `data`."""
         _write_all(fd, data)
 
@@ -260,7 +263,7 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: Data) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

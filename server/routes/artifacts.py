@@ -79,7 +79,7 @@ async def _uploaded(call: Call, workspace: str, task: str | None) -> artifacts.N
         fields.setdefault("content_type", call.media_type or None)
         await call.offload(from_fields, call, fields, b"-")  # what is wrong with them is told before a gigabyte is sent
         async with Receipt(call, workspace, limit, call.headers) as receipt:
-            await receipt.take(call.chunks())
+            await receipt.take(call.blocks())
             return await call.offload(from_fields, call, fields, await receipt.keep())
     receiving.whole(call)
     fields, found = {}, None
@@ -89,7 +89,7 @@ async def _uploaded(call: Call, workspace: str, task: str | None) -> artifacts.N
                 if found is not None:
                     raise WrongShape([("/file", "one file at a time")])
                 found = await stack.enter_async_context(Receipt(call, workspace, limit, part.headers))
-                await found.take(part.chunks())
+                await found.take(part.blocks())
                 if part.content_type not in (None, "application/octet-stream"):
                     fields.setdefault("content_type", part.content_type)
                 if part.file_name:

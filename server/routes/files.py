@@ -202,7 +202,7 @@ async def _form(call: Call, workspace: str, most: int) -> list[Upload]:
                 receipt = Receipt(call, workspace, call.app.settings.max_file_bytes, part.headers)
                 await stack.enter_async_context(receipt)
                 found.append(({**ahead, **_named(part)}, receipt))
-                await receipt.take(part.chunks())
+                await receipt.take(part.blocks())
                 ahead = {}
             elif part.name in ("key", "description"):
                 (found[-1][0] if found else ahead)[part.name] = await part.text()
@@ -312,7 +312,7 @@ async def put_content(call: Call) -> Reply:
         fields.setdefault("content_type", old.content_type)
     await call.offload(from_fields, call, fields, b"-")
     async with Receipt(call, found.id, call.app.settings.max_file_bytes, call.headers) as receipt:
-        await receipt.take(call.chunks())
+        await receipt.take(call.blocks())
         one = await call.offload(from_fields, call, fields, await receipt.keep())
         outcome, (data,) = await _put(call, [one], 1)
     return Reply(data, etag=_etag(call, outcome.snapshot, outcome.value[0].file))

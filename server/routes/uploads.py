@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gitstore import values
 from gitstore.errors import ChecksumMismatch, Conflict, Forbidden, Invalid, Malformed, NotFound, TooLarge
 from gitstore.lfs import Pointer
-from gitstore.uploads import CHUNK, Upload
+from gitstore.uploads import Upload
 from server import tus
 from server.call import Call
 from server.config import Settings
 from server.http import API, RANK, MethodNotAllowed, Reply, Route
+from server.pouring import Pour
 from server.routes import artifacts, common, files
 from server.shapes.uploads import ResumableUpload
 from server.tus import Sum
@@ -116,21 +119,20 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
         return await _finished(call, upload)
     running = check.running if check is not None else None
     piece = await call.carry(uploads.append, upload, offset, running)
-    writing: asyncio.Future[None] | None = None  # what came before is written while more arrives
+    # Of a piece that has to be whole, nothing counts before its end.
+    sync = None if check is not None else lambda: partial(piece.sync, piece.reached(), now())
+    pour = Pour(call, (piece.append, piece.hash), sync)
     try:
         try:
-            async for data in _gathered(call.chunks()):
-                if writing is not None:
-                    await writing
-                writing = asyncio.ensure_future(call.carry(piece.write, data, now()))
+            async with contextlib.aclosing(call.blocks()) as blocks:
+                async for block in blocks:
+                    await pour.put(block)
         except (Malformed, ConnectionError, asyncio.CancelledError):  # it broke off
             if check is None:
-                if writing is not None:
-                    await writing
+                await pour.end()
                 await call.carry(piece.finish, now())
             raise
-        if writing is not None:
-            await writing
+        await pour.end()
         if check is not None and check.running.digest() != check.digest:
             sent, got = (base64.b64encode(one).decode() for one in (check.digest, check.running.digest()))
             raise ChecksumMismatch(
@@ -139,30 +141,12 @@ async def _send(call: Call, upload: Upload, offset: int, check: Sum | None) -> U
             )
         upload = await call.carry(piece.finish, now())
     finally:
-        if writing is not None:
-            await asyncio.wait([writing])
+        await pour.settle()
         if not piece.ended:
             await call.carry(piece.abort)
     if upload.offset == upload.length and upload.resource is None:
         upload = await _finished(call, upload)
     return upload
-
-
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in fewer pieces; also what came before `pieces` failed."""
-    held = bytearray()
-    try:
-        async for piece in pieces:
-            held += piece
-            if len(held) >= CHUNK:
-                yield bytes(held)
-                held.clear()
-    except (Malformed, ConnectionError):
-        if held:
-            yield bytes(held)
-        raise
-    if held:
-        yield bytes(held)
 
 
 async def _asked(call: Call) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import gzip
 import hashlib
 import http.client
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from contract.client import API, PEM, Answer, Client
-from contract.conftest import Place, Server
+from contract.conftest import Errors, Place, Server
+from gitstore.repository.disk import Disk
 
 MIB = 1 << 20
 BIG = os.urandom(5 * MIB + 12_345)  # over the bound for large objects
@@ -181,20 +183,21 @@ def test_digests_are_held_against_what_arrives(server: Server, agent: Client, pl
     assert not incoming(server)
 
 
+@pytest.mark.parametrize("data", [BIG * 2, BIG * 5], ids=["by aiohttp", "into blocks"])
 @pytest.mark.parametrize("taken", [False, True], ids=["renamed", "its name taken"])
 @pytest.mark.parametrize("door", ["artifacts", "lfs"])
 def test_a_workspace_that_is_renamed_meanwhile_gets_what_comes(
-    server: Server, admin: Client, make: Callable[..., Place], door: str, taken: bool
+    server: Server, admin: Client, make: Callable[..., Place], door: str, taken: bool, data: bytes
 ) -> None:
     place = make()
     old, new = place.slug, f"{place.slug}-new"
     place.published()
-    oid = hashlib.sha256(BIG).hexdigest()
+    oid = hashlib.sha256(data).hexdigest()
     head = f"POST {API}/workspaces/{place.id}/artifacts?path=a.bin"
     if door == "lfs":
         head = f"PUT /git/{old}.git/info/lfs/objects/{oid}"
-    kind = f"Content-Type: application/octet-stream\r\nContent-Length: {len(BIG)}\r\n\r\n".encode()
-    with raw(server, head, kind + BIG[: -MIB // 2], key="admin") as connection:
+    kind = f"Content-Type: application/octet-stream\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    with raw(server, head, kind + data[: -MIB // 2], key="admin") as connection:
         end = time.monotonic() + 10
         while not incoming(server):
             assert time.monotonic() < end
@@ -204,14 +207,14 @@ def test_a_workspace_that_is_renamed_meanwhile_gets_what_comes(
         if taken:
             other = admin.post("/workspaces", {"name": "other", "slug": old}).data["id"]
             server.store.publisher.publish(server.store.load(other))
-        connection.sendall(BIG[-MIB // 2 :])
+        connection.sendall(data[-MIB // 2 :])
         assert status(connection) == (201 if door == "artifacts" else 200)
-    assert server.store.objects(place.id).has(oid, len(BIG))
+    assert server.store.objects(place.id).has(oid, len(data))
     if taken:
         assert not server.store.objects(other).has(oid)
     if door == "artifacts":
         (one,) = admin.get(f"/workspaces/{place.id}/artifacts").data
-        assert admin.root("GET", one["download_url"]).body == BIG
+        assert admin.root("GET", one["download_url"]).body == data
     assert not incoming(server)
 
 
@@ -249,11 +252,12 @@ def test_a_raw_body_for_a_task(agent: Client, admin: Client, place: Place) -> No
 
 def test_a_body_that_breaks_off_leaves_nothing(server: Server, agent: Client, place: Place) -> None:
     head = f"POST {API}{place.at}/artifacts?path=a.bin"
-    half = raw(server, head, f"Content-Type: a/b\r\nContent-Length: {len(BIG)}\r\n\r\n".encode() + BIG[: len(BIG) - 1])
+    half = raw(server, head, f"Content-Type: a/b\r\nContent-Length: {2 * len(BIG)}\r\n\r\n".encode() + BIG + BIG[1:])
     until(lambda: bool(incoming(server)))  # it is on its way to the disk
     half.close()
     until(lambda: not incoming(server))
-    cut = raw(server, head, b"Content-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n500000\r\n" + BIG)
+    chunk = f"{2 * len(BIG):x}\r\n".encode() + BIG + BIG
+    cut = raw(server, head, b"Content-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
     until(lambda: bool(incoming(server)))
     cut.sendall(b"no chunk\r\n")
     assert status(cut) == 400
@@ -281,6 +285,99 @@ def test_a_body_that_stands_still_is_given_up(second: Callable[..., AbstractCont
                 received += len(data)
         assert received < len(BIG) * 3
         lazy.close()
+
+
+# -- bodies so large that they are taken from aiohttp ------------------------------------------------------------------
+
+HUGE = BIG * 5  # some 25 MiB
+
+
+def sent(client: Client, target: str, length: int, *pieces: bytes, pause: float = 0.0, more: str = "") -> Answer:
+    """A POST in pieces, and what comes before the server closes the connection."""
+    made = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+    head = f"POST {API}{target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {client.key}\r\nContent-Type: a/b\r\n"
+    made.sendall(f"{head}Content-Length: {length}\r\n{more}\r\n".encode())
+    for piece in pieces:
+        made.sendall(piece)
+        time.sleep(pause)
+    answer = http.client.HTTPResponse(made)
+    answer.begin()
+    found = Answer(answer.status, answer.headers, answer.read())
+    assert made.recv(1) == b""
+    made.close()
+    return found
+
+
+def test_a_huge_body_is_the_last_of_its_connection(server: Server, agent: Client, place: Place) -> None:
+    target = f"{place.at}/artifacts?path=huge.bin"
+    # What the client sends after it, a request it did not wait with, is no part of it and is not answered.
+    found = sent(agent, target, len(HUGE), HUGE, b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (found.status, found.headers["Connection"]) == (201, "close")
+    assert found.data["checksum_sha256"] == hashlib.sha256(HUGE).hexdigest()
+    assert agent.root("GET", found.data["download_url"]).body == HUGE
+    assert not incoming(server)
+
+
+def test_a_client_may_ask_whether_to_send_a_huge_body(agent: Client, place: Place) -> None:
+    made = socket.create_connection(("127.0.0.1", agent.port), timeout=30)
+    head = f"POST {API}{place.at}/artifacts?path=a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {agent.key}\r\n"
+    made.sendall(f"{head}Expect: 100-continue\r\nContent-Type: a/b\r\nContent-Length: {len(HUGE)}\r\n\r\n".encode())
+    assert made.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    made.sendall(HUGE)
+    assert status(made) == 201
+    made.close()
+
+
+def test_a_huge_body_with_a_coding_is_still_decoded(agent: Client, place: Place) -> None:
+    packed = gzip.compress(HUGE, 0)
+    made = agent.post(f"{place.at}/artifacts?path=a", packed, headers={**KIND, "Content-Encoding": "gzip"})
+    assert (made.status, made.data["checksum_sha256"]) == (201, hashlib.sha256(HUGE).hexdigest())
+
+
+@pytest.mark.parametrize("kept", [3, 5 * MIB, 17 * MIB], ids=lambda kept: str(kept))
+def test_a_huge_body_that_breaks_off_leaves_nothing(server: Server, agent: Client, place: Place, kept: int) -> None:
+    head = f"POST {API}{place.at}/artifacts?path=a.bin"
+    half = raw(server, head, f"Content-Type: a/b\r\nContent-Length: {len(HUGE)}\r\n\r\n".encode() + HUGE[:kept])
+    half.shutdown(socket.SHUT_WR)  # no more will come, and it would still take an answer
+    half.settimeout(10)
+    assert half.recv(100) == b""
+    half.close()
+    until(lambda: not incoming(server))
+    assert agent.get(f"{place.at}/artifacts").data == []
+
+
+def test_who_is_slow_with_a_huge_body_is_waited_for(second: Callable[..., AbstractContextManager[Server]]) -> None:
+    with second(body_timeout=0.5) as server, server.client() as admin:
+        place = Place(server, admin)
+        target = f"{place.at}/artifacts?path=a.bin"
+        pieces = [HUGE[:MIB], *(bytes([byte]) for byte in HUGE[MIB : MIB + 10]), HUGE[MIB + 10 :]]
+        assert sent(admin, target, len(HUGE), *pieces, pause=0.1).data["size_bytes"] == len(HUGE)
+        still = raw(
+            server, f"POST {API}{target}", b"Content-Type: a/b\r\nContent-Length: %d\r\n\r\n" % len(HUGE), key="admin"
+        )
+        still.sendall(HUGE[: 9 * MIB])
+        assert status(still) == 400
+        still.close()
+        until(lambda: not incoming(server))
+
+
+def test_a_full_disk_in_a_huge_body_is_told_to_who_still_sends(
+    server: Server, agent: Client, place: Place, monkeypatch: pytest.MonkeyPatch, quiet: Errors
+) -> None:
+    whole = Disk.append
+
+    def full(self: Disk, fd: int, path: str, data: bytes) -> None:
+        if os.fstat(fd).st_size > 6 * MIB:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        whole(self, fd, path, data)
+
+    monkeypatch.setattr(Disk, "append", full)
+    found = sent(agent, f"{place.at}/artifacts?path=a.bin", len(HUGE), HUGE)
+    assert found.code == (503, "SERVICE_UNAVAILABLE")
+    assert "No space left" in found.error["message"]
+    assert "No space left" in quiet.found[0]
+    quiet.found.clear()
+    assert not incoming(server)
 
 
 def test_limits_are_told_before_the_body_comes(second: Callable[..., AbstractContextManager[Server]]) -> None:

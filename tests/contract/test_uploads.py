@@ -266,11 +266,11 @@ def test_methods_that_a_client_cannot_send(tus: Tus, agent: Client) -> None:
     assert tus.head().status == 404
 
 
-def _begun(server: Server, tus: Tus, announced: int, data: bytes) -> socket.socket:
+def _begun(server: Server, tus: Tus, announced: int, data: bytes, more: str = "") -> socket.socket:
     """A PATCH of which only so much was sent."""
     made = socket.create_connection(("127.0.0.1", server.port), timeout=20)
     head = f"PATCH {tus.url} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {tus.client.key}\r\nTus-Resumable: 1.0.0\r\n"
-    head += f"Upload-Offset: 0\r\nContent-Type: {PIECE}\r\nContent-Length: {announced}\r\n\r\n"
+    head += f"Upload-Offset: 0\r\nContent-Type: {PIECE}\r\nContent-Length: {announced}\r\n{more}\r\n"
     made.sendall(head.encode() + data)
     return made
 
@@ -282,9 +282,11 @@ def _until(done: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_one_at_a_time_and_what_came_before_a_break_is_kept(server: Server, tus: Tus) -> None:
-    tus.create(len(BIG), path="a.bin")
-    busy = _begun(server, tus, len(BIG), BIG[: 3 * MIB])
+@pytest.mark.parametrize("times", [1, 7], ids=["by aiohttp", "into blocks"])
+def test_one_at_a_time_and_what_came_before_a_break_is_kept(server: Server, tus: Tus, times: int) -> None:
+    data = BIG * times
+    tus.create(len(data), path="a.bin")
+    busy = _begun(server, tus, len(data), data[: len(data) // 2])
     part = server.store.layout.uploads / f"{tus.url.rpartition('/')[2]}.part"
     _until(lambda: part.stat().st_size >= MIB)  # not by asking: that would be another one at it
     assert tus.patch(1, b"x").code == (423, "LOCKED")
@@ -292,10 +294,46 @@ def test_one_at_a_time_and_what_came_before_a_break_is_kept(server: Server, tus:
     busy.close()
     _until(lambda: tus.patch(0, b"x").status == 409)  # 423 until what came is kept, and then too little
     at = tus.offset
-    assert MIB <= at <= 3 * MIB
-    answer = tus.patch(at, BIG[at:])
+    assert MIB <= at <= len(data) // 2
+    answer = tus.patch(at, data[at:])
     assert answer.status == 204, answer
-    assert tus.client.root("GET", answer.headers["Gitstore-Resource"]).body == BIG
+    assert tus.client.root("GET", answer.headers["Gitstore-Resource"]).body == data
+
+
+@pytest.mark.parametrize("length", [len(BIG), len(BIG) * 7], ids=["by aiohttp", "into blocks"])
+def test_of_a_piece_with_a_checksum_that_breaks_off_nothing_is_kept(server: Server, tus: Tus, length: int) -> None:
+    tus.create(length, path="a.bin")
+    said = f"Upload-Checksum: sha1 {base64.b64encode(bytes(20)).decode()}\r\n"
+    with _begun(server, tus, length, BIG[: 3 * MIB], said) as busy:
+        part = server.store.layout.uploads / f"{tus.url.rpartition('/')[2]}.part"
+        _until(lambda: part.stat().st_size >= MIB)
+        busy.shutdown(socket.SHUT_RDWR)
+    _until(lambda: tus.patch(1, b"x").status == 409)
+    assert tus.offset == 0
+
+
+def test_a_disk_that_refuses_to_sync_ends_the_piece_where_it_was_synced_last(
+    server: Server, tus: Tus, monkeypatch: pytest.MonkeyPatch, quiet: Errors
+) -> None:
+    syncs: list[int] = []
+    real = Disk.sync_data
+
+    def sync(self: Disk, fd: int, path: str) -> None:
+        if path.endswith(".part"):
+            syncs.append(1)
+            if len(syncs) == 2:
+                raise OSError(5, "Input/output error", path)
+        real(self, fd, path)
+
+    data = BIG * 14
+    monkeypatch.setattr(Disk, "sync_data", sync)
+    tus.create(len(data), path="a.bin")
+    assert tus.patch(0, data).code == (503, "SERVICE_UNAVAILABLE")
+    assert "Input/output error" in quiet.found[0]
+    quiet.found.clear()
+    assert 32 * MIB <= tus.offset < 64 * MIB
+    answer = tus.patch(tus.offset, data[tus.offset :])
+    assert tus.client.root("GET", answer.headers["Gitstore-Resource"]).body == data
 
 
 def test_two_clients_at_once(server: Server, tus: Tus, agent: Client, place: Place) -> None:

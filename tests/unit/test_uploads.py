@@ -29,7 +29,7 @@ def begun(uploads: Uploads, length: int = 10) -> Upload:
 def sent(uploads: Uploads, upload: Upload, offset: int, data: bytes) -> Upload:
     with uploads.alone(upload):
         piece = uploads.append(upload, offset)
-        piece.write(data, NOW)
+        piece.write(data)
         return piece.finish(NOW)
 
 
@@ -83,7 +83,7 @@ def test_many_pieces_become_one_object(tmp_path: Path, restarts: bool) -> None:
         if drawn.random() < 0.3:  # a piece that is taken back
             with uploads.alone(upload):
                 piece = uploads.append(upload, upload.offset, hashlib.sha1())
-                piece.write(b"x" * min(size, len(data) - upload.offset), NOW)
+                piece.write(b"x" * min(size, len(data) - upload.offset))
                 piece.abort()
         upload = sent(uploads, upload, upload.offset, data[upload.offset : upload.offset + size])
     for _ in range(2):  # it can be asked for again, until it is noted that all is done
@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with uploads.alone(upload):
         piece = uploads.append(upload, 0)
         with pytest.raises(Conflict):
-            piece.write(b"eleven bytes", NOW)
+            piece.write(b"eleven bytes")
         piece.abort()
     assert uploads.find("w", upload.id, NOW).offset == 0
     with pytest.raises(NotFound):
@@ -160,11 +160,29 @@ def test_a_full_disk_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     with uploads.alone(upload):
         piece = uploads.append(upload, 3)
         with pytest.raises(StorageFailed):
-            piece.write(b"defg", NOW)
+            piece.write(b"defg")
         piece.abort()
     disk.room = 100
     upload = sent(uploads, uploads.find("w", upload.id, NOW), 3, b"defghij")
     assert uploads.content(upload, Objects(disk, str(tmp_path / ".git")), 100) == b"abcdefghij"
+
+
+def test_what_was_synced_on_the_way_stays_where_the_rest_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    objects = Objects(Disk(), str(tmp_path / ".git"))
+    uploads = opened(tmp_path)
+    upload = begun(uploads)
+    with uploads.alone(upload):
+        piece = uploads.append(upload, 0)
+        piece.write(b"012")
+        reached = piece.reached()
+        piece.write(b"34")  # beside the sync
+        piece.sync(reached, NOW)
+        piece.write(b"wrong")
+        piece.abort()
+    assert uploads.find("w", upload.id, NOW).offset == 3
+    upload = sent(uploads, upload, 3, b"3456789")
+    assert uploads.content(upload, objects, 1) == Pointer(hashlib.sha256(b"0123456789").hexdigest(), 10)
 
 
 @pytest.mark.parametrize("large", [1, 100])
