@@ -14,6 +14,7 @@ from gitstore.pending import Pending
 
 T = TypeVar("T")
 _BODIES = 4
+_TOGETHER = 4  # requests that go on in one turn of the loop: 1 to 2 ms of work
 
 
 class Bridge:
@@ -21,7 +22,7 @@ class Bridge:
 
     def __init__(self, threads: int, waiting: int = 1024) -> None:
         self._loop = asyncio.get_running_loop()
-        self._done: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._scheduled = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gitstore-offload")
         self._bodies = ThreadPoolExecutor(_BODIES, thread_name_prefix="gitstore-bodies")
@@ -37,24 +38,43 @@ class Bridge:
         await future
         return pending.result()
 
+    async def turn(self) -> None:
+        """Waits until nobody is before this request: what it does next takes the loop a while.
+
+        Many writes come at once, as many answers went out at once. All of them in one turn of the loop would keep
+        everybody else waiting, and the timers; so a few go on in each.
+        """
+        if self._scheduled:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append(future)
+            await future
+        else:
+            self._scheduled = True
+            self._loop.call_soon(self._go_on)
+
     def _post(self, future: asyncio.Future[None]) -> None:
-        # Appending comes before the look at the flag, and _drain clears the flag before it empties the queue: so
-        # whoever sees the flag set knows that a drain is still to come which will see this future.
-        self._done.append(future)
+        # Appending comes before the look at the flag, and _go_on clears the flag before it looks at the queue: so
+        # whoever sees the flag set knows that a look is still to come which will see this future.
+        self._waiting.append(future)
         if not self._scheduled:
             self._scheduled = True
             try:
-                self._loop.call_soon_threadsafe(self._drain)
+                self._loop.call_soon_threadsafe(self._go_on)
             except RuntimeError:
                 # The loop is closed, so nobody waits any more; the writer's thread must not fail for that.
-                self._done.clear()
+                self._waiting.clear()
 
-    def _drain(self) -> None:
+    def _go_on(self) -> None:
         self._scheduled = False
-        while self._done:
-            future = self._done.popleft()
+        left = _TOGETHER
+        while left and self._waiting:
+            future = self._waiting.popleft()
             if not future.done():  # a request that was cancelled
                 future.set_result(None)
+                left -= 1
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._go_on)
 
     async def offload(self, fn: Callable[..., T], *args: Any) -> T:
         """`fn(*args)` in the thread pool. Raises Unavailable when too many wait for a thread already."""

@@ -125,6 +125,10 @@ class Call:
         """Waits for a change to be durable; returns its outcome or raises its error."""
         return await self.app.bridge.settle(pending)
 
+    async def turn(self) -> None:
+        """Waits for its turn, before what takes the loop a while."""
+        await self.app.bridge.turn()
+
     async def offload(self, fn: Callable[..., T], *args: Any) -> T:
         """Runs `fn(*args)` in the thread pool."""
         return await self.app.bridge.offload(fn, *args)

@@ -115,6 +115,7 @@ def _shown(call: Call, workspace: str, artifact: Artifact) -> bytes:
 
 async def added(call: Call, workspace: str, new: artifacts.New, *, task_required: bool) -> tuple[bytes, str]:
     """Adds an artifact, durably; its record as JSON, and its address."""
+    await call.turn()
     pending = call.app.work.add_artifact(workspace, new, call.provenance, task_required=task_required)
     outcome: Outcome[Artifact] = await call.settle(pending)
     artifact = outcome.value

@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -20,7 +21,7 @@ from serving import ADMIN, Served, serve
 
 from gitstore import errors
 from gitstore.pending import Pending
-from server.bridge import _BODIES, Bridge
+from server.bridge import _BODIES, _TOGETHER, Bridge
 from server.content import disposition
 from server.http import Page, Raw, Reply, Route, Stream
 from server.router import Router
@@ -938,6 +939,35 @@ class TestBridge:
             return calls
 
         assert asyncio.run(main()) < 5
+
+    @pytest.mark.parametrize("settling", [False, True])
+    def test_of_many_requests_a_few_go_on_in_each_turn_of_the_loop(self, settling):
+        async def main() -> None:
+            bridge = Bridge(1)
+            turn, went = 0, []
+            pendings: list[Pending[int]] = [Pending() for _ in range(50)]
+
+            async def request(number: int) -> None:
+                await (bridge.settle(pendings[number]) if settling else bridge.turn())
+                went.append((number, turn))
+
+            tasks = [asyncio.create_task(request(number)) for number in range(50)]
+            await asyncio.sleep(0)
+            tasks[7].cancel()
+            for number, pending in enumerate(pendings):
+                pending.settle(number)
+            while len(went) < 49:
+                turn += 1
+                assert turn < 60
+                await asyncio.sleep(0)
+            assert [number for number, _ in went] == [number for number in range(50) if number != 7]
+            assert max(Counter(turn for _, turn in went).values()) <= _TOGETHER
+            began = len(went)
+            await bridge.turn()  # nobody is before it
+            assert len(went) == began
+            bridge.close()
+
+        asyncio.run(main())
 
     def test_a_cancelled_wait_harms_nobody(self):
         async def main() -> None:
