@@ -89,9 +89,9 @@ class Bridge:
     async def carry(self, fn: Callable[..., T], *args: Any) -> T:
         """`fn(*args)`, one step of a body that comes or goes, in the few threads that are kept for those.
 
-        They are apart from the others so that no number of bodies holds up anything else. A request takes one step at
-        a time, so what waits here is bounded by the connections. Who is cancelled meanwhile learns of it when the step
-        is over, for what comes next closes the file that the step writes to.
+        They are apart from the others so that no number of bodies holds up anything else. A request takes three steps
+        at a time at most, so what waits here is bounded by the connections. Who is cancelled meanwhile learns of it
+        when the step is over, for what comes next closes the file that the step writes to.
         """
         running = self._bodies.submit(fn, *args)
         future = asyncio.wrap_future(running, loop=self._loop)

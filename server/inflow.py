@@ -58,20 +58,21 @@ class Inflow(asyncio.BufferedProtocol):
                     await self._more(patience)
                 yield self._ready.popleft()
                 if not self._left and not self._ready:
-                    self._end()
                     return
                 if self._left and len(self._ready) < _AHEAD and not self._transport.is_closing():
                     self._transport.resume_reading()
         finally:
             if self._left:
                 self._drop()
-            elif not self._transport.is_closing():
-                self._swap(self._connection)
+            else:
+                self._end()
 
     def _end(self) -> None:
         """Says to aiohttp that the body is over, and the connection once the request is answered."""
         self._body.feed_eof()
         self._connection.close()
+        if not self._transport.is_closing():
+            self._swap(self._connection)
 
     def _drop(self) -> None:
         """Nobody wants the rest. It is read all the same: a client that still sends would not see the answer, and
@@ -118,7 +119,6 @@ class Inflow(asyncio.BufferedProtocol):
             self._at = 0
             if not self._left:
                 self._end()
-                self._swap(self._connection)
             return
         self._at += nbytes
         if self._at == len(self._block):

@@ -16,7 +16,8 @@ _AHEAD: Final = 6  # pieces that one work may have to do
 
 
 class _Lane:
-    """One work, on one piece after the other. Its thread takes the next by itself, for the loop may be at other things.
+    """One work, on one piece after the other. Its thread takes some by itself, for the loop may be at other things;
+    then whoever else waits for a thread gets it.
 
     `done` is called, in any thread, when there is less to do.
     """
@@ -61,7 +62,9 @@ class _Lane:
             self._done()
 
     def _run(self) -> None:
-        while self.waiting and not self._stopped:
+        for _ in range(_AHEAD):
+            if not self.waiting or self._stopped:
+                return
             self._work(self.waiting[0])
             self.waiting.popleft()
             self._done()

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,23 @@ def test_a_huge_body_is_the_last_of_its_connection(server: Server, agent: Client
     assert found.data["checksum_sha256"] == hashlib.sha256(HUGE).hexdigest()
     assert agent.root("GET", found.data["download_url"]).body == HUGE
     assert not incoming(server)
+
+
+def test_huge_bodies_at_once_each_become_what_was_sent(agent: Client, place: Place) -> None:
+    small = agent.post(f"{place.at}/artifacts?path=small.bin", BIG, headers=KIND).data["download_url"]
+    bodies = [bytes([number]) + HUGE for number in range(6)]  # more than there are threads for bodies
+
+    def send(number: int) -> Answer:
+        return sent(agent, f"{place.at}/artifacts?path={number}.bin", len(bodies[number]), bodies[number])
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        sending = [pool.submit(send, number) for number in range(len(bodies))]
+        with agent.other() as reader:
+            while not all(each.done() for each in sending):
+                assert reader.root("GET", small).body == BIG
+    for body, each in zip(bodies, sending, strict=True):
+        assert each.result().data["checksum_sha256"] == hashlib.sha256(body).hexdigest()
+        assert agent.root("GET", each.result().data["download_url"]).body == body
 
 
 def test_a_client_may_ask_whether_to_send_a_huge_body(agent: Client, place: Place) -> None:
