@@ -36,8 +36,8 @@ log = logging.getLogger("gitstore.search")
 
 KEEP: Final = 1_000_000
 """Rows whose columns stay in memory, about 400 bytes each."""
-_AHEAD: Final = 250_000  # rows that are read before anybody asks,
-_LARGE: Final = 10_000  # of workspaces that have so many
+_AHEAD: Final = 750_000  # rows that are read before anybody asks,
+_LARGE: Final = 500  # of workspaces that have so many
 _CHANGED: Final = 5000  # changed records of a workspace from where on it is read anew
 _REMEMBERED: Final = 8  # selections a workspace
 Mask = npt.NDArray[np.bool_]
@@ -81,10 +81,11 @@ class Answering:
         """Reads what the questions to the largest workspaces take, before they are asked; a bounded step at a time."""
         room = _AHEAD
         for workspace, count in self._largest():
-            if count > room or workspace in self._held:
+            if count > min(room, KEEP - self._rows) or workspace in self._held:
                 continue
             room -= count
             held = self._workspace(workspace)
+            self._held.move_to_end(workspace, last=False)  # what was asked for stays longer, and then the largest
             yield
             for part in self._index.parts:
                 held.contents.read(part)
@@ -96,8 +97,8 @@ class Answering:
         with self._read() as connection:
             return connection.execute(
                 "SELECT workspace, count(*) AS many FROM artifacts GROUP BY workspace HAVING many >= ?"
-                " ORDER BY many DESC LIMIT 100",
-                (_LARGE,),
+                " ORDER BY many DESC LIMIT ?",
+                (_LARGE, _AHEAD // _LARGE),
             ).fetchall()
 
     def touched(self, body: bytes) -> None:
@@ -151,12 +152,17 @@ class Answering:
 
     # -- what is in memory ----------------------------------------------------------------------------------------
 
+    @property
+    def _rows(self) -> int:
+        """How many are in memory."""
+        return sum(one.columns.count for one in self._held.values())
+
     def _workspace(self, workspace: str) -> _Held:
         held = self._held.get(workspace)
         if held is None:
             held = self._load(workspace)
             self._held[workspace] = held
-            size = sum(one.columns.count for one in self._held.values())
+            size = self._rows
             while size > KEEP and len(self._held) > 1:
                 size -= self._held.popitem(last=False)[1].columns.count
         self._held.move_to_end(workspace)

@@ -850,7 +850,12 @@ def test_the_largest_workspaces_are_read_before_anybody_asks(tmp_path, monkeypat
     monkeypatch.setattr(answering, "_AHEAD", 6)
     for _ in held.ahead():
         pass
-    assert list(held._held) == ["too-many", WS]
+    assert list(held._held) == [
+        WS,
+        "too-many",
+    ]  # what is read ahead makes room for what is asked for, and for larger ones
+    held._workspace("too-few")
+    assert list(held._held) == [WS, "too-many", "too-few"]
     assert held._held[WS].contents._ways[index.parts[0]].rows[:12].max() == 4
     held._close()
     catalog.close()
