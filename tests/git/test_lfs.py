@@ -91,6 +91,22 @@ def test_a_clone_gets_what_the_api_stored_and_its_push_gives_the_api_what_it_cha
     )
 
 
+def test_a_push_of_objects_after_each_of_which_the_connection_is_closed(
+    place: Place, clone: Callable[..., Clone], lfs: Callable[[Clone], Clone], admin: Client
+) -> None:
+    """Large bodies are read from the socket itself; git-lfs sends several at a time."""
+    mine = lfs(clone())
+    mine.commit(".gitattributes", TRACK.encode())
+    contents = {f"files/{number}.psd": big(f"huge {number}", (20 << 20) + number) for number in range(4)}
+    for path, data in contents.items():
+        mine.commit(path, data)
+    done = mine.push()
+    assert done.code == 0, done.text
+    for path, data in contents.items():
+        name = path.rpartition("/")[2].replace(".", "-")
+        assert admin.root("GET", f"/api/v1/workspaces/{place.id}/files/{name}/content").body == data
+
+
 def test_a_push_without_the_object_is_refused_and_says_what_to_do(
     place: Place, clone: Callable[..., Clone], lfs: Callable[[Clone], Clone]
 ) -> None:
