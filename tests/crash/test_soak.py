@@ -32,6 +32,7 @@ SEED = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange
 MIB = 1 << 20
 # The bounds that docs/configuration.md states, with what may come between two rounds of maintenance.
 LOOSE, PACKS, JOURNAL = 20_000, 60, 32 * MIB
+RECENT = 30.0  # seconds: what pushes brought is left alone for 20, however many they are
 TIMES, SLACK = 4, 8 * MIB  # of what git needs for the same history in one pack, and besides
 MEMORY, FILES = 64 * MIB, 30  # how much more at the end than in the middle, of a server that is not killed in between
 
@@ -194,18 +195,19 @@ def on_disk(server: Server, folder: Path, scratch: Path) -> tuple[dict[str, Any]
     """What is on the disk of a store that was stopped, and what of it is over the bounds."""
     objects = folder / ".git/objects"
     loose = sum(len(os.listdir(place)) for place in objects.iterdir() if len(place.name) == 2)
-    packs = len(list(objects.glob("pack/*.pack")))
+    times = sorted(pack.stat().st_mtime for pack in objects.glob("pack/*.pack"))
+    packs = sum(time < times[-1] - RECENT for time in times)
     git(scratch, "clone", "-q", "--mirror", f"file://{folder}", str(scratch / "packed"))
     git(scratch / "packed", "repack", "-adq")
     least = size(scratch / "packed/objects")
     figures = {
-        "loose": loose, "packs": packs, "objects": size(objects), "packed": least,
+        "loose": loose, "packs": len(times), "older packs": packs, "objects": size(objects), "packed": least,
         "journal": size(server.data / "journal"), "derived": size(server.data / "derived"),
         "large": size(server.data / "large"), "all": size(server.data),
     }  # fmt: skip
     wrong = []
     if loose > LOOSE or packs > PACKS:
-        wrong.append(f"{loose} loose objects, {packs} packs")
+        wrong.append(f"{loose} loose objects, {packs} packs, of {len(times)}, that did not come just now")
     if figures["objects"] > TIMES * least + SLACK + loose * 4096:
         wrong.append(f"the objects take {figures['objects']} bytes, packed they are {least}")
     if figures["journal"] > JOURNAL:
